@@ -1,0 +1,1 @@
+"""Parsl and Slurm: the only code of quatrain that knows them."""

@@ -1,0 +1,1 @@
+"""One module a machine; each has one function, site()."""

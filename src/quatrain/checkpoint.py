@@ -1,0 +1,43 @@
+"""Torch checkpoints: written whole or not at all, read without running what is in them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quatrain.errors import UsageError
+from quatrain.records import replacing
+
+
+def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
+    """Write `payload` (tensors, numbers, strings, lists, dicts) atomically."""
+    with replacing(path) as temporary:
+        torch.save(payload, temporary)
+
+
+def load(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
+    """Read a checkpoint with weights_only=True; raise UsageError when it is missing or is none."""
+    try:
+        payload = torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise UsageError(f"there is no checkpoint {os.fspath(path)!r}: give the path of a .pth or .pt file") from None
+    except (pickle.UnpicklingError, RuntimeError, EOFError, IsADirectoryError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UsageError(f"{os.fspath(path)!r} is not a checkpoint that can be read safely: {reason}") from error
+    if not isinstance(payload, dict):
+        raise UsageError(f"{os.fspath(path)!r} holds a {type(payload).__name__}, not a dictionary of weights")
+    return payload
+
+
+def sha256(path: str | os.PathLike[str]) -> str:
+    """Return the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

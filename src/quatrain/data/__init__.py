@@ -1,0 +1,1 @@
+"""Images and their truth: made ones, and readers for the layouts that researchers have."""

@@ -1,0 +1,1 @@
+"""Distributed GraphSAGE on DistDGL."""

@@ -1,0 +1,1 @@
+"""Semantic boosting of micrograph segmentation."""

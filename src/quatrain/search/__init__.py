@@ -1,0 +1,1 @@
+"""The search for sub-networks: engines that propose, constraints, and the journal."""

@@ -1,0 +1,1 @@
+"""The four workflows, one itinerary each."""
