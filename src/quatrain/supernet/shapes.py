@@ -124,7 +124,9 @@ def encoder_parameters(sam: SamShape, subnet: Subnet) -> int:
     patches = dim * 3 * sam.patch_px**2 + dim
     positions = sam.grid**2 * dim
     neck = dim * out + 2 * out + out * out * 9 + 2 * out
-    return patches + positions + neck + sum(_block_parameters(sam, block, subnet.widths[block]) for block in subnet.kept)
+    return (
+        patches + positions + neck + sum(_block_parameters(sam, block, subnet.widths[block]) for block in subnet.kept)
+    )
 
 
 def _block_parameters(sam: SamShape, block: int, width: int) -> int:
@@ -155,4 +157,3 @@ def _block_macs(sam: SamShape, block: int, width: int) -> int:
     relative = 2 * seen * span * dim
     mlp = 2 * sam.grid**2 * dim * width
     return projections + scores + relative + mlp
-

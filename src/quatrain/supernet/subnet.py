@@ -68,7 +68,9 @@ class Space:
         if len(self.removable) == depth:
             raise ValueError("every block is removable; at least one must stay")
         if len(self.drop_probability) != len(self.removable) or not all(0 <= p <= 1 for p in self.drop_probability):
-            raise ValueError(f"drop_probability is {self.drop_probability}; give one in [0, 1] for each removable block")
+            raise ValueError(
+                f"drop_probability is {self.drop_probability}; give one in [0, 1] for each removable block"
+            )
 
     @property
     def depth(self) -> int:
@@ -105,7 +107,9 @@ class Space:
                 raise ValueError(f"block {block} cannot be {width} wide; choices: {list(self.choices[block])}")
 
 
-def ratio_choices(full: int, ratios: Sequence[float] = (1 / 4, 1 / 3, 1 / 2, 3 / 4, 1), multiple: int = 64) -> tuple[int, ...]:
+def ratio_choices(
+    full: int, ratios: Sequence[float] = (1 / 4, 1 / 3, 1 / 2, 3 / 4, 1), multiple: int = 64
+) -> tuple[int, ...]:
     """Return widths at `ratios` of `full`, each rounded to `multiple` (at least one) and none above `full`."""
     rounded = {min(full, max(multiple, round(full * ratio / multiple) * multiple)) for ratio in ratios}
     return tuple(sorted(rounded))

@@ -1,0 +1,179 @@
+"""Made micrographs with exact truth: where materials lie, what they look like, and what the microscope does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from quatrain.data.sample import Sample, Skipped, objects
+from quatrain.data.textures import SEEN, TEXTURES, Field, positions, smooth_noise
+from quatrain.errors import unknown
+from quatrain.seeding import numpy_rng
+
+Labels = NDArray[np.uint8]
+Layout = Callable[[np.random.Generator, int, int], Labels]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MadeImages:
+    """A set of made micrographs; image i depends on the seed and on i alone. It follows the ImageSet protocol."""
+
+    count: int
+    seed: int
+    size_px: int = 256
+    materials: tuple[str, ...] = SEEN
+    """Names of the textures to draw from; see quatrain.data.textures."""
+    layouts: tuple[str, ...] = ("grains", "bands", "precipitates", "islands")
+
+    def __post_init__(self) -> None:
+        if self.count < 1:
+            raise ValueError(f"count is {self.count}; it must be at least 1")
+        if self.size_px < 32:
+            raise ValueError(f"size_px is {self.size_px}; it must be at least 32")
+        for name in self.materials:
+            if name not in TEXTURES:
+                raise unknown("material", name, TEXTURES)
+        if len(self.materials) < 2:
+            raise ValueError(f"materials are {self.materials}; name at least two")
+        for name in self.layouts:
+            if name not in LAYOUTS:
+                raise unknown("layout", name, LAYOUTS)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """One name an image."""
+        return tuple(f"made-{self.seed}-{i:05d}" for i in range(self.count))
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """No made image is ever broken."""
+        return ()
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, index: int) -> Sample:
+        """Return image `index` with its material regions as objects, largest first."""
+        image, labels = self.micrograph(index)
+        return Sample(
+            name=self.names[index],
+            image_HWC=np.repeat(image[..., None], 3, axis=2),
+            masks_NHW=objects(labels, smallest=0.005),
+        )
+
+    def micrograph(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
+        """Return image `index`, uint8 (size, size), and its label map, uint8 (size, size), materials from 1."""
+        rng = numpy_rng(self.seed, "made", index)
+        count = int(rng.integers(2, min(5, len(self.materials)) + 1))
+        labels = LAYOUTS[str(rng.choice(self.layouts))](rng, self.size_px, count)
+        chosen = rng.choice(self.materials, count, replace=False)
+        specimen = _specimen(rng, labels, [str(name) for name in chosen])
+        specimen, labels = _drift(rng, specimen, labels)
+        return _expose(rng, specimen), labels
+
+
+def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
+    """Voronoi cells with bent borders, each of one material."""
+    cells = int(rng.integers(count + 2, 15))
+    rows, columns = _bent(rng, size_px)
+    seeds = rng.uniform(0, size_px, (cells, 2)).astype(np.float32)
+    distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
+    material = np.concatenate([np.arange(count), rng.integers(0, count, cells - count)])
+    return np.asarray(material[distance.argmin(axis=-1)] + 1, np.uint8)
+
+
+def bands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
+    """Layers with wavy interfaces, in any direction."""
+    rows, columns = _bent(rng, size_px)
+    angle = rng.uniform(0, 2 * np.pi)
+    depth = np.cos(angle) * columns + np.sin(angle) * rows
+    thickness = rng.uniform(0.5, 1.5, count).cumsum()
+    low, high = np.quantile(depth, [0.02, 0.98])
+    borders = low + (high - low) * thickness[:-1] / thickness[-1]
+    return np.asarray(np.searchsorted(borders, depth) + 1, np.uint8)
+
+
+def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
+    """A matrix with rounded to cuboidal particles of the other materials."""
+    labels = np.ones((size_px, size_px), np.uint8)
+    rows, columns = _bent(rng, size_px, strength=0.02)
+    for number in range(int(rng.integers(3, 13))):
+        y, x = rng.uniform(0, size_px, 2)
+        radii = size_px * rng.uniform(0.05, 0.16) * np.array([1, rng.uniform(0.6, 1)])
+        angle, power = rng.uniform(0, np.pi), rng.uniform(2, 6)
+        along = np.cos(angle) * (columns - x) + np.sin(angle) * (rows - y)
+        across = np.cos(angle) * (rows - y) - np.sin(angle) * (columns - x)
+        inside = np.abs(along / radii[0]) ** power + np.abs(across / radii[1]) ** power < 1
+        labels[inside] = 2 + number % (count - 1)
+    return labels
+
+
+def islands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
+    """Interlocking regions, as after spinodal decomposition."""
+    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.25, 0.5)) for _ in range(count)]
+    return np.asarray(np.argmax(fields, axis=0) + 1, np.uint8)
+
+
+LAYOUTS: dict[str, Layout] = {layout.__name__: layout for layout in (grains, bands, precipitates, islands)}
+
+
+def _bent(rng: np.random.Generator, size_px: int, strength: float = 0.05) -> tuple[Field, Field]:
+    rows, columns = positions(size_px)
+    scale = size_px * rng.uniform(0.12, 0.5)
+    bend = size_px * rng.uniform(0, strength)
+    return rows + bend * smooth_noise(rng, size_px, scale), columns + bend * smooth_noise(rng, size_px, scale)
+
+
+def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) -> Field:
+    """Paint each material with its own grey and texture, and some interfaces with a seam."""
+    size_px = len(labels)
+    greys = _greys(rng, len(materials))
+    field = np.zeros(labels.shape, np.float32)
+    for number, (name, grey) in enumerate(zip(materials, greys, strict=True), start=1):
+        contrast = rng.uniform(0.05, 0.16)
+        painted = grey + contrast * TEXTURES[name](rng, size_px)
+        field = np.where(labels == number, painted, field)
+    field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.9))
+    if rng.random() < 0.3:
+        border = ndimage.morphological_gradient(labels, size=3) > 0
+        seam = ndimage.gaussian_filter(border.astype(np.float32), rng.uniform(0.6, 1.5))
+        field = field + rng.choice([-0.5, 0.4]) * seam
+    return np.asarray(field, np.float32)
+
+
+def _greys(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
+    """Draw mean greys; in a third of the images they are nearly alike, so that only texture tells."""
+    spread = rng.uniform(0.02, 0.12) if rng.random() < 0.35 else rng.uniform(0.25, 0.6)
+    steps = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) / max(1, count - 1) - 0.5
+    return rng.permutation(rng.uniform(0.42, 0.58) + spread * steps)
+
+
+def _drift(rng: np.random.Generator, field: Field, labels: Labels) -> tuple[Field, Labels]:
+    """Shift scan lines as a drifting stage does; the truth moves with the image."""
+    if rng.random() < 0.6:
+        return field, labels
+    size_px = len(field)
+    lines = np.arange(size_px)
+    wave = rng.uniform(0.5, 3) * np.sin(2 * np.pi * lines / (size_px * rng.uniform(0.3, 1)) + rng.uniform(0, 6))
+    shift = np.rint(wave + rng.uniform(-0.04, 0.04) * lines).astype(int)
+    columns = np.clip(np.arange(size_px)[None] + shift[:, None], 0, size_px - 1)
+    return np.take_along_axis(field, columns, axis=1), np.take_along_axis(labels, columns, axis=1)
+
+
+def _expose(rng: np.random.Generator, field: Field) -> NDArray[np.uint8]:
+    """Add a charging gradient and streaks, count electrons (Poisson), add read noise, and quantise to 8 bit."""
+    size_px = len(field)
+    rows, columns = positions(size_px)
+    angle, slope = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.12)
+    charged = field + slope * (np.cos(angle) * columns + np.sin(angle) * rows) / size_px
+    if rng.random() < 0.25:
+        charged = charged + 0.03 * ndimage.gaussian_filter1d(rng.standard_normal((size_px, 1)), 1.5, axis=0)
+    dose = rng.uniform(60, 600)
+    counted = rng.poisson(dose * np.clip(charged, 0.01, None)) / dose
+    noisy = counted + rng.uniform(0.005, 0.03) * rng.standard_normal(field.shape)
+    low, high = np.percentile(noisy, [0.5, 99.5])
+    return np.asarray(np.clip((noisy - low) / max(high - low, 1e-6), 0, 1) * 255, np.uint8)

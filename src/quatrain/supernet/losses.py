@@ -1,0 +1,75 @@
+"""What training minimises: Dice, focal and IoU-head losses, and the least of SAM's ambiguous masks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+# B images, P prompts, M mask tokens, H W pixels of the mask logits
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """How the parts of the loss add up."""
+
+    dice: float = 1.0
+    focal: float = 20.0
+    """SAM's own mixture is 20 focal to 1 Dice (Segment Anything, section 3); SuperSAM's code takes Dice alone."""
+    iou: float = 1.0
+    """Weight of the IoU head's squared error; 0 leaves the head as it is."""
+    single_mask_only: bool = False
+    """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
+
+    def __post_init__(self) -> None:
+        for name in ("dice", "focal", "iou"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a weight must be at least 0")
+        if self.dice == self.focal == 0:
+            raise ValueError("dice and focal are both 0; one must be positive")
+
+
+def dice(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return 1 - Dice over the last two axes; `truth` holds the share of each pixel that is object, 0 to 1."""
+    chance = logits.sigmoid()
+    shared = (chance * truth).sum(dim=(-2, -1))
+    return 1 - (2 * shared + 1) / (chance.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1)) + 1)
+
+
+def focal(logits: Tensor, truth: Tensor, alpha: float = 0.25, gamma: float = 2.0) -> Tensor:
+    """Return the focal loss (Lin et al. 2017, equation 5) averaged over the last two axes."""
+    entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+    chance = logits.sigmoid()
+    right = chance * truth + (1 - chance) * (1 - truth)
+    weight = alpha * truth + (1 - alpha) * (1 - truth)
+    return (weight * (1 - right) ** gamma * entropy).mean(dim=(-2, -1))
+
+
+def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
+    """Return the intersection over union of logits > 0 with truth > 1/2 over the last two axes, 0 to 1."""
+    mask, object_ = logits > 0, truth > 0.5
+    shared = (mask & object_).sum(dim=(-2, -1))
+    return shared / (mask | object_).sum(dim=(-2, -1)).clamp(min=1)
+
+
+def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: LossConfig) -> Tensor:
+    """Return the scalar loss of one batch.
+
+    The single-mask token (the first) is always supervised; of the three candidates only the one with the least loss,
+    as SAM does for ambiguous prompts (Segment Anything, section 3).
+    """
+    logits = logits_BPMHW[:, :, :1] if config.single_mask_only else logits_BPMHW
+    truth = truth_BPHW[:, :, None].expand_as(logits)
+    parts = config.dice * dice(logits, truth)
+    if config.focal:
+        parts = parts + config.focal * focal(logits, truth)
+    loss = parts[..., 0].mean()
+    if not config.single_mask_only:
+        loss = loss + parts[..., 1:].amin(dim=-1).mean()
+    if config.iou:
+        with torch.no_grad():
+            reached = mask_iou(logits, truth)
+        loss = loss + config.iou * functional.mse_loss(iou_BPM[:, :, : logits.shape[2]].float(), reached)
+    return loss
