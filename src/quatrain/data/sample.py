@@ -1,0 +1,130 @@
+"""An image with its objects, and what every source of images offers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+# N objects, H W pixels, C channels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sample:
+    """One image and the true masks of its objects."""
+
+    name: str
+    """What tells this image from all others of its source; prompts and splits hang on it."""
+    image_HWC: NDArray[np.uint8]
+    """Red, green, blue, uint8 (H, W, 3)."""
+    masks_NHW: NDArray[np.bool_]
+    """One mask an object, bool (N, H, W); N may be 0, objects may overlap."""
+
+    def __post_init__(self) -> None:
+        image, masks = self.image_HWC, self.masks_NHW
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+            raise ValueError(f"image_HWC is {image.dtype} {image.shape}; it must be uint8 (H, W, 3), not empty")
+        if masks.dtype != np.bool_ or masks.shape != (len(masks), *image.shape[:2]):
+            raise ValueError(f"masks_NHW is {masks.dtype} {masks.shape}; it must be bool (N, {_by(image.shape[:2])})")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Skipped:
+    """An image that a source passed over, and why."""
+
+    name: str
+    reason: str
+
+
+class ImageSet(Protocol):
+    """Images with truth, decoded one at a time."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The images' names, all different, in a fixed order."""
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """What was found and could not be used."""
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: int) -> Sample:
+        """Decode image `index`; raise UsageError with the file's name when it has gone bad since it was listed."""
+
+
+def objects(labels_HW: NDArray[Any], *, smallest: float = 0.002, most: int = 32) -> NDArray[np.bool_]:
+    """Return the objects of a label map, bool (N, H, W), largest first, at most `most`.
+
+    An object is a 4-connected component of one label above 0 with at least the share `smallest` of the map's pixels.
+    Raise ValueError when the labels are neither integers nor booleans, or not (H, W).
+    """
+    if labels_HW.ndim != 2 or labels_HW.dtype.kind not in "iub":
+        raise ValueError(f"labels are {labels_HW.dtype} {labels_HW.shape}; they must be integers (H, W)")
+    least = max(1.0, smallest * labels_HW.size)
+    found = sorted(_components(labels_HW, least), key=lambda component: -component[0])[:most]
+    masks_NHW = np.zeros((len(found), *labels_HW.shape), bool)
+    for mask_HW, (_, window, inside) in zip(masks_NHW, found, strict=True):
+        mask_HW[window] = inside
+    return masks_NHW
+
+
+def _components(labels_HW: NDArray[Any], least: float) -> list[tuple[int, tuple[slice, ...], NDArray[np.bool_]]]:
+    """Return (pixels, window, mask in the window) of every component with `least` pixels."""
+    values, dense = np.unique(labels_HW, return_inverse=True)
+    dense = dense.reshape(labels_HW.shape)
+    pixels = np.bincount(dense.ravel())
+    found = []
+    for rank, window in enumerate(ndimage.find_objects(dense + 1)):
+        if values[rank] <= 0 or pixels[rank] < least:
+            continue
+        parts, _ = ndimage.label(dense[window] == rank)
+        sizes = np.bincount(parts.ravel())
+        found += [(int(sizes[part]), window, parts == part) for part in range(1, len(sizes)) if sizes[part] >= least]
+    return found
+
+
+def to_rgb8(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return any grey or colour image as uint8 (H, W, 3).
+
+    Takes (H, W) or (H, W, C) with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 channels (RGB, alpha); alpha is dropped.
+    8-bit values stay as they are; True becomes 255. Wider integers and floats are clipped at their 1st and 99th
+    percentile, all channels together, and stretched to 0..255; a constant one becomes black, and so do its values
+    that are not finite. Raise ValueError for another shape, another kind of number, or when nothing is finite.
+    """
+    channels = 1 if array.ndim == 2 else array.shape[-1]
+    if array.ndim not in (2, 3) or channels not in (1, 2, 3, 4) or not array.size:
+        raise ValueError(f"the image has the shape {array.shape}; it must be (H, W) or (H, W, 1 to 4)")
+    colour = array.reshape(*array.shape[:2], channels)[:, :, : 3 if channels > 2 else 1]
+    return np.repeat(_to_8_bits(colour), 3 // colour.shape[2], axis=2)
+
+
+def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype == np.bool_:
+        black_or_white: NDArray[np.uint8] = values * np.uint8(255)
+        return black_or_white
+    if values.dtype.kind not in "iuf":
+        raise ValueError(f"the image holds {values.dtype}; it must hold real numbers")
+    return _stretched(values.astype(np.float64))
+
+
+def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
+    finite = np.isfinite(values)
+    if not finite.any():
+        raise ValueError("the image holds no finite number")
+    seen = values[finite]
+    low, high = np.percentile(seen, (1, 99))
+    if low == high:  # nearly all pixels alike: the few others are the picture
+        low, high = seen.min(), seen.max()
+    scaled = (np.clip(values, low, high) - low) * (255 / (high - low) if high > low else 0.0)
+    eight: NDArray[np.uint8] = np.rint(np.where(finite, scaled, 0)).astype(np.uint8)
+    return eight
+
+
+def _by(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
