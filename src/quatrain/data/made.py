@@ -46,7 +46,7 @@ class MadeImages:
     @property
     def names(self) -> tuple[str, ...]:
         """One name an image."""
-        return tuple(f"made-{self.seed}-{i:05d}" for i in range(self.count))
+        return tuple(map(self._name, range(self.count)))
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
@@ -60,10 +60,13 @@ class MadeImages:
         """Return image `index` with its material regions as objects, largest first."""
         image, labels = self.micrograph(index)
         return Sample(
-            name=self.names[index],
+            name=self._name(index),
             image_HWC=np.repeat(image[..., None], 3, axis=2),
             masks_NHW=objects(labels, smallest=0.005),
         )
+
+    def _name(self, index: int) -> str:
+        return f"made-{self.seed}-{index:05d}"
 
     def micrograph(self, index: int) -> tuple[NDArray[np.uint8], Labels]:
         """Return image `index`, uint8 (size, size), and its label map, uint8 (size, size), materials from 1."""
@@ -105,10 +108,13 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
         y, x = rng.uniform(0, size_px, 2)
         radii = size_px * rng.uniform(0.05, 0.16) * np.array([1, rng.uniform(0.6, 1)])
         angle, power = rng.uniform(0, np.pi), rng.uniform(2, 6)
-        along = np.cos(angle) * (columns - x) + np.sin(angle) * (rows - y)
-        across = np.cos(angle) * (rows - y) - np.sin(angle) * (columns - x)
+        reach = 1.5 * radii[0] + 0.08 * size_px  # corners of a cuboid, and the bend
+        near = tuple(slice(max(0, int(at - reach)), int(at + reach)) for at in (y, x))
+        down, right = rows[near] - y, columns[near] - x
+        along = np.cos(angle) * right + np.sin(angle) * down
+        across = np.cos(angle) * down - np.sin(angle) * right
         inside = np.abs(along / radii[0]) ** power + np.abs(across / radii[1]) ** power < 1
-        labels[inside] = 2 + number % (count - 1)
+        labels[near][inside] = 2 + number % (count - 1)
     return labels
 
 
@@ -172,8 +178,8 @@ def _expose(rng: np.random.Generator, field: Field) -> NDArray[np.uint8]:
     charged = field + slope * (np.cos(angle) * columns + np.sin(angle) * rows) / size_px
     if rng.random() < 0.25:
         charged = charged + 0.03 * ndimage.gaussian_filter1d(rng.standard_normal((size_px, 1)), 1.5, axis=0)
-    dose = rng.uniform(60, 600)
-    counted = rng.poisson(dose * np.clip(charged, 0.01, None)) / dose
-    noisy = counted + rng.uniform(0.005, 0.03) * rng.standard_normal(field.shape)
+    dose = np.float32(rng.uniform(60, 600))
+    counted = rng.poisson(dose * np.clip(charged, 0.01, None)).astype(np.float32) / dose
+    noisy = counted + rng.uniform(0.005, 0.03) * rng.standard_normal(field.shape, np.float32)
     low, high = np.percentile(noisy, [0.5, 99.5])
     return np.asarray(np.clip((noisy - low) / max(high - low, 1e-6), 0, 1) * 255, np.uint8)

@@ -86,7 +86,7 @@ A miniature Segment Anything Model for laptops, tests and first steps. Not for s
 | input | {mini.image_px} x {mini.image_px} px, patches of {mini.patch_px} px |
 | parameters | {parameters:,} |
 | data | {config.steps * config.batch:,} made micrographs of {", ".join(SEEN)}; seed {config.seed}, each seen once |
-| training | {config.steps} steps, {config.batch} images and {config.prompts} prompts; {seconds:.0f} s on two CPU cores |
+| training | {config.steps} steps of {config.batch} images, {config.prompts} prompts; {seconds:.0f} s on two CPU cores |
 | held out | {scores.images} made images, {scores.objects} objects, seed {config.seed + 1}, one foreground point each |
 | mIoU, best of three masks | {scores.miou_oracle:.3f} |
 | mIoU, mask chosen by predicted IoU | {scores.miou_chosen:.3f} |

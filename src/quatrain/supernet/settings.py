@@ -1,0 +1,261 @@
+"""Every setting of the nas workflow, and its presets. Nothing here needs torch, so that planning is quick."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from quatrain.data.fit import Fit
+from quatrain.supernet.shapes import SamShape, shape
+from quatrain.supernet.subnet import Space, ratio_choices
+
+PAPER_WIDTHS = (768, 1020, 1536, 2304)
+"""Hidden channels that the authors' ViT-B space offers for blocks 1 to 11."""
+PAPER_REMOVABLE = (1, 2, 5, 6, 9)
+"""Blocks that the authors' ViT-B space may drop, each with probability one half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossConfig:
+    """How the parts of the loss add up."""
+
+    dice: float = 1.0
+    """Weight of the Dice loss."""
+    focal: float = 20.0
+    """Weight of the focal loss; SAM mixes 20 to 1 (Segment Anything, section 3), SuperSAM's code takes Dice alone."""
+    iou: float = 1.0
+    """Weight of the IoU head's squared error; 0 leaves the head as it is."""
+    single_mask_only: bool = False
+    """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
+
+    def __post_init__(self) -> None:
+        for name in ("dice", "focal", "iou"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; a weight must be at least 0")
+        if self.dice == self.focal == 0:
+            raise ValueError("dice and focal are both 0; one must be positive")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """How networks are trained; the full net that is compared gets the same steps and images as the supernet."""
+
+    steps: int = 2000
+    """Optimiser steps."""
+    batch: int = 8
+    """Images a step, over all processes."""
+    prompts: int = 4
+    """Prompted objects an image."""
+    lr: float = 3e-4
+    """Highest learning rate."""
+    weight_decay: float = 0.05
+    """AdamW's weight decay, on matrices only."""
+    warmup: int = 20
+    """Steps of linear warm-up."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """What the learning rate does after the warm-up."""
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    rule: Literal["canonical", "paper"] = "canonical"
+    """Sandwich rule: gradients of all nets in one step (US-Nets, BigNAS), or one update a net (SuperSAM's code)."""
+    random_nets: int = 2
+    """Random networks a step, beside the largest and the smallest."""
+    distill: float = 0.5
+    """Share of the smaller nets' loss that is learnt from the largest net's masks (in-place distillation)."""
+    amp: bool = False
+    """Run the encoder in bfloat16."""
+    recompute: bool = False
+    """Recompute blocks in the backward pass instead of keeping their activations (gradient checkpointing)."""
+    loss: LossConfig = field(default_factory=LossConfig)
+    """The parts of the loss."""
+    save_every_s: float = 60.0
+    """Seconds between checkpoints."""
+    loaders: int = 0
+    """Processes that prepare images; 0 prepares them in the training process."""
+    processes: int = 1
+    """Training processes on a computer; set it to the number of its GPUs."""
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch", "prompts", "processes"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("warmup", "random_nets", "loaders"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        for name in ("lr", "clip"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
+        if not 0 <= self.distill <= 1:
+            raise ValueError(f"distill is {self.distill}; it must lie between 0 and 1")
+
+    def rate(self, step: int) -> float:
+        """Return the learning rate of `step`; a cosine ends at a fiftieth of the highest."""
+        if step < self.warmup:
+            return self.lr * (step + 1) / self.warmup
+        if self.schedule == "constant":
+            return self.lr
+        done = (step - self.warmup) / max(1, self.steps - self.warmup)
+        return self.lr * (0.02 + 0.49 * (1 + math.cos(math.pi * done)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceConfig:
+    """Which sub-networks the supernet offers."""
+
+    widths: tuple[int, ...] = ()
+    """Hidden channels that an elastic MLP may take; empty: quarter, third, half, three quarters and all of it."""
+    fixed_blocks: tuple[int, ...] = ()
+    """Blocks whose MLP always keeps its full width."""
+    removable: tuple[int, ...] | None = None
+    """Blocks that may be dropped; none given: the least important ones, found by dropping each in turn."""
+    removable_share: float = 0.42
+    """Share of the blocks that importance makes removable (5 of 12, 10 of 24, 13 of 32)."""
+    drop_probability: float | None = 0.5
+    """Chance that a random net drops a removable block; None: by rank of importance, from 0.8 down to 0.2."""
+    order: Literal["importance", "none", "random"] = "importance"
+    """How hidden channels are sorted before training; the others are there for comparison."""
+    standardise: bool = False
+    """Bring row and column scores to the same scale before they are averaged."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.removable_share < 1:
+            raise ValueError(f"removable_share is {self.removable_share}; it must lie in [0, 1)")
+        if self.drop_probability is not None and not 0 <= self.drop_probability <= 1:
+            raise ValueError(f"drop_probability is {self.drop_probability}; it must lie in [0, 1]")
+
+    def choices(self, sam: SamShape) -> tuple[tuple[int, ...], ...]:
+        """Return the widths that each block of `sam` may take; raise ValueError for widths that it cannot have."""
+        widths = tuple(sorted(set(self.widths))) or ratio_choices(sam.hidden, multiple=min(64, sam.hidden // 6))
+        if widths[0] < 1 or widths[-1] > sam.hidden:
+            raise ValueError(f"widths are {list(widths)}; {sam.name}'s MLPs take 1 to {sam.hidden} hidden channels")
+        for block in self.fixed_blocks:
+            sam_block(sam, block)
+        return tuple((sam.hidden,) if block in self.fixed_blocks else widths for block in range(sam.depth))
+
+    def space(self, sam: SamShape, removable: tuple[int, ...], probability: tuple[float, ...]) -> Space:
+        """Return the space with these removable blocks; raise ValueError when it does not fit `sam`."""
+        for block in removable:
+            sam_block(sam, block)
+        return Space(
+            full=sam.full.widths, choices=self.choices(sam), removable=removable, drop_probability=probability
+        )
+
+
+def sam_block(sam: SamShape, block: int) -> int:
+    """Return `block`; raise ValueError when `sam` has none of that number."""
+    if not 0 <= block < sam.depth:
+        raise ValueError(f"there is no block {block}; {sam.name} has blocks 0 to {sam.depth - 1}")
+    return block
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """How sub-networks are searched."""
+
+    evaluations: int = 300
+    """Sub-networks to evaluate."""
+    engine: str = "opentuner"
+    """What proposes them: opentuner or random."""
+    max_params: str = "70%"
+    """Most parameters that the encoder may keep, such as 40M or 60% of the full one."""
+    max_macs: str | None = None
+    """Most multiply-accumulates an image, such as 200G or 60%."""
+    random_in_bucket: int = 8
+    """Random nets of the best one's size that are measured beside it: what the search adds to luck."""
+
+    def __post_init__(self) -> None:
+        if self.evaluations < 1:
+            raise ValueError(f"evaluations is {self.evaluations}; it must be at least 1")
+        if self.random_in_bucket < 0:
+            raise ValueError(f"random_in_bucket is {self.random_in_bucket}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NasConfig:
+    """SuperSAM from a pretrained SAM to the best sub-network."""
+
+    data: str = "made:fibres,foam,polycrystal,weave,particles"
+    """Images with truth: a path (folder of NAME.png + NAME_truth.png, COCO JSON, SA-1B folder, TIFF stacks) or
+    made:MATERIAL,MATERIAL."""
+    images: int = 256
+    """Images to make, or to take at most from a path."""
+    parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    """Shares of the images that train, choose (validation) and judge (test)."""
+    fit: Fit = "pad"
+    """How images are brought to the network's square input: SAM's way, or squashed as SuperSAM's code does."""
+    model: str = "vit_mini"
+    """vit_mini (shipped), or vit_b, vit_l, vit_h with a checkpoint."""
+    checkpoint: Path | None = None
+    """The official weights' .pth file."""
+    verify: bool = True
+    """Refuse a checkpoint whose SHA-256 is not the published one."""
+    few_shot_images: int = 100
+    """Training images on which blocks and channels are scored."""
+    max_objects: int = 16
+    """Objects of an image that are measured, the largest first."""
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    """Which sub-networks there are."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How supernet and full net are trained."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """How the best sub-network is found."""
+    ablations: bool = False
+    """Also train supernets whose channels are left unsorted and sorted at random, for the table."""
+
+    def __post_init__(self) -> None:
+        sam = shape(self.model)
+        self.space.choices(sam)
+        for block in self.space.removable or ():
+            sam_block(sam, block)
+        if self.images < 3:
+            raise ValueError(f"images is {self.images}; training, validation and test need one each")
+        if min(self.parts) <= 0:
+            raise ValueError(f"parts are {self.parts}; each share must be positive")
+        for name in ("few_shot_images", "max_objects"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+
+def mini() -> NasConfig:
+    """Minutes on a laptop: the shipped miniature on made micrographs of materials that it never saw."""
+    return NasConfig(
+        images=192,
+        few_shot_images=32,
+        train=TrainConfig(steps=160),
+        search=SearchConfig(evaluations=60),
+    )
+
+
+def default() -> NasConfig:
+    """The canonical method for real images and the official models."""
+    return NasConfig(images=10_000, train=TrainConfig(steps=10_000, batch=16, lr=5e-5, warmup=500, amp=True, loaders=8))
+
+
+def paper() -> NasConfig:
+    """SuperSAM's public code for ViT-B, setting by setting."""
+    return replace(
+        default(),
+        model="vit_b",
+        fit="squash",
+        space=SpaceConfig(
+            widths=PAPER_WIDTHS, fixed_blocks=(0,), removable=PAPER_REMOVABLE, drop_probability=0.5
+        ),
+        train=TrainConfig(
+            steps=1250,
+            batch=16,
+            lr=1e-5,
+            warmup=0,
+            schedule="constant",
+            rule="paper",
+            random_nets=1,
+            distill=0.0,
+            loss=LossConfig(dice=1.0, focal=0.0, iou=0.0, single_mask_only=True),
+        ),
+        search=SearchConfig(evaluations=300, max_params="100%"),
+    )
+
+
+PRESETS = {"mini": mini, "default": default, "paper": paper}
+"""What each preset is called; the first is taken when none is named."""
