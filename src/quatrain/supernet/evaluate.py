@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quatrain.data import prompts
-from quatrain.data.prepare import Fit, Prepared, prepare
-from quatrain.data.sample import ImageSet
+from quatrain.data.fit import Fit
+from quatrain.data.prepare import Prepared, prepare
+from quatrain.data.sample import ImageSet, Sample
 from quatrain.sam import Sam
 from quatrain.supernet.decode import decode, normalise, upsample
 
@@ -20,6 +21,8 @@ from quatrain.supernet.decode import decode, normalise, upsample
 
 Encode = Callable[[Tensor], Tensor]
 """Normalised images (B, 3, S, S) to embeddings (B, C, h, w)."""
+Question = tuple[Prepared, NDArray[np.float32]]
+"""An image and its prompts, x and y in pixels of the network's input, float32 (N, 2)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,9 +46,18 @@ class Exam:
     """For every image one point (x, y) an object, float32 (N, 2), in pixels of the network's input."""
 
     @classmethod
-    def of(cls, images: ImageSet, indices: Sequence[int], image_px: int, seed: int, fit: Fit = "pad") -> Exam:
-        """Prepare the images at `indices`; those without an object are left out."""
-        ready = (prepare(images.read(index), image_px, fit=fit) for index in indices)
+    def of(
+        cls,
+        images: ImageSet,
+        indices: Sequence[int],
+        *,
+        image_px: int,
+        seed: int,
+        fit: Fit = "pad",
+        max_objects: int = 32,
+    ) -> Exam:
+        """Prepare the images at `indices` with at most `max_objects` each; those without an object are left out."""
+        ready = (prepare(_first(images.read(index), max_objects), image_px, fit=fit) for index in indices)
         kept = tuple(prepared for prepared in ready if len(prepared.masks_NSS))
         return cls(prepared=kept, points=tuple(prompts.points(p.masks_NSS, image=p.name, seed=seed) for p in kept))
 
@@ -58,24 +70,28 @@ def evaluate(sam: Sam, encode: Encode, exam: Exam, batch: int = 8) -> Scores:
     """Score one network on an exam; masks are compared at the network's input size, padding left out."""
     oracle: list[float] = []
     chosen: list[float] = []
-    for prepared, point_N2, embedding in _embedded(sam, encode, exam, batch):
-        iou_N3, predicted_N3 = candidate_ious(sam, embedding, prepared, point_N2)
-        oracle += iou_N3.amax(dim=1).tolist()
-        chosen += iou_N3.gather(1, predicted_N3.argmax(dim=1, keepdim=True))[:, 0].tolist()
+    for images, some in image_batches(sam, exam, batch):
+        for (prepared, points), embedding in zip(some, encode(images), strict=True):
+            iou_N3, predicted_N3 = candidate_ious(sam, embedding, prepared, points)
+            oracle += iou_N3.amax(dim=1).tolist()
+            chosen += iou_N3.gather(1, predicted_N3.argmax(dim=1, keepdim=True))[:, 0].tolist()
     return Scores(
         miou_oracle=float(np.mean(oracle)), miou_chosen=float(np.mean(chosen)), objects=len(oracle), images=len(exam)
     )
 
 
-def _embedded(
-    sam: Sam, encode: Encode, exam: Exam, batch: int
-) -> Iterator[tuple[Prepared, NDArray[np.float32], Tensor]]:
+def _first(sample: Sample, count: int) -> Sample:
+    return replace(sample, masks_NHW=sample.masks_NHW[:count])
+
+
+def image_batches(sam: Sam, exam: Exam, batch: int) -> Iterator[tuple[Tensor, list[Question]]]:
+    """Yield normalised images (B, 3, S, S) with what is asked of each."""
+    questions = list(zip(exam.prepared, exam.points, strict=True))
     for start in range(0, len(exam), batch):
-        some = exam.prepared[start : start + batch]
-        images = torch.stack([torch.from_numpy(p.image_CHW) for p in some]).to(sam.device)
-        valid = torch.tensor([p.valid_hw for p in some], device=sam.device)
-        embeddings = encode(normalise(sam, images, valid))
-        yield from zip(some, exam.points[start : start + batch], embeddings, strict=True)
+        some = questions[start : start + batch]
+        images = torch.stack([torch.from_numpy(prepared.image_CHW) for prepared, _ in some]).to(sam.device)
+        valid = torch.tensor([prepared.valid_hw for prepared, _ in some], device=sam.device)
+        yield normalise(sam, images, valid), some
 
 
 def candidate_masks(

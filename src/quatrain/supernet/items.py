@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from quatrain.data.prepare import Fit, Prepared, augment, prepare
+from quatrain.data.fit import Fit
+from quatrain.data.prepare import Prepared, augment, prepare
 from quatrain.data.sample import ImageSet, Sample
 from quatrain.errors import UsageError
 from quatrain.seeding import derive, numpy_rng

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from quatrain.supernet.settings import LossConfig
+
 # B images, P prompts, M mask tokens, H W pixels of the mask logits
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LossConfig:
-    """How the parts of the loss add up."""
-
-    dice: float = 1.0
-    focal: float = 20.0
-    """SAM's own mixture is 20 focal to 1 Dice (Segment Anything, section 3); SuperSAM's code takes Dice alone."""
-    iou: float = 1.0
-    """Weight of the IoU head's squared error; 0 leaves the head as it is."""
-    single_mask_only: bool = False
-    """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
-
-    def __post_init__(self) -> None:
-        for name in ("dice", "focal", "iou"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; a weight must be at least 0")
-        if self.dice == self.focal == 0:
-            raise ValueError("dice and focal are both 0; one must be positive")
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:

@@ -138,9 +138,7 @@ class SpaceConfig:
         """Return the space with these removable blocks; raise ValueError when it does not fit `sam`."""
         for block in removable:
             sam_block(sam, block)
-        return Space(
-            full=sam.full.widths, choices=self.choices(sam), removable=removable, drop_probability=probability
-        )
+        return Space(full=sam.full.widths, choices=self.choices(sam), removable=removable, drop_probability=probability)
 
 
 def sam_block(sam: SamShape, block: int) -> int:
@@ -239,9 +237,7 @@ def paper() -> NasConfig:
         default(),
         model="vit_b",
         fit="squash",
-        space=SpaceConfig(
-            widths=PAPER_WIDTHS, fixed_blocks=(0,), removable=PAPER_REMOVABLE, drop_probability=0.5
-        ),
+        space=SpaceConfig(widths=PAPER_WIDTHS, fixed_blocks=(0,), removable=PAPER_REMOVABLE, drop_probability=0.5),
         train=TrainConfig(
             steps=1250,
             batch=16,

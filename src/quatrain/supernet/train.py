@@ -10,12 +10,10 @@ resumed ends with the weights of one that was not.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,48 +23,8 @@ from quatrain import checkpoint
 from quatrain.sam import Sam
 from quatrain.supernet.decode import decode, normalise
 from quatrain.supernet.items import Item, TrainingItems
-from quatrain.supernet.losses import LossConfig, sam_loss
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TrainConfig:
-    """How a network is trained."""
-
-    steps: int
-    batch: int = 8
-    """Images a step, over all processes."""
-    prompts: int = 4
-    """Prompted objects an image."""
-    lr: float = 3e-4
-    weight_decay: float = 0.05
-    warmup: int = 20
-    """Steps of linear warm-up."""
-    schedule: Literal["cosine", "constant"] = "cosine"
-    clip: float = 1.0
-    """Largest norm of the gradient."""
-    seed: int = 0
-    loss: LossConfig = field(default_factory=LossConfig)
-    save_every_s: float = 60.0
-    """Seconds between checkpoints."""
-    loaders: int = 0
-    """Processes that prepare images; 0 prepares them in the training process."""
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch", "prompts"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        if not self.lr > 0:
-            raise ValueError(f"lr is {self.lr}; it must be positive")
-
-    def rate(self, step: int) -> float:
-        """Return the learning rate of `step`."""
-        if step < self.warmup:
-            return self.lr * (step + 1) / self.warmup
-        if self.schedule == "constant":
-            return self.lr
-        return self.lr * (
-            0.02 + 0.49 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.steps - self.warmup)))
-        )
+from quatrain.supernet.losses import sam_loss
+from quatrain.supernet.settings import TrainConfig
 
 
 class Trainer:
