@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from quatrain.supernet.attention import attend
+from quatrain.supernet.layers import gelu_linear, norm_linear
 from quatrain.supernet.shapes import SamShape
 from quatrain.supernet.subnet import Subnet
 
@@ -40,12 +40,12 @@ class ElasticEncoder(nn.Module):
         self.neck = encoder.neck
 
     def forward(self, image_B3SS: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """Return the embedding of normalised images, (B, prompt_dim, H, W), by a sub-network (default: the full one)."""
+        """Return what `subnet` (default: the full network) makes of normalised images, (B, prompt_dim, H, W)."""
         chosen = self.shape.full if subnet is None else subnet
         self.check(chosen)
         x_BHWC = self.embed(image_B3SS)
-        for block in chosen.kept:
-            x_BHWC = self.block(block, x_BHWC, chosen.widths[block])
+        for index in chosen.kept:
+            (x_BHWC,) = self.block(index, x_BHWC, (chosen.widths[index],))
         return self.readout(x_BHWC)
 
     def check(self, subnet: Subnet) -> None:
@@ -55,32 +55,35 @@ class ElasticEncoder(nn.Module):
             raise ValueError(f"subnet is {subnet.key}; {self.shape.name} takes {limit}")
 
     def embed(self, image_B3SS: Tensor) -> Tensor:
-        """Return patches with their positions, (B, H, W, C), where the residual stream begins."""
+        """Return patches with their positions, (B, H, W, C): the start of the residual stream."""
         x_BHWC: Tensor = self.patch_embed(image_B3SS)
         return x_BHWC if self.pos_embed is None else x_BHWC + self.pos_embed
 
-    def block(self, index: int, x_BHWC: Tensor, width: int) -> Tensor:
-        """Pass the stream through a whole block whose MLP is `width` wide."""
-        if self.checkpointing and torch.is_grad_enabled():
-            out: Tensor = checkpoint(self._block, index, x_BHWC, width, use_reentrant=False)
-            return out
-        return self._block(index, x_BHWC, width)
+    def block(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Pass the stream through a block; return one stream for each of the ascending MLP `widths`.
 
-    def _block(self, index: int, x_BHWC: Tensor, width: int) -> Tensor:
-        return self.mlp(index, self.attend(index, x_BHWC), width)
+        All widths share the attention, and the MLP of a wider one continues that of a narrower one.
+        """
+        if self.checkpointing and torch.is_grad_enabled():
+            outs = checkpoint(self._block, index, x_BHWC, widths, use_reentrant=False)
+            return cast("tuple[Tensor, ...]", outs)
+        return self._block(index, x_BHWC, widths)
+
+    def _block(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
+        return self.mlp(index, self.attend(index, x_BHWC), widths)
 
     def attend(self, index: int, x_BHWC: Tensor) -> Tensor:
         """Add a block's attention to the stream."""
         block = self.blocks[index]
-        qkv_BHWC = block.attn.qkv(block.norm1(x_BHWC))
-        return x_BHWC + block.attn.proj(attend(qkv_BHWC, block.attn, block.window_size))
+        qkv_BHWC = norm_linear(x_BHWC, block.norm1, block.attn.qkv, block.attn.qkv.out_features)
+        attended_BHWC: Tensor = block.attn.proj(attend(qkv_BHWC, block.attn, block.window_size))
+        return x_BHWC + attended_BHWC
 
-    def mlp(self, index: int, x_BHWC: Tensor, width: int) -> Tensor:
-        """Add the first `width` hidden channels of a block's MLP to the stream."""
+    def mlp(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Add the first k hidden channels of a block's MLP to the stream, for each k of the ascending `widths`."""
         block = self.blocks[index]
-        lin1, lin2 = block.mlp.lin1, block.mlp.lin2
-        hidden = functional.linear(block.norm2(x_BHWC), lin1.weight[:width], lin1.bias[:width])
-        return x_BHWC + functional.linear(block.mlp.act(hidden), lin2.weight[:, :width], lin2.bias)
+        hidden = norm_linear(x_BHWC, block.norm2, block.mlp.lin1, widths[-1])
+        return tuple(x_BHWC + out_BHWC for out_BHWC in gelu_linear(hidden, block.mlp.lin2, widths))
 
     def readout(self, x_BHWC: Tensor) -> Tensor:
         """Return the embedding that the mask decoder reads, (B, prompt_dim, H, W)."""
