@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -9,7 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quatrain.errors import UsageError
+
 # N objects, H W pixels, C channels
+
+SMALLEST = 0.002
+"""The share of an image's pixels below which an object is left out."""
+MOST = 32
+"""How many objects of an image are kept, the largest."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,6 +47,13 @@ class Skipped:
     reason: str
 
 
+def nothing_left(where: str, skipped: Sequence[Skipped]) -> UsageError:
+    """Return the error for a source of which every image was skipped, with the first three reasons."""
+    reasons = "; ".join(f"{one.name}: {one.reason}" for one in skipped[:3])
+    more = f"; and {len(skipped) - 3} more" if len(skipped) > 3 else ""
+    return UsageError(f"{where!r} holds no image that can be used, {len(skipped)} skipped: {reasons}{more}")
+
+
 class ImageSet(Protocol):
     """Images with truth, decoded one at a time."""
 
@@ -56,7 +71,7 @@ class ImageSet(Protocol):
         """Decode image `index`; raise UsageError with the file's name when it has gone bad since it was listed."""
 
 
-def objects(labels_HW: NDArray[Any], *, smallest: float = 0.002, most: int = 32) -> NDArray[np.bool_]:
+def objects(labels_HW: NDArray[Any], *, smallest: float = SMALLEST, most: int = MOST) -> NDArray[np.bool_]:
     """Return the objects of a label map, bool (N, H, W), largest first, at most `most`.
 
     An object is a 4-connected component of one label above 0 with at least the share `smallest` of the map's pixels.
@@ -64,27 +79,42 @@ def objects(labels_HW: NDArray[Any], *, smallest: float = 0.002, most: int = 32)
     """
     if labels_HW.ndim != 2 or labels_HW.dtype.kind not in "iub":
         raise ValueError(f"labels are {labels_HW.dtype} {labels_HW.shape}; they must be integers (H, W)")
-    least = max(1.0, smallest * labels_HW.size)
-    found = sorted(_components(labels_HW, least), key=lambda component: -component[0])[:most]
-    masks_NHW = np.zeros((len(found), *labels_HW.shape), bool)
-    for mask_HW, (_, window, inside) in zip(masks_NHW, found, strict=True):
+    found = _components(labels_HW, smallest * labels_HW.size)
+    chosen = largest([pixels for pixels, _, _ in found], labels_HW.size, smallest=smallest, most=most)
+    masks_NHW = np.zeros((len(chosen), *labels_HW.shape), bool)
+    for mask_HW, index in zip(masks_NHW, chosen, strict=True):
+        _, window, inside = found[index]
         mask_HW[window] = inside
     return masks_NHW
 
 
+def largest(pixels: Sequence[int], image_pixels: int, *, smallest: float = SMALLEST, most: int = MOST) -> list[int]:
+    """Return the indices of the objects to keep, by their counts of pixels: the large enough ones, largest first."""
+    enough = [index for index, count in enumerate(pixels) if count >= max(1, smallest * image_pixels)]
+    return sorted(enough, key=lambda index: -pixels[index])[:most]
+
+
 def _components(labels_HW: NDArray[Any], least: float) -> list[tuple[int, tuple[slice, ...], NDArray[np.bool_]]]:
-    """Return (pixels, window, mask in the window) of every component with `least` pixels."""
-    values, dense = np.unique(labels_HW, return_inverse=True)
-    dense = dense.reshape(labels_HW.shape)
+    """Return pixels, window and mask in the window of every component with `least` pixels."""
+    dense = _dense(labels_HW)
     pixels = np.bincount(dense.ravel())
     found = []
-    for rank, window in enumerate(ndimage.find_objects(dense + 1)):
-        if values[rank] <= 0 or pixels[rank] < least:
+    for label, window in enumerate(ndimage.find_objects(dense), start=1):
+        if window is None or pixels[label] < least:
             continue
-        parts, _ = ndimage.label(dense[window] == rank)
+        parts, _ = ndimage.label(dense[window] == label)
         sizes = np.bincount(parts.ravel())
         found += [(int(sizes[part]), window, parts == part) for part in range(1, len(sizes)) if sizes[part] >= least]
     return found
+
+
+def _dense(labels_HW: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the labels as small numbers, in their order, with 0 for all that are not above 0."""
+    if labels_HW.max(initial=0) < 1 << 16:
+        return np.maximum(labels_HW, 0).astype(np.int64)
+    values, dense = np.unique(labels_HW, return_inverse=True)
+    first: int = np.count_nonzero(values <= 0)
+    return np.maximum(dense.reshape(labels_HW.shape) - (first - 1), 0, dtype=np.int64)
 
 
 def to_rgb8(array: NDArray[Any]) -> NDArray[np.uint8]:

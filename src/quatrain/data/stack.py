@@ -1,0 +1,108 @@
+"""Stacks of electron micrographs: a TIFF of many pages and a TIFF of labels beside it, one sample a slice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quatrain.data.pixels import TIFF_SUFFIXES, UnreadableError, read_labels, read_pixels, tiff_shape
+from quatrain.data.sample import Sample, Skipped, nothing_left, objects, to_rgb8
+from quatrain.errors import UsageError
+
+TRUTHS = ("_truth", "_groundtruth", "_labels")
+"""What the name of a stack of labels adds to that of its images."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StackImages:
+    """The slices of stacks, named STACK[z] from z = 0; `stack_images` finds them."""
+
+    names: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+    slices: tuple[tuple[Path, Path, int], ...]
+    """The stack, the stack of its labels, and the page."""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def read(self, index: int) -> Sample:
+        """Decode one slice; every connected part of a label is an object, and 0 and 255 are labels too."""
+        image, truth, page = self.slices[index]
+        try:
+            image_HWC = to_rgb8(read_pixels(image, page))
+        except ValueError as error:
+            raise UsageError(f"page {page} of {str(image)!r} cannot be used: {error}") from error
+        try:
+            labels_HW = read_labels(truth, page)
+        except UnreadableError as error:
+            raise UsageError(f"page {page} of {str(truth)!r} cannot be used: {error}") from error
+        return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=objects(labels_HW))
+
+
+def stack_images(source: Path) -> StackImages:
+    """List the slices of one stack (a path of a TIFF) or of every stack of a folder.
+
+    NAME.tif belongs to NAME_truth.tif, NAME_groundtruth.tif or NAME_labels.tif with as many pages of the same size.
+    Stacks without labels or with other ones, and files that are no TIFF or cut off, are skipped. Raise UsageError
+    when nothing is left.
+    """
+    slices: dict[str, tuple[Path, Path, int]] = {}
+    skipped = []
+    for image in [source] if source.is_file() else _stacks(source):
+        try:
+            truth, pages = _labels_of(image, slices)
+        except UnreadableError as reason:
+            skipped.append(Skipped(name=image.name, reason=str(reason)))
+            continue
+        slices |= {f"{image.stem}[{z}]": (image, truth, z) for z in range(pages)}
+    if not slices:
+        raise nothing_left(str(source), skipped)
+    return StackImages(names=tuple(slices), skipped=tuple(skipped), slices=tuple(slices.values()))
+
+
+def holds_stacks(folder: Path) -> bool:
+    """Tell whether a folder holds a TIFF with labels beside it, of which one has several pages."""
+    return any(_is_stack(file) or _is_stack(truth) for file in _stacks(folder) for truth in _beside(file))
+
+
+def _stacks(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in TIFF_SUFFIXES and file.is_file())
+    return [file for file in files if not file.stem.endswith(TRUTHS) and not file.name.startswith(".")]
+
+
+def _beside(image: Path) -> list[Path]:
+    stems = [image.stem + truth for truth in TRUTHS]
+    return [
+        image.with_name(stem + suffix)
+        for stem in stems
+        for suffix in TIFF_SUFFIXES
+        if image.with_name(stem + suffix).is_file()
+    ]
+
+
+def _is_stack(file: Path) -> bool:
+    try:
+        return tiff_shape(file)[0] > 1
+    except UnreadableError:
+        return False
+
+
+def _labels_of(image: Path, slices: dict[str, tuple[Path, Path, int]]) -> tuple[Path, int]:
+    """Return the labels of a stack and the number of their pages."""
+    if f"{image.stem}[0]" in slices:
+        raise UnreadableError("another stack of the folder has the same name")
+    truths = _beside(image)
+    if not truths:
+        raise UnreadableError(f"there is none of {', '.join(image.stem + truth + '.tif' for truth in TRUTHS)}")
+    shape = tiff_shape(image)
+    try:
+        truth_shape = tiff_shape(truths[0])
+    except UnreadableError as error:
+        raise UnreadableError(f"its labels {truths[0].name}: {error}") from error
+    if shape != truth_shape:
+        raise UnreadableError(f"it has {_size(shape)} pixels, its labels {truths[0].name} have {_size(truth_shape)}")
+    return truths[0], shape[0]
+
+
+def _size(shape: tuple[int, int, int]) -> str:
+    return " x ".join(map(str, shape))
