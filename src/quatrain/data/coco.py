@@ -3,22 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pycocotools import mask as rle
-
 from quatrain.data.pixels import read_pixels
-from quatrain.data.sample import Sample, Skipped, largest, nothing_left, to_rgb8
+from quatrain.data.sample import Sample, Skipped, nothing_left, to_rgb8
+from quatrain.data.segmentation import Annotation, masks, read_annotations
 from quatrain.errors import UsageError
-from quatrain.records import read_json
-
-Annotation = dict[str, Any]
-"""One object as the JSON holds it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -78,86 +71,16 @@ def coco_images(source: Path, folder: Path | None = None) -> CocoImages:
     )
 
 
-def masks(annotations: Sequence[Annotation], height: int, width: int) -> NDArray[np.bool_]:
-    """Return the masks of the largest objects, bool (N, H, W), largest first.
-
-    Raise ValueError, with the annotation's id, for a segmentation that is damaged or belongs to another image size.
-    """
-    encoded = [_encoded(annotation, height, width) for annotation in annotations]
-    pixels = [int(rle.area(one)) for one in encoded]
-    chosen = [encoded[index] for index in largest(pixels, height * width)]
-    masks_NHW = np.zeros((len(chosen), height, width), bool)
-    for mask_HW, one in zip(masks_NHW, chosen, strict=True):
-        mask_HW[:] = rle.decode(one)
-    return masks_NHW
-
-
-def _encoded(annotation: Annotation, height: int, width: int) -> dict[str, Any]:
-    """Return a segmentation in COCO's compressed run lengths, checked so that no decoder runs off the image."""
-    segmentation = annotation.get("segmentation")
-    try:
-        if isinstance(segmentation, dict):
-            return _runs(segmentation, height, width)
-        return _polygons(segmentation, height, width)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else "it is neither polygons nor run lengths"
-        raise ValueError(f"the segmentation of annotation {annotation.get('id')} is damaged: {reason}") from error
-
-
-def _polygons(polygons: Any, height: int, width: int) -> dict[str, Any]:
-    limits = (width, height)
-    flat = []
-    for polygon in polygons:
-        xy = np.asarray(polygon, np.float64)
-        if xy.ndim != 1 or len(xy) < 6 or len(xy) % 2 or not np.isfinite(xy).all():
-            raise ValueError("a polygon needs three points or more, x and y in turn")
-        flat.append(np.clip(xy.reshape(-1, 2), 0, limits).ravel().tolist())
-    if not flat:
-        raise ValueError("it has no polygon")
-    merged: dict[str, Any] = rle.merge(rle.frPyObjects(flat, height, width))
-    return merged
-
-
-def _runs(segmentation: dict[str, Any], height: int, width: int) -> dict[str, Any]:
-    size, counts = list(segmentation["size"]), segmentation["counts"]
-    if size != [height, width]:
-        raise ValueError(f"it is for {size[-1]} x {size[0]} pixels, the image has {width} x {height}")
-    runs = _run_lengths(counts) if isinstance(counts, str) else [int(run) for run in counts]
-    if min(runs, default=0) < 0 or sum(runs) != height * width:
-        raise ValueError("its runs do not add up to the image")
-    encoded: dict[str, Any] = rle.frPyObjects({"size": size, "counts": runs}, height, width)
-    return encoded
-
-
-def _run_lengths(text: str) -> list[int]:
-    """Return the run lengths in COCO's text: five bits a character, from the third run on as differences."""
-    runs: list[int] = []
-    value = shift = 0
-    for character in text.encode("ascii"):
-        bits = character - 48
-        if not 0 <= bits < 64 or shift > 60:
-            raise ValueError("its text is no run-length code")
-        value |= (bits & 31) << shift
-        shift += 5
-        if not bits & 32:
-            signed = value - (1 << shift) if bits & 16 else value
-            runs.append(signed + (runs[-2] if len(runs) > 2 else 0))
-            value = shift = 0
-    if shift:
-        raise ValueError("its text is cut off")
-    return runs
-
-
 def _tables(source: Path) -> tuple[list[Any], list[Any]]:
     """Return the two lists of a COCO instance file."""
     try:
-        content = read_json(source)
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{str(source)!r} cannot be read as COCO annotations: {error}") from error
-    tables = [content.get(key) for key in ("images", "annotations")] if isinstance(content, dict) else [None]
-    if not all(isinstance(table, list) for table in tables):
+        content = read_annotations(source)
+    except ValueError as error:
+        raise UsageError(f"{str(source)!r} cannot be used: {error}") from error
+    images, annotations = content.get("images"), content.get("annotations")
+    if not isinstance(images, list) or not isinstance(annotations, list):
         raise UsageError(f"{str(source)!r} is no COCO instance file: it needs the lists 'images' and 'annotations'")
-    return tables[0], tables[1]
+    return images, annotations
 
 
 def _file_names(images: list[Any], skipped: list[Skipped]) -> dict[int, str]:
@@ -208,7 +131,7 @@ def _image_folder(source: Path, names: list[str]) -> Path:
     return places[found.index(max(found))]
 
 
-def _present(folder: Path, names: Any) -> set[str]:
+def _present(folder: Path, names: Collection[str]) -> set[str]:
     """Return those of the names that are files, by one look into each folder."""
     inside = {str(PurePosixPath(name).parent) for name in names}
     listed = {place: _listing(folder / place) for place in inside}

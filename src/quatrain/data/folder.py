@@ -28,16 +28,22 @@ class FolderImages:
 
     def read(self, index: int) -> Sample:
         """Decode image and truth `index`; every connected part of a label or colour is an object."""
-        image, truth = self.images[index], self.truths[index]
-        try:
-            image_HWC = to_rgb8(read_pixels(image))
-        except ValueError as error:
-            raise UsageError(f"{str(image)!r} cannot be used: {error}") from error
-        try:
-            labels_HW = read_labels(truth)
-        except UnreadableError as error:
-            raise UsageError(f"{str(truth)!r} cannot be used: {error}") from error
-        return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=objects(labels_HW))
+        return read_pair(self.names[index], self.images[index], self.truths[index])
+
+
+def read_pair(name: str, image: Path, truth: Path, page: int = 0) -> Sample:
+    """Decode one page of an image and of its label map; raise UsageError with the name of the file that is bad."""
+    where = f"page {page} of " if page else ""
+    try:
+        image_HWC = to_rgb8(read_pixels(image, page))
+    except ValueError as error:
+        raise UsageError(f"{where}{str(image)!r} cannot be used: {error}") from error
+    try:
+        labels_HW = read_labels(truth, page)
+        _check_sizes(image_HWC.shape[:2], labels_HW.shape, truth)
+    except UnreadableError as error:
+        raise UsageError(f"{where}{str(truth)!r} cannot be used: {error}") from error
+    return Sample(name=name, image_HWC=image_HWC, masks_NHW=objects(labels_HW))
 
 
 def folder_images(folder: Path) -> FolderImages:
@@ -89,8 +95,7 @@ def _truth_of(image: Path, truths: dict[str, Path], taken: Iterable[str]) -> Pat
         truth_size = image_hw(truth)
     except UnreadableError as error:
         raise UnreadableError(f"its truth {truth.name}: {error}") from error
-    if image_size != truth_size:
-        raise UnreadableError(f"it has {_size(image_size)} pixels, its truth {truth.name} has {_size(truth_size)}")
+    _check_sizes(image_size, truth_size, truth)
     return truth
 
 
@@ -103,5 +108,7 @@ def _alone(truths: dict[str, Path], files: list[Path]) -> list[Skipped]:
     ]
 
 
-def _size(hw: tuple[int, int]) -> str:
-    return f"{hw[1]} x {hw[0]}"
+def _check_sizes(image_hw: tuple[int, ...], truth_hw: tuple[int, ...], truth: Path) -> None:
+    if image_hw != truth_hw:
+        sizes = [f"{hw[1]} x {hw[0]}" for hw in (image_hw, truth_hw)]
+        raise UnreadableError(f"the image has {sizes[0]} pixels, its truth {truth.name} has {sizes[1]}")

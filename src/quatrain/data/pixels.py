@@ -145,8 +145,10 @@ def _by_tifffile(path: Path, page: int) -> NDArray[Any]:
         keyframe = series.keyframe
         _check_size((keyframe.imagelength, keyframe.imagewidth))
         if series.dataoffset is not None:  # pages in one run, of which ImageJ lists only the first
-            stack = np.memmap(path, series.dtype, "r", series.dataoffset, (-1, *keyframe.shape))
-            pixels = np.array(stack[page])
+            pages = series.size // keyframe.size
+            dtype = keyframe.dtype.newbyteorder(tiff.byteorder)
+            stack = np.memmap(path, dtype, "r", series.dataoffset, (pages, *keyframe.shape))
+            pixels = stack[page].astype(keyframe.dtype)
         else:
             pixels = series.pages[page].asarray()
         return np.moveaxis(pixels, 0, -1) if keyframe.axes.startswith("S") else pixels

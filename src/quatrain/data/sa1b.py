@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from quatrain.data.coco import Annotation, masks
 from quatrain.data.folder import image_files
 from quatrain.data.pixels import read_pixels
 from quatrain.data.sample import Sample, Skipped, nothing_left, to_rgb8
+from quatrain.data.segmentation import Annotation, masks, read_annotations
 from quatrain.errors import UsageError
-from quatrain.records import read_json
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +33,7 @@ class Sa1bImages:
         truth = image.with_suffix(".json")
         try:
             masks_NHW = masks(_annotations(truth), image_HWC.shape[0], image_HWC.shape[1])
-        except (OSError, ValueError, RecursionError) as error:
+        except ValueError as error:
             raise UsageError(f"{str(truth)!r} cannot be used: {error}") from error
         return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=masks_NHW)
 
@@ -65,8 +63,7 @@ def sa1b_images(folder: Path) -> Sa1bImages:
 
 
 def _annotations(truth: Path) -> list[Annotation]:
-    content: Any = read_json(truth)
-    found = content.get("annotations") if isinstance(content, dict) else None
+    found = read_annotations(truth).get("annotations")
     if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
         raise ValueError("it has no list 'annotations' of masks")
     return found

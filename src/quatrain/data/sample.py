@@ -111,10 +111,9 @@ def _components(labels_HW: NDArray[Any], least: float) -> list[tuple[int, tuple[
 def _dense(labels_HW: NDArray[Any]) -> NDArray[np.int64]:
     """Return the labels as small numbers, in their order, with 0 for all that are not above 0."""
     if labels_HW.max(initial=0) < 1 << 16:
-        return np.maximum(labels_HW, 0).astype(np.int64)
-    values, dense = np.unique(labels_HW, return_inverse=True)
-    first: int = np.count_nonzero(values <= 0)
-    return np.maximum(dense.reshape(labels_HW.shape) - (first - 1), 0, dtype=np.int64)
+        return np.where(labels_HW > 0, labels_HW, 0).astype(np.int64, copy=False)
+    values, rank = np.unique(labels_HW, return_inverse=True)
+    return np.cumsum(values > 0, dtype=np.int64)[rank.reshape(labels_HW.shape)]
 
 
 def to_rgb8(array: NDArray[Any]) -> NDArray[np.uint8]:

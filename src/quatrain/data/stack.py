@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.data.pixels import TIFF_SUFFIXES, UnreadableError, read_labels, read_pixels, tiff_shape
-from quatrain.data.sample import Sample, Skipped, nothing_left, objects, to_rgb8
-from quatrain.errors import UsageError
+from quatrain.data.folder import read_pair
+from quatrain.data.pixels import TIFF_SUFFIXES, UnreadableError, tiff_shape
+from quatrain.data.sample import Sample, Skipped, nothing_left
 
 TRUTHS = ("_truth", "_groundtruth", "_labels")
 """What the name of a stack of labels adds to that of its images."""
@@ -28,15 +28,7 @@ class StackImages:
     def read(self, index: int) -> Sample:
         """Decode one slice; every connected part of a label is an object, and 0 and 255 are labels too."""
         image, truth, page = self.slices[index]
-        try:
-            image_HWC = to_rgb8(read_pixels(image, page))
-        except ValueError as error:
-            raise UsageError(f"page {page} of {str(image)!r} cannot be used: {error}") from error
-        try:
-            labels_HW = read_labels(truth, page)
-        except UnreadableError as error:
-            raise UsageError(f"page {page} of {str(truth)!r} cannot be used: {error}") from error
-        return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=objects(labels_HW))
+        return read_pair(self.names[index], image, truth, page)
 
 
 def stack_images(source: Path) -> StackImages:
