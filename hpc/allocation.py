@@ -68,7 +68,7 @@ def source(site: Site, request: Request, allocation: Allocation | None) -> Sourc
 
 
 def expand(node_list: str) -> tuple[str, ...]:
-    """Return the names behind a node list such as `nid[001-003,007],login1`, in its order; ValueError when malformed."""
+    """Return the names behind a node list such as `nid[001-003,007],login1`; ValueError when it is none."""
     return tuple(name for part in _split(node_list) for name in _expand_part(part))
 
 

@@ -23,12 +23,13 @@ from parsl.providers import LocalProvider, SlurmProvider
 from parsl.providers.base import ExecutionProvider
 
 from quatrain.hpc import allocation as slurm
+from quatrain.hpc.commands import BY_SRUN
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.site import SHAPES, Request, Shape, Site, fitted
 
 RETRIES = 1
 HEARTBEAT_S = 5
-HEARTBEAT_LIMIT_S = 25
+HEARTBEAT_LIMIT_S = 20
 """A manager that was silent for so long is lost; after a driver's death its allocation is free that soon."""
 IDLE_S = 60.0
 """Blocks without work for so long are given back."""
@@ -80,14 +81,26 @@ def executor(
     site: Site, request: Request, shape: Shape, plan: Sequence[Step] = (), found: slurm.Allocation | None = None
 ) -> ParslExecutor:
     """Return the executor of one shape."""
-    site = fitted(site, request)
     if site.executor == "threads":
-        return ThreadPoolExecutor(label=shape, max_threads=site.workers(shape, nodes=1))
+        return ThreadPoolExecutor(label=shape, max_threads=fitted(site, request).workers(shape, nodes=1))
+    return worker_pool(site, request, shape, plan, found)
+
+
+def worker_pool(
+    site: Site,
+    request: Request,
+    shape: Shape,
+    plan: Sequence[Step] = (),
+    found: slurm.Allocation | None = None,
+    nodes: ExecutionProvider | None = None,
+) -> HighThroughputExecutor:
+    """Return the executor of one shape with worker processes; `nodes` takes the place of the site's own provider."""
+    site = fitted(site, request)
     pinned = shape == "gpu" and site.gpus_per_node > 0
     order = {"natural": "block", "reversed": "block-reverse"}[site.gpu_order]
     made = HighThroughputExecutor(
         label=shape,
-        provider=provider(site, request, shape, found),
+        provider=nodes or provider(site, request, shape, found),
         address=site.address or "127.0.0.1",
         cores_per_worker=1e-3,  # else a small host has room for fewer workers than it is told to start
         max_workers_per_node=site.workers(shape, nodes=1),
@@ -131,7 +144,9 @@ def drain_s(
     return max(MARGIN_S, int(left - site.startup_s - longest_s(plan, shape) - MARGIN_S))
 
 
-def provider(site: Site, request: Request, shape: Shape, found: slurm.Allocation | None = None) -> ExecutionProvider:
+def provider(
+    site: Site, request: Request, shape: Shape, found: slurm.Allocation | None = None
+) -> SlurmProvider | LocalProvider:
     """Return the source of nodes: jobs of our own, the allocation around the driver, or this machine."""
     if slurm.source(site, request, found) == "slurm":
         return SlurmProvider(**slurm_settings(site, request, shape))
@@ -178,6 +193,8 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     options = ["--ntasks-per-node=1", *(["--overlap"] if overlap else [])]
     if site.gpus_per_node:
         options.append(f"--gpus-per-node={site.gpus_per_node}")
+    if site.cpus_per_node is not None:  # srun takes none of it over from sbatch
+        options.append(f"--cpus-per-task={site.cpus_per_node}")
     return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
 
 
@@ -187,5 +204,7 @@ def worker_init(site: Site, shape: Shape) -> str:
     if site.cpus_per_node is not None:
         threads = max(1, site.cpus_per_node // site.workers(shape, nodes=1))
         lines.append(f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"')
+    if site.scheduler == "slurm":
+        lines.append(f"export {BY_SRUN}=1")
     lines += [f'export {name}="{value}"' for name, value in site.environment.items()]
     return "\n".join([*lines, *site.worker_init])

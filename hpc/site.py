@@ -89,7 +89,9 @@ class Site:
         if min(self.gpu_workers, self.max_blocks, 1 if self.cpus_per_node is None else self.cpus_per_node) < 1:
             raise ValueError(f"site {self.name!r}: cpus_per_node, gpu_workers and max_blocks must be at least 1")
         if self.gpus_per_node and self.gpu_workers > self.gpus_per_node:
-            raise ValueError(f"site {self.name!r}: gpu_workers is {self.gpu_workers}; a node has {self.gpus_per_node} GPUs")
+            raise ValueError(
+                f"site {self.name!r}: gpu_workers is {self.gpu_workers}; a node has {self.gpus_per_node} GPUs"
+            )
         if self.default_qos is not None and self.default_qos not in {qos.name for qos in self.qos}:
             raise ValueError(f"site {self.name!r}: default_qos is {self.default_qos!r}; it is none of its qos")
 
@@ -160,7 +162,11 @@ def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> 
     """Return one sentence for each rule of the site that a request breaks, with the way out; none when it is fine."""
     if site.scheduler == "none":
         return []
-    return [*_account_problem(site, request), *_qos_problems(site, request), *_drain_problem(site, request, longest_task_s)]
+    return [
+        *_account_problem(site, request),
+        *_qos_problems(site, request),
+        *_drain_problem(site, request, longest_task_s),
+    ]
 
 
 def _account_problem(site: Site, request: Request) -> list[str]:
@@ -180,8 +186,14 @@ def _qos_problems(site: Site, request: Request) -> list[str]:
     if qos is None:
         return [f"{site.name} has no qos {request.qos!r}: choose {', '.join(known.name for known in site.qos)}"]
     checks = (
-        (qos.interactive, f"qos {qos.name} is for salloc only: start this command inside `salloc`, or take another --qos"),
-        (request.walltime_min > qos.max_walltime_min, f"--walltime {request.walltime_min} is over {qos.max_walltime_min} minutes"),
+        (
+            qos.interactive,
+            f"qos {qos.name} is for salloc only: start this command inside `salloc`, or take another --qos",
+        ),
+        (
+            request.walltime_min > qos.max_walltime_min,
+            f"--walltime {request.walltime_min} is over {qos.max_walltime_min} minutes",
+        ),
         (request.nodes > (qos.max_nodes or request.nodes), f"--nodes {request.nodes} is over {qos.max_nodes}"),
         (
             (request.gpus_per_node or site.gpus_per_node) > (qos.max_gpus_per_node or site.gpus_per_node),
@@ -195,4 +207,6 @@ def _drain_problem(site: Site, request: Request, longest_task_s: float) -> list[
     needed = site.startup_s + longest_task_s
     if request.walltime_min * 60 > needed:
         return []
-    return [f"--walltime {request.walltime_min} leaves no room for the longest task: take {int(needed // 60) + 1} or more"]
+    return [
+        f"--walltime {request.walltime_min} leaves no room for the longest task: take {int(needed // 60) + 1} or more"
+    ]

@@ -1,4 +1,4 @@
-"""This machine: real worker processes, so that whatever runs here also travels to a cluster."""
+"""The machine in front of you: real worker processes, so that whatever runs here also travels to a cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from quatrain.hpc.site import Site
 
 
 def site() -> Site:
-    """The machine that the driver runs on, with one worker for each processor it may use, at most eight."""
+    """Return the machine that the driver runs on, with one worker for each processor it may use, at most eight."""
     cpus = len(os.sched_getaffinity(0))
     workers = min(cpus, 8)  # each worker holds a model and the libraries: about half a gigabyte
     return Site(

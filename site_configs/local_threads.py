@@ -1,4 +1,4 @@
-"""This machine, everything in the driver's own process: for a debugger, whose breakpoints then hold."""
+"""Everything in the driver's own process: for a debugger, whose breakpoints then hold."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from quatrain.hpc.site import Site
 
 
 def site() -> Site:
-    """The driver's process, one thread for each shape, so that tasks of a shape run one after the other."""
+    """Return the driver's process, one thread for each shape, so that tasks of a shape run one after the other."""
     return Site(
         name="local-threads",
         description="this machine, tasks in threads of the driver (for a debugger)",

@@ -8,7 +8,7 @@ HOUR_MIN = 60
 
 
 def site() -> Site:
-    """The GPU partition of Perlmutter: one EPYC 7763 (64 cores, 128 threads) and four A100 a node."""
+    """Return the GPU partition of Perlmutter: one EPYC 7763 (64 cores, 128 threads) and four A100 a node."""
     return Site(
         name="perlmutter",
         description="Perlmutter GPU nodes at NERSC, 4 A100 a node",
@@ -48,5 +48,5 @@ def site() -> Site:
             "HDF5_USE_FILE_LOCKING": "FALSE",
         },
         scheduler_options=("--gpu-bind=none",),  # GPUs bound to single tasks cannot reach each other over NCCL
-        srun_options=("--gpu-bind=none", "--cpus-per-task=128"),
+        srun_options=("--gpu-bind=none",),
     )

@@ -6,7 +6,7 @@ from quatrain.hpc.site import Site
 
 
 def site() -> Site:
-    """A cluster of which nothing is known, so no limit is checked before Slurm checks it."""
+    """Return a cluster of which nothing is known, so no limit is checked before Slurm checks it."""
     return Site(
         name="slurm",
         description="any Slurm cluster: add --partition, --account, --gpus-per-node as it needs them",
