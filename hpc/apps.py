@@ -1,0 +1,226 @@
+"""Tasks on workers: an app names its shape, its body is a function of quatrain.hpc.tasks.
+
+What finished is remembered in the run folder, so that a resumed run repeats none of it; what happens to every task
+goes to events.jsonl.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import parsl
+from parsl.app.app import python_app
+
+from quatrain.errors import UsageError
+from quatrain.hpc import allocation as slurm
+from quatrain.hpc.config import parsl_config, retry_cost
+from quatrain.hpc.memo import Memo
+from quatrain.hpc.plan import Step
+from quatrain.hpc.remote import Call, TaskError, perform
+from quatrain.hpc.run import Run, one_line
+from quatrain.hpc.site import Request, Shape, Site, fitted
+from quatrain.records import read_lines
+
+POLL_S = 0.5
+App = Callable[..., "Future[Any]"]
+
+
+@dataclass(kw_only=True, slots=True)
+class _Progress:
+    """What is known about a task under way."""
+
+    key: str | None
+    node: str = ""
+    tries: int = 1
+    announced: int = 0
+    """The last try of which events.jsonl tells that it runs."""
+
+
+@dataclass(kw_only=True)
+class Workers:
+    """The workers of one run; `app` makes tasks for them."""
+
+    run: Run
+    site: Site
+    request: Request
+    plan: Sequence[Step] = ()
+    _under_way: dict[str, _Progress] = field(default_factory=dict)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stop: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        self._memo = Memo(self.run.path, self.run.identity)
+        self._reports = self.run.path / "parsl" / "started" / f"{os.getpid()}-{time.time_ns()}"
+        self._seen: dict[Path, int] = {}
+
+    def count(self, shape: Shape) -> int:
+        """Return how many tasks of a shape run at once when every node is there."""
+        found = slurm.current()
+        inside = slurm.source(self.site, self.request, found) == "allocation" and found is not None
+        nodes = len(found.nodes) if inside and found is not None else self.request.nodes
+        site = fitted(self.site, self.request)
+        return site.workers(shape, nodes if site.scheduler == "slurm" else 1)
+
+    def app(self, body: Callable[..., Any], *, shape: Shape, name: str = "", remember: bool = True) -> App:
+        """Return a function that starts `body` on a worker of a shape and returns the future of its plain result.
+
+        The future raises UsageError and ValueError as the body raised them, and TaskError for anything else.
+        """
+        name = name or body.__name__
+        start = python_app(perform, executors=[shape], cache=False)
+
+        def call(*arguments: Any, **keywords: Any) -> Future[Any]:
+            key = self._memo.key(name, arguments, keywords) if remember else None
+            return self._start(start, name, key, body, arguments, keywords)
+
+        return call
+
+    def _start(
+        self,
+        start: App,
+        name: str,
+        key: str | None,
+        body: Callable[..., Any],
+        arguments: tuple[Any, ...],
+        keywords: dict[str, Any],
+    ) -> Future[Any]:
+        with self._lock:
+            number = self._numbers[name] = self._numbers.get(name, 0) + 1
+        task, answer = f"{name}-{number:04d}", Future[Any]()
+        answer.set_running_or_notify_cancel()
+        if key is not None and key in self._memo:
+            self.run.event("remembered", task=task)
+            answer.set_result(self._memo[key])
+            return answer
+        self._under_way[task] = _Progress(key=key)
+        self.run.event("pending", task=task)
+        call = Call(task=task, body=body, arguments=arguments, keywords=keywords, reports=str(self._reports))
+        start(call).add_done_callback(lambda done: self._finish(task, done, answer))
+        return answer
+
+    def _finish(self, task: str, done: Future[Any], answer: Future[Any]) -> None:
+        """Record how a task ended and hand its result on; a disk that takes no record fails the task."""
+        known = self._under_way.pop(task)
+        error = done.exception()
+        try:
+            if error is not None:
+                self.run.event("failed", task=task, node=known.node, tries=known.tries, message=one_line(error))
+                answer.set_exception(_told(task, known, error))
+                return
+            outcome = done.result()
+            self._announce(task, known, outcome["node"], time.time())
+            result = self._memo.remember(known.key, task, outcome["result"])
+            self.run.event("done", task=task, node=outcome["node"], tries=known.tries)
+            answer.set_result(result)
+        except (OSError, TypeError, ValueError) as trouble:
+            answer.set_exception(_unrecorded(task, trouble))
+
+    def _announce(self, task: str, known: _Progress, node: str, at: float) -> None:
+        with self._lock:
+            known.node = node
+            new = known.announced < known.tries
+            known.announced = known.tries
+        if new:
+            self.run.event("running", task=task, node=node, tries=known.tries, at=at)
+
+    def failed_try(self, error: Exception, record: Any) -> float:
+        """Note a failed try and return what it takes of the task's budget; Parsl asks this after each failure."""
+        cost = retry_cost(error)
+        task = record["args"][0].task
+        known = self._under_way[task]
+        if record["fail_cost"] + cost <= record["dfk"].config.retries:
+            self.run.event("retried", task=task, node=known.node, tries=known.tries, message=one_line(error))
+            with self._lock:
+                known.tries += 1
+        return cost
+
+    def watch(self) -> None:
+        """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
+        while not self._stop.wait(POLL_S):
+            self._read_reports()
+            self._memo.sync()
+
+    def _read_reports(self) -> None:
+        for path in sorted(self._reports.glob("*.jsonl")):
+            lines = list(read_lines(path))
+            for line in lines[self._seen.get(path, 0) :]:
+                known = self._under_way.get(line["task"])
+                if known is not None:
+                    self._announce(line["task"], known, line["node"], line["at"])
+            self._seen[path] = len(lines)
+
+    def close(self) -> None:
+        """Stop watching and close the memory of results."""
+        self._stop.set()
+        self._memo.close()
+
+
+@contextmanager
+def open_workers(run: Run, site: Site, request: Request, plan: Sequence[Step] = ()) -> Iterator[Workers]:
+    """Start Parsl for a site and give its workers; at the end, however it comes, they and their nodes are released."""
+    workers = Workers(run=run, site=site, request=request, plan=plan)
+    watcher = threading.Thread(target=workers.watch, name="quatrain-watch", daemon=True)
+    kernel = parsl.load(parsl_config(site, request, run.path, plan, on_failure=workers.failed_try))
+    try:
+        watcher.start()
+        yield workers
+    finally:
+        with _patience():
+            _release(kernel)
+            workers.close()
+            watcher.join()
+
+
+def _release(kernel: Any) -> None:
+    """Shut Parsl down; it leaves the jobs of an executor that went bad alone, so cancel those here."""
+    for executor in kernel.executors.values():
+        if getattr(executor, "bad_state_is_set", False):
+            executor.provider.cancel(list(executor.blocks_to_job_id.values()))
+    kernel.cleanup()
+
+
+@contextmanager
+def _patience() -> Iterator[None]:
+    """Let the first Ctrl-C during the release of nodes pass with a word; the second one ends it."""
+    asked: list[int] = []
+
+    def answer(number: int, _frame: FrameType | None) -> None:
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+        print("quatrain: releasing the workers; once more to leave at once", file=sys.stderr)
+
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
+    if isinstance(error, UsageError | ValueError):
+        return error
+    place = f" on {known.node}" if known.node else ""
+    tries = f" after {known.tries} tries" if known.tries > 1 else ""
+    failure = TaskError(f"task {task} failed{place}{tries}: {one_line(error)}")
+    failure.__cause__ = error
+    return failure
+
+
+def _unrecorded(task: str, trouble: Exception) -> Exception:
+    if isinstance(trouble, OSError):
+        return UsageError(f"the result of {task} cannot be written: {trouble.strerror}; free some space and --resume")
+    return TaskError(f"task {task} returned what is no plain data: {trouble}")

@@ -1,0 +1,52 @@
+"""Sites by name: the modules of quatrain.site_configs, or any Python file with a function site()."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+from quatrain import site_configs
+from quatrain.errors import UsageError, unknown
+from quatrain.hpc.site import Site
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the sites that come with the package, sorted."""
+    return tuple(sorted(module.name.replace("_", "-") for module in pkgutil.iter_modules(site_configs.__path__)))
+
+
+def find(name_or_path: str) -> Site:
+    """Return the site of that name, or the one that a file such as ./mine.py describes."""
+    if name_or_path.endswith(".py") or "/" in name_or_path:
+        return _site_of(_load(Path(name_or_path)), name_or_path)
+    name = name_or_path.replace("_", "-")
+    if name not in names():
+        raise unknown("site", name_or_path, names())
+    return _site_of(importlib.import_module(f"quatrain.site_configs.{name.replace('-', '_')}"), name_or_path)
+
+
+def _load(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise UsageError(f"there is no site file {str(path)!r}: give a Python file with a function site()")
+    spec = importlib.util.spec_from_file_location(f"quatrain_site_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{str(path)!r} is not a Python file: its name must end in .py")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
+        raise UsageError(f"site file {str(path)!r} does not load: {type(error).__name__}: {error}") from error
+    return module
+
+
+def _site_of(module: ModuleType, name: str) -> Site:
+    make = getattr(module, "site", None)
+    if not callable(make):
+        raise UsageError(f"{name!r} has no function site(): write `def site() -> Site`")
+    site = make()
+    if not isinstance(site, Site):
+        raise UsageError(f"site() of {name!r} returns a {type(site).__name__}: it must return a quatrain.hpc.site.Site")
+    return site

@@ -1,0 +1,280 @@
+"""From a command line to a run: flags out of configuration dataclasses, and errors that take one line."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import io
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+from quatrain.errors import UsageError, unknown
+from quatrain.hpc import catalog
+from quatrain.hpc.plan import Step, longest_s
+from quatrain.hpc.remote import TaskError
+from quatrain.hpc.site import Request, Shape, Site, broken_limits, minutes
+from quatrain.records import fingerprint, plain
+
+if TYPE_CHECKING:
+    from quatrain.hpc.apps import Workers
+    from quatrain.hpc.progress import View
+    from quatrain.hpc.run import Run
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Common:
+    """What every workflow is asked."""
+
+    site: str = "local"
+    """The machine: a name from `quatrain sites`, or a file such as ./mine.py."""
+    account: str | None = None
+    """The account that pays, where one does."""
+    nodes: int = 1
+    """Nodes of a job."""
+    walltime: str = "30"
+    """Time of a job: minutes, HH:MM:SS or D-HH:MM:SS."""
+    qos: str | None = None
+    """Quality of service; the site's own default when left out."""
+    partition: str | None = None
+    """Slurm partition."""
+    constraint: str | None = None
+    """Node features, in place of the site's."""
+    gpus_per_node: int | None = None
+    """GPUs of a node, in place of the site's."""
+    no_allocation: bool = False
+    """Submit jobs even from inside an allocation, which is otherwise used as it is."""
+    run_root: Path = Path("runs")
+    """Where the run folder is made."""
+    resume: Path | None = None
+    """The folder of an earlier run to go on with; its flags need no repeating."""
+    dry_run: bool = False
+    """Print what would run and stop."""
+    seed: int = 0
+    """Every random number follows from it."""
+
+    @property
+    def request(self) -> Request:
+        """What the site is asked for."""
+        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node")
+        asked = {name: getattr(self, name) for name in same}
+        return Request(walltime_min=minutes(self.walltime), allocation=not self.no_allocation, **asked)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workflow:
+    """One of the package's workflows, as the command line sees it."""
+
+    name: str
+    description: str
+    presets: Mapping[str, Callable[[], Any]]
+    """Functions that return a configuration, by name; the first is the default."""
+    plan: Callable[[Any], Sequence[Step]]
+    """What a configuration would run."""
+    work: Callable[[Any, Session], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """What a workflow works with: its run folder, its workers, and the view of its progress."""
+
+    run: Run
+    show: View
+    pool: Workers
+
+    @property
+    def seed(self) -> int:
+        """The seed that the user gave."""
+        return self.run.seed
+
+    def app(
+        self, body: Callable[..., Any], *, shape: Shape, name: str = "", remember: bool = True
+    ) -> Callable[..., Future[Any]]:
+        """Return a function that starts `body` on a worker; see Workers.app."""
+        return self.pool.app(body, shape=shape, name=name, remember=remember)
+
+    def workers(self, shape: Shape) -> int:
+        """Return how many tasks of a shape run at once."""
+        return self.pool.count(shape)
+
+
+def main(workflow: Workflow, arguments: Sequence[str] | None = None) -> int:
+    """Run a workflow with command-line arguments (sys.argv without any given) and return the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _main(workflow, given))
+
+
+def guarded(work: Callable[[], None]) -> int:
+    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C."""
+    try:
+        work()
+    except (UsageError, ValueError) as error:
+        return _complain(str(error), 2)
+    except TaskError as error:
+        return _complain(str(error), 1)
+    except OSError as error:
+        if error.errno not in UNWRITABLE:
+            raise
+        return _complain(f"{error.filename or 'a file of the run'} cannot be written: {error.strerror}", 2)
+    except KeyboardInterrupt:
+        return 130
+    except SystemExit as error:
+        return error.code if isinstance(error.code, int) else 0
+    return 0
+
+
+def _complain(text: str, code: int) -> int:
+    lines = text.strip().splitlines() or ["failed without a word"]
+    print(f"quatrain: {' '.join(lines) if code == 2 else text.strip()}", file=sys.stderr)
+    return code
+
+
+def _main(workflow: Workflow, given: list[str]) -> None:
+    configuration, common = parse(workflow, given)
+    if common.resume is not None:
+        from quatrain.hpc.run import recorded
+
+        earlier = recorded(common.resume)
+        given = [*_without(earlier.get("command", []), "--resume", "--dry-run"), *_without(given, "--resume")]
+        resume = common.resume
+        configuration, common = parse(workflow, given)
+        common = dataclasses.replace(common, resume=resume)
+    site, request = catalog.find(common.site), common.request
+    plan = tuple(workflow.plan(configuration))
+    if common.dry_run:
+        _describe(workflow, configuration, common, site, request, plan)
+        return
+    _check(site, request, plan)
+    _work(workflow, configuration, common, site, request, plan, given)
+
+
+def _describe(
+    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, plan: Sequence[Step]
+) -> None:
+    from quatrain.hpc.dry_run import describe
+
+    digest = fingerprint({"configuration": plain(configuration), "seed": common.seed})
+    folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
+    print(f"{workflow.name}: {workflow.description}")
+    print(describe(site, request, plan, folder.resolve()))
+
+
+def _check(site: Site, request: Request, plan: Sequence[Step]) -> None:
+    from quatrain.hpc.allocation import current, source
+
+    if source(site, request, current()) == "slurm" and (broken := broken_limits(site, request, longest_s(plan))):
+        raise UsageError("; ".join(broken))
+
+
+def _work(
+    workflow: Workflow,
+    configuration: Any,
+    common: Common,
+    site: Site,
+    request: Request,
+    plan: Sequence[Step],
+    given: Sequence[str],
+) -> None:
+    from quatrain.hpc.apps import open_workers
+    from quatrain.hpc.progress import progress
+    from quatrain.hpc.run import Run
+
+    asked: dict[str, Any] = {"seed": common.seed, "site": site, "request": request, "command": given}
+    if common.resume is not None:
+        run = Run.resume(common.resume, workflow.name, configuration, **asked)
+    else:
+        run = Run.create(workflow.name, configuration, root=common.run_root, **asked)
+    print(f"run folder: {run.path}", flush=True)
+    try:
+        with run, progress(run) as show, open_workers(run, site, request, plan) as pool:
+            workflow.work(configuration, Session(run=run, show=show, pool=pool))
+    except BaseException:
+        print(f"quatrain: details in {run.logs}; go on with --resume {run.path}", file=sys.stderr)
+        raise
+
+
+def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
+    """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
+    import tyro
+
+    name, rest = _preset(workflow, given)
+    configuration = workflow.presets[name]()
+    flags = _flags(workflow, type(configuration))
+    settings: dict[str, Any] = {
+        "prog": f"quatrain {workflow.name}",
+        "description": workflow.description,
+        "default": flags(science=configuration, common=Common(), preset=name),
+        "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
+    }
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            parsed, unknown_ones = tyro.cli(flags, args=rest, return_unknown_args=True, **settings)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        _refuse(said.getvalue())
+    if unknown_ones:
+        known = re.findall(r"--[\w.-]+", tyro.extras.get_parser(flags, **settings).format_help())
+        raise unknown("flag", unknown_ones[0], known)
+    return parsed.science, parsed.common
+
+
+def _flags(workflow: Workflow, science: type) -> Any:
+    import tyro
+
+    choices = ",".join(workflow.presets)
+    preset = tyro.conf.arg(metavar=f"{{{choices}}}", help="Where the values come from that no flag gives.")
+    fields: list[tuple[str, Any]] = [
+        ("preset", Annotated[str, preset]),
+        ("science", Annotated[science, tyro.conf.arg(name="")]),
+        ("common", Annotated[Common, tyro.conf.arg(name="")]),
+    ]
+    return dataclasses.make_dataclass(workflow.name.capitalize(), fields, frozen=True, kw_only=True)
+
+
+def _preset(workflow: Workflow, given: Sequence[str]) -> tuple[str, list[str]]:
+    """Take --preset out of the arguments, because the other flags' defaults depend on it."""
+    chosen, rest, words = next(iter(workflow.presets)), [], iter(given)
+    for word in words:
+        if word == "--preset":
+            chosen = next(words, "")
+        elif word.startswith("--preset="):
+            chosen = word.partition("=")[2]
+        else:
+            rest.append(word)
+    if chosen not in workflow.presets:
+        raise unknown("preset", chosen, workflow.presets)
+    return chosen, rest
+
+
+def _refuse(said: str) -> NoReturn:
+    """Raise what tyro wrote into a box as one line, with the nearest choice where there is one."""
+    inside = [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
+    until = next((i for i, line in enumerate(inside) if line.startswith("─")), len(inside))
+    text = " ".join(inside[:until]) or " ".join(said.split())
+    if match := re.search(r"invalid choice '(.+?)' for argument '(.+?)'. Expected one of \((.*)\)", text):
+        raise unknown(f"choice for {match[2]},", match[1], re.findall(r"'([^']*)'", match[3]))
+    raise UsageError(text)
+
+
+def _without(words: Sequence[str], *flags: str) -> list[str]:
+    """Return arguments without some flags and, except for --dry-run, the values that follow them."""
+    kept, skip = [], False
+    for word in words:
+        flag, equals, _ = word.partition("=")
+        named = flag.replace("_", "-") in flags
+        if skip:
+            skip = False
+        elif named:
+            skip = not equals and flag.replace("_", "-") != "--dry-run"
+        else:
+            kept.append(word)
+    return kept

@@ -1,0 +1,131 @@
+"""Distributed programs as argument lists, and how a task runs one: log in the run folder, no process left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from quatrain.errors import UsageError
+from quatrain.hpc import allocation as slurm
+from quatrain.hpc import guard
+from quatrain.hpc.allocation import Allocation
+
+BY_SRUN = "QUATRAIN_SRUN"
+"""Set on workers of Slurm sites: programs there start with srun, over all nodes of the block."""
+PORT = 29500
+TAIL_LINES = 20
+COMPLAINT = "quatrain: "
+"""How our programs begin the one line that tells a user's mistake."""
+
+Argument = str | int | float | os.PathLike[str]
+
+
+class CommandError(Exception):
+    """A program ended with another code than 0; the message holds the end of its log."""
+
+
+def torchrun_argv(arguments: Sequence[Argument], processes: int) -> list[str]:
+    """Return torchrun on this machine; `arguments` are those after its own, such as `-m MODULE ARG`."""
+    return [*_torchrun(), "--standalone", "--nnodes=1", f"--nproc-per-node={processes}", *_texts(arguments)]
+
+
+def srun_argv(arguments: Sequence[Argument], allocation: Allocation, processes: int, gpus: int = 0) -> list[str]:
+    """Return srun that starts one torchrun, with `processes` processes, on each node of an allocation."""
+    nodes = len(allocation.nodes)
+    return [
+        "srun",
+        "--overlap",  # the step of the worker that starts this one goes on
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit=1",
+        "--gpu-bind=none",
+        *([f"--gpus-per-node={gpus}"] if gpus else []),
+        *_torchrun(),
+        f"--nnodes={nodes}",
+        f"--nproc-per-node={processes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={allocation.nodes[0]}:{PORT}",
+        f"--rdzv-id={allocation.job_id}",
+        *_texts(arguments),
+    ]
+
+
+def _torchrun() -> list[str]:
+    return [sys.executable, "-m", "torch.distributed.run"]
+
+
+def _texts(arguments: Sequence[Argument]) -> list[str]:
+    return [os.fspath(item) if isinstance(item, os.PathLike) else str(item) for item in arguments]
+
+
+def launch(arguments: Sequence[Argument], *, processes: int, log: Path, gpus: int = 0) -> None:
+    """Run a torch program with `processes` processes a node: with srun over the nodes of a Slurm block, else here.
+
+    `arguments` are `-m MODULE ARG...` or a script and its arguments. Raises UsageError when the program complained
+    of the user's input in one line, CommandError when it failed otherwise.
+    """
+    environment = dict(os.environ)
+    found = slurm.current(environment) if environment.get(BY_SRUN) else None
+    threads_here = int(environment.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
+    environment["OMP_NUM_THREADS"] = str(max(1, threads_here // processes))
+    if found is None:
+        run(torchrun_argv(arguments, processes), log=log, environment=environment)
+    else:
+        argv = srun_argv(arguments, found, processes, gpus)
+        run(argv, log=log, environment=slurm.step_environment(environment))
+
+
+def python(arguments: Sequence[Argument], *, log: Path) -> None:
+    """Run this Python with `arguments`, such as `-m MODULE ARG...`; errors as for `launch`."""
+    run([sys.executable, *_texts(arguments)], log=log)
+
+
+def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Run a program with its output appended to `log`; when this process dies or is interrupted, all of it ends.
+
+    Raises UsageError or CommandError, as `launch` tells, when its exit code is not 0.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as sink:
+        start = sink.tell()
+        try:
+            program = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=sink,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise CommandError(f"{argv[0]} does not start: {error.strerror}") from error
+        _await(program)
+    if program.returncode:
+        raise _failure(argv, program.returncode, log, start)
+
+
+def _await(program: subprocess.Popen[bytes]) -> None:
+    """Wait for a program with a guard beside it, which outlives this process and then ends the program's group."""
+    watch = [sys.executable, "-I", "-S", guard.__file__, str(program.pid)]
+    with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as watcher:
+        try:
+            program.wait()
+        finally:
+            watcher.communicate(b"done" if program.returncode is not None else b"")
+    program.wait()
+
+
+def _failure(argv: Sequence[str], code: int, log: Path, start: int) -> Exception:
+    with log.open("rb") as file:
+        file.seek(start)
+        lines = file.read().decode(errors="replace").splitlines()[-500:]
+    complaints = [line[len(COMPLAINT) :] for line in lines if line.startswith(COMPLAINT)]
+    if complaints:
+        return UsageError(complaints[-1])
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
+    tail = "\n".join(lines[-TAIL_LINES:])
+    return CommandError(f"{Path(argv[0]).name} {how}; the end of {log}:\n{tail}")

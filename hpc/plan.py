@@ -1,0 +1,33 @@
+"""What a workflow is going to run, as data: for the dry run, and for a walltime that suits the longest task."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quatrain.hpc.site import Shape, Site
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """A number of equal tasks."""
+
+    name: str
+    shape: Shape
+    count: int
+    seconds: float
+    """Estimate for one task on one worker of that shape."""
+
+    def __post_init__(self) -> None:
+        if self.count < 0 or self.seconds < 0:
+            raise ValueError(f"step {self.name!r} has {self.count} tasks of {self.seconds} s; both must be at least 0")
+
+    def elapsed_s(self, site: Site, nodes: int) -> float:
+        """Return the estimated seconds until all of its tasks are done on one block of `nodes` nodes."""
+        return math.ceil(self.count / site.workers(self.shape, nodes)) * self.seconds
+
+
+def longest_s(plan: Sequence[Step], shape: Shape | None = None) -> float:
+    """Return the estimated seconds of the longest single task, of one shape or of any; 0 without tasks."""
+    return max((step.seconds for step in plan if step.count and shape in (None, step.shape)), default=0.0)

@@ -1,0 +1,46 @@
+"""The part of a task that travels: what a worker imports before the body, so nothing of Parsl's driver side."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quatrain.hpc.allocation import meaning
+from quatrain.records import append_line, plain
+
+
+class TaskError(Exception):
+    """A task ended with an exception, or was lost too often; the message says which, where and why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Call:
+    """One task on its way to a worker."""
+
+    task: str
+    body: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: dict[str, Any]
+    reports: str
+    """The folder in which workers tell what they started."""
+
+
+def perform(call: Call) -> dict[str, Any]:
+    """Run one task on a worker: tell that it started and where, then return its plain result with the node's name.
+
+    Every worker reports to a file of its own, because appends of several nodes to one file get lost on NFS.
+    """
+    node = node_name()
+    report = {"task": call.task, "node": node, "at": time.time()}
+    append_line(Path(call.reports) / f"{node}-{os.getpid()}.jsonl", report)
+    return {"node": node, "result": plain(call.body(*call.arguments, **call.keywords))}
+
+
+def node_name() -> str:
+    """Return the name of this computer, as Slurm calls it where there is Slurm."""
+    return meaning("node_name", os.environ) or socket.gethostname()

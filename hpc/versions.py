@@ -1,0 +1,48 @@
+"""Which software a run was made with, told without importing any of it."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import subprocess
+from importlib import metadata
+from pathlib import Path
+
+import quatrain
+
+RECORDED = ("numpy", "torch", "torchvision", "segment-anything", "opentuner", "parsl", "dgl", "h5py", "tyro")
+
+
+def installed() -> dict[str, str]:
+    """Return the versions of quatrain, Python and the packages whose changes can change results."""
+    found = {"quatrain": quatrain.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    present = {name: version for name in RECORDED if (version := _version(name)) is not None}
+    return {**found, **present}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def git_commit() -> dict[str, str | bool] | None:
+    """Return the commit of the checkout that the package runs from and whether it was changed; None outside of one."""
+    folder = Path(quatrain.__file__).resolve().parent
+    commit = _git(folder, "rev-parse", "HEAD")
+    if commit is None:
+        return None
+    return {"commit": commit, "changed": bool(_git(folder, "status", "--porcelain", "--untracked-files=no"))}
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = shutil.which("git")
+    if command is None:
+        return None
+    argv = [command, "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

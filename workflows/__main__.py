@@ -1,0 +1,86 @@
+"""The `quatrain` command: the workflows by name, and what looks after their runs."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import pkgutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import quatrain
+from quatrain import workflows
+from quatrain.errors import UsageError, unknown
+from quatrain.hpc import catalog
+from quatrain.hpc.cli import guarded
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the workflows that are there."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(workflows.__path__) if not m.name.startswith("_")))
+
+
+def usage() -> str:
+    """Return the help text: every command with one line; no workflow is imported for it."""
+    lines = [(name, _first_line(name)) for name in names()]
+    lines += [
+        ("status RUN_DIR", "Tell how a run is doing, or how it ended."),
+        ("sites", "List the machines that --site knows."),
+    ]
+    width = max(len(name) for name, _ in lines)
+    commands = "\n".join(f"  {name:{width}}  {text}" for name, text in lines)
+    return (
+        f"usage: quatrain COMMAND [FLAGS]\n\ncommands:\n{commands}\n\nquatrain COMMAND --help tells a command's flags."
+    )
+
+
+def _first_line(name: str) -> str:
+    source = Path(next(iter(workflows.__path__))) / f"{name}.py"
+    return (ast.get_docstring(ast.parse(source.read_text(encoding="utf8"))) or "").partition("\n")[0]
+
+
+def status(arguments: Sequence[str]) -> None:
+    """Print the state of the run in one folder."""
+    from quatrain.hpc.status import report
+
+    if len(arguments) != 1 or arguments[0].startswith("-"):
+        raise UsageError("usage: quatrain status RUN_DIR")
+    print(report(Path(arguments[0])))
+
+
+def sites(arguments: Sequence[str]) -> None:
+    """Print every site with its description."""
+    if arguments:
+        raise UsageError("usage: quatrain sites")
+    width = max(len(name) for name in catalog.names())
+    for name in catalog.names():
+        print(f"{name:{width}}  {catalog.find(name).description}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"status": status, "sites": sites}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if not given or given[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if given[0] == "--version":
+        print(quatrain.__version__)
+        return 0
+    command, rest = given[0], given[1:]
+    if command in names():
+        return int(importlib.import_module(f"quatrain.workflows.{command}").main(rest))
+    return guarded(lambda: _other(command, rest))
+
+
+def _other(command: str, rest: Sequence[str]) -> None:
+    if command not in COMMANDS:
+        raise unknown("command", command, [*names(), *COMMANDS])
+    COMMANDS[command](rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
