@@ -75,16 +75,18 @@ def test_it_learns():
 
 
 def test_a_score_for_a_network_that_it_never_asked_for_guides_it_too():
-    told, untold = OpenTunerEngine(MINI, 0), OpenTunerEngine(MINI, 0)
-    for engine in (told, untold):
-        proposals(engine, 32, workers=1)
-    told.tell(MINI.largest(), score(MINI.largest()))
-    after = [[engine.ask() for _ in range(12)] for engine in (told, untold)]
+    engine = OpenTunerEngine(MINI, 0)
+    engine.tell(MINI.largest(), 0.9)
+    seen = []
+    for _ in range(20):
+        seen.append(engine.ask())
+        engine.tell(seen[-1], 0.1)
 
-    def near(subnets):
-        return sum(a == b for subnet in subnets for a, b in zip(subnet.widths, MINI.largest().widths, strict=True))
+    assert min(_distance(subnet, MINI.largest()) for subnet in seen) <= 4
 
-    assert near(after[0]) > near(after[1])
+
+def _distance(one: Subnet, other: Subnet) -> int:
+    return sum(a != b for a, b in zip(one.widths, other.widths, strict=True))
 
 
 @pytest.mark.parametrize("widths", [1, 2, 3])

@@ -36,7 +36,7 @@ def results(path: Path) -> list[str]:
 # What every search keeps
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(bounded(), st.sampled_from(sorted(ENGINES)), st.integers(1, 9), st.integers(0, 3))
 def test_no_network_is_proposed_twice_or_outside_the_bounds(world, engine, workers, seed):
     space, bounds = world
@@ -51,7 +51,7 @@ def test_no_network_is_proposed_twice_or_outside_the_bounds(world, engine, worke
         space.check(subnet)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(bounded(), st.integers(1, 5))
 def test_a_space_that_ends_before_the_budget_is_searched_whole(world, workers):
     space, bounds = world
@@ -73,7 +73,7 @@ def test_opentuner_too_searches_a_small_space_whole(journal):
     assert search.propose() is None
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 12), st.integers(1, 4), st.booleans())
 def test_a_resumed_search_ends_as_the_undisturbed_one(stop, workers, torn):
     with TemporaryDirectory() as folder:
