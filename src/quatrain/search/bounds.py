@@ -1,0 +1,82 @@
+"""Limits on the size of a sub-network, exact and known before anything is evaluated."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from fractions import Fraction
+
+from quatrain.errors import UsageError
+from quatrain.supernet.shapes import SamShape, encoder_macs, encoder_parameters
+from quatrain.supernet.subnet import Space, Subnet
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "b": 10**9, "t": 10**12}
+_NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*([kmgbt%]?)", re.IGNORECASE)
+
+
+def parse_amount(text: str, full: int | None = None) -> int:
+    """Read "40M", "1.2G", "1_500_000" or, with the full network's figure, "60%"; round down.
+
+    Raise UsageError when the text is none of these, is not positive, or is a share above 100 %.
+    """
+    match = _NUMBER.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f"{text!r} is no amount: write a number such as 40M or 1.2G, or a share of the full net such as 60%"
+        )
+    number, unit = Fraction(match[1].replace("_", "")), match[2].lower()
+    if number <= 0 or (unit == "%" and number > 100):
+        raise UsageError(f"{text!r} is out of range: give more than 0 and, for a share, at most 100%")
+    if unit == "%":
+        return int(number * (full or 1) / 100)
+    return int(number * _UNITS[unit])
+
+
+def check_amount(text: str | None) -> None:
+    """Raise UsageError unless `text` is an amount that `parse_amount` reads; None is no limit."""
+    if text is not None:
+        parse_amount(text)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bounds:
+    """The most parameters and multiply-accumulates that the image encoder of a found network may have."""
+
+    sam: SamShape
+    max_params: int | None = None
+    """Every parameter of the image encoder counts."""
+    max_macs: int | None = None
+    """Multiply-accumulates of the image encoder for one image."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("max_params", self.max_params), ("max_macs", self.max_macs)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1, or None for no limit")
+
+    @classmethod
+    def parse(cls, sam: SamShape, *, max_params: str | None = None, max_macs: str | None = None) -> Bounds:
+        """Read limits as people write them; "60%" is a share of the full network's figure."""
+        return cls(
+            sam=sam,
+            max_params=None if max_params is None else parse_amount(max_params, encoder_parameters(sam, sam.full)),
+            max_macs=None if max_macs is None else parse_amount(max_macs, encoder_macs(sam, sam.full)),
+        )
+
+    def admits(self, subnet: Subnet) -> bool:
+        """Tell whether `subnet` keeps every limit."""
+        if self.max_params is not None and encoder_parameters(self.sam, subnet) > self.max_params:
+            return False
+        return self.max_macs is None or encoder_macs(self.sam, subnet) <= self.max_macs
+
+    def check(self, space: Space) -> None:
+        """Raise UsageError when even the smallest network of the space is above a limit."""
+        smallest = space.smallest()
+        for what, flag, limit, figure in (
+            ("parameters", "--max-params", self.max_params, encoder_parameters(self.sam, smallest)),
+            ("multiply-accumulates", "--max-macs", self.max_macs, encoder_macs(self.sam, smallest)),
+        ):
+            if limit is not None and figure > limit:
+                raise UsageError(
+                    f"no sub-network has at most {limit:,} {what}: the smallest of this space has {figure:,}; "
+                    f"raise {flag} or offer narrower widths or more removable blocks"
+                )
