@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import os
 from dataclasses import asdict
 from typing import Any
@@ -61,11 +60,11 @@ def _cut(name: str, value: torch.Tensor, width: int) -> torch.Tensor:
 
 def extract(sam: Sam, encoder: ElasticEncoder, subnet: Subnet) -> Sam:
     """Return the sub-network as a stock Sam with weights of its own, in evaluation mode."""
-    alone = copy.copy(sam)
-    alone._modules = {name: copy.deepcopy(module) for name, module in sam._modules.items() if name != "image_encoder"}
-    plain = plain_encoder(encoder.shape, subnet)
-    plain.load_state_dict(slice_weights(encoder, subnet))
-    alone.image_encoder = plain
+    alone = build(encoder.shape, seed=0)
+    alone.prompt_encoder.load_state_dict(sam.prompt_encoder.state_dict())
+    alone.mask_decoder.load_state_dict(sam.mask_decoder.state_dict())
+    alone.image_encoder = plain_encoder(encoder.shape, subnet)
+    alone.image_encoder.load_state_dict(slice_weights(encoder, subnet))
     return alone.eval()
 
 

@@ -49,9 +49,9 @@ def _leaving_out(encoder: ElasticEncoder, image_B3SS: Tensor) -> list[Tensor]:
     for without in range(depth):
         shorter = stream
         for block in range(without + 1, depth):
-            shorter = encoder.block(block, shorter, hidden)
+            (shorter,) = encoder.block(block, shorter, (hidden,))
         embeddings.append(encoder.readout(shorter))
-        stream = encoder.block(without, stream, hidden)
+        (stream,) = encoder.block(without, stream, (hidden,))
     return [*embeddings, encoder.readout(stream)]
 
 

@@ -53,3 +53,11 @@ def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: 
             reached = mask_iou(logits, truth)
         loss = loss + config.iou * functional.mse_loss(iou_BPM[:, :, : logits.shape[2]].float(), reached)
     return loss
+
+
+def distillation(logits_BPMHW: Tensor, teacher_BPMHW: Tensor, config: LossConfig) -> Tensor:
+    """Return how far the masks of all tokens are from the teacher's, whose sigmoid is the soft truth."""
+    wanted = teacher_BPMHW.sigmoid()
+    tokens = slice(0, 1) if config.single_mask_only else slice(None)
+    logits, wanted = logits_BPMHW[:, :, tokens], wanted[:, :, tokens]
+    return dice(logits, wanted).mean() + functional.binary_cross_entropy_with_logits(logits, wanted)

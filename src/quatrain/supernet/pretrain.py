@@ -19,12 +19,13 @@ from quatrain import checkpoint
 from quatrain.data.made import MadeImages
 from quatrain.data.textures import SEEN
 from quatrain.records import append_line, read_lines, write_text
+from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.evaluate import Exam, Scores, evaluate
 from quatrain.supernet.items import TrainingItems
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import TrainConfig
 from quatrain.supernet.shapes import shape
-from quatrain.supernet.train import Trainer, fit
+from quatrain.supernet.train import Step, Trainer, fit
 
 SEED = 20260
 HELD_OUT = 200
@@ -57,13 +58,17 @@ def pretrain(folder: Path, config: TrainConfig, held_out: int = HELD_OUT) -> Sco
         prompts=config.prompts,
         seed=SEED,
     )
-    trainer = Trainer(build(mini, SEED), config)
+    model = build(mini, SEED)
+    model.image_encoder = ElasticEncoder(model.image_encoder, mini)
+    trainer = Trainer(model, config, SEED)
     log = folder / "pretrain.jsonl"
 
-    def report(step: int, loss: float, seconds: float) -> None:
-        append_line(log, {"step": step, "loss": loss, "seconds": seconds})
+    def report(step: int, done: Step) -> None:
+        append_line(log, {"step": step, "loss": done["losses"]["full"], "seconds": done["seconds"]})
         if step % 20 == 0 or step == config.steps:
-            print(f"{time.strftime('%H:%M:%S')} step {step}/{config.steps} loss {loss:.3f}", flush=True)
+            print(
+                f"{time.strftime('%H:%M:%S')} step {step}/{config.steps} loss {done['losses']['full']:.3f}", flush=True
+            )
 
     fit(trainer, items, folder / "pretrain.pt", report)
     exam = Exam.of(MadeImages(count=held_out, seed=SEED + 1), range(held_out), image_px=mini.image_px, seed=0)

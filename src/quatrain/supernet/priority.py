@@ -43,7 +43,7 @@ def channel_scores(encoder: ElasticEncoder, batches: Iterable[Tensor], *, standa
             row, column = _score(encoder, index, x_BHWC)
             rows[index].append(row)
             columns[index].append(column)
-            x_BHWC = encoder.mlp(index, x_BHWC, encoder.shape.hidden)
+            (x_BHWC,) = encoder.mlp(index, x_BHWC, (encoder.shape.hidden,))
     if not rows[0]:
         raise ValueError("there is no calibration batch; channel scores need at least one")
     return [_mean(row, column, standardise) for row, column in zip(rows, columns, strict=True)]

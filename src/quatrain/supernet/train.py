@@ -1,73 +1,117 @@
 """Training of a SAM's encoder and mask decoder: one network alone, or a supernet by the sandwich rule.
 
-Start it by hand on any number of processes:
+Start it by hand, on any number of processes, on a run folder that `quatrain nas` has prepared:
 
-    torchrun --nproc-per-node 4 -m quatrain.supernet.train RUN_DIR --role sandwich
+    torchrun --nproc-per-node 4 -m quatrain.supernet.train RUN_DIR --role supernet
 
-The state after a step depends on the step number, the seed and the data alone, so that a run that was killed and
-resumed ends with the weights of one that was not.
+What a step does depends on the weights, the optimiser, the step's number, the seed and the data alone. So a run that
+was killed and started again ends with the very weights of one that was not.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from quatrain import checkpoint
 from quatrain.sam import Sam
+from quatrain.seeding import numpy_rng
 from quatrain.supernet.decode import decode, normalise
+from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.items import Item, TrainingItems
-from quatrain.supernet.losses import sam_loss
+from quatrain.supernet.losses import distillation, sam_loss
+from quatrain.supernet.sandwich import sandwich_backward
 from quatrain.supernet.settings import TrainConfig
+from quatrain.supernet.subnet import Space, Subnet
+
+Report = Callable[[int, "Step"], None]
+"""Told the number of each finished step and what it did."""
+Step = dict[str, Any]
+"""A step's learning rate, seconds, and one loss a network."""
 
 
 class Trainer:
-    """A model, its optimiser and its place in the stream of images."""
+    """A model, its optimiser and its place in the stream of images.
 
-    def __init__(self, model: Sam, config: TrainConfig) -> None:
-        self.model, self.config, self.step = model, config, 0
+    With a `space`, every step trains the largest, the smallest and some random networks (sandwich rule: US-Nets,
+    section 3; BigNAS, section 3.1); without one, the full network alone.
+    """
+
+    def __init__(self, model: Sam, config: TrainConfig, seed: int, space: Space | None = None) -> None:
+        if not isinstance(model.image_encoder, ElasticEncoder):
+            raise TypeError(f"the encoder is a {type(model.image_encoder).__name__}; train an ElasticEncoder")
+        self.model, self.config, self.seed, self.space = model, config, seed, space
+        self.encoder: ElasticEncoder = model.image_encoder
+        self.encoder.checkpointing = config.recompute
+        self.step = 0
         model.prompt_encoder.requires_grad_(False)
+        self.optimizer = self._fresh_optimizer()
+
+    def _fresh_optimizer(self) -> torch.optim.AdamW:
         decayed = [p for p in self._trained() if p.ndim > 1]
         others = [p for p in self._trained() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": others, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=config.lr)
+        groups = [
+            {"params": decayed, "weight_decay": self.config.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+        return torch.optim.AdamW(groups, lr=self.config.lr)
 
     def _trained(self) -> list[torch.nn.Parameter]:
         return [p for p in self.model.parameters() if p.requires_grad]
 
-    def update(self, item: Item) -> float:
-        """Do one step on a batch and return its loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.config.rate(self.step)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(item)
-        torch.nn.utils.clip_grad_norm_(self._trained(), self.config.clip)
-        self.optimizer.step()
+    def networks(self, step: int) -> dict[str, Subnet]:
+        """Return the networks that `step` trains, by name, the largest first."""
+        if self.space is None:
+            return {"full": self.encoder.shape.full}
+        rng = numpy_rng(self.seed, "networks", step)
+        drawn = {f"random {i + 1}": self.space.sample(rng) for i in range(self.config.random_nets)}
+        return {"largest": self.space.largest(), "smallest": self.space.smallest(), **drawn}
+
+    def update(self, item: Item) -> dict[str, float]:
+        """Do one step on this process's share of a batch; return the loss of each network."""
+        nets = self.networks(self.step)
+        item = {name: value.to(self.model.device, non_blocking=True) for name, value in item.items()}
+        if self.config.rule == "paper":
+            losses = [self._apart(item, net) for net in nets.values()]
+        else:
+            losses = self._backward(item, list(nets.values()))
+            self._descend(self.optimizer)
         self.step += 1
+        return dict(zip(nets, losses, strict=True))
+
+    def _apart(self, item: Item, net: Subnet) -> float:
+        """Update for one network with an optimiser of its own, as SuperSAM's code does."""
+        (loss,) = self._backward(item, [net])
+        self._descend(self._fresh_optimizer())
         return loss
 
-    def _backward(self, item: Item) -> float:
+    def _backward(self, item: Item, nets: Sequence[Subnet]) -> list[float]:
+        for parameter in self._trained():
+            parameter.grad = None
         image = normalise(self.model, item["image"], item["valid"])
-        loss = self._loss(self.model.image_encoder(image), item)
-        loss.backward()
-        return float(loss.detach())
+        with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.amp):
+            return sandwich_backward(self.encoder, image, nets, _Lesson(self.model, item, self.config))
 
-    def _loss(self, embedding_BChw: Tensor, item: Item) -> Tensor:
-        logits, iou = decode(self.model, embedding_BChw, item["points"])
-        return sam_loss(logits, iou, item["truth"], self.config.loss)
+    def _descend(self, optimizer: torch.optim.Optimizer) -> None:
+        for group in optimizer.param_groups:
+            group["lr"] = self.config.rate(self.step)
+        _average_gradients(self._trained())
+        torch.nn.utils.clip_grad_norm_(self._trained(), self.config.clip)
+        optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """Return everything that the next step depends on."""
+        """Return all that the next step depends on; sampler and schedule are functions of the step's number."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "step": self.step,
+            "seed": self.seed,
             "rng": torch.get_rng_state(),
         }
 
@@ -75,32 +119,78 @@ class Trainer:
         """Take up a state that `state()` gave."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.step = state["step"]
-        torch.set_rng_state(state["rng"])
+        self.step, self.seed = state["step"], state["seed"]
+        torch.set_rng_state(state["rng"].cpu())
 
 
-def batches(items: TrainingItems, config: TrainConfig, start: int) -> Iterator[Item]:
-    """Yield the batches of the steps from `start` to the last."""
-    stream = range(start * config.batch, config.steps * config.batch)
-    loader = DataLoader(items, config.batch, sampler=stream, num_workers=config.loaders)
-    yield from loader
+class _Lesson:
+    """The loss of each network of a step; the first one teaches the others (AlphaNet, in-place distillation)."""
+
+    def __init__(self, model: Sam, item: Item, config: TrainConfig) -> None:
+        self._model, self._item, self._config = model, item, config
+        self._teacher: Tensor | None = None
+
+    def __call__(self, member: int, _net: Subnet, embedding_BChw: Tensor) -> Tensor:
+        with torch.autocast(embedding_BChw.device.type, enabled=False):
+            logits, iou = decode(self._model, embedding_BChw.float(), self._item["points"])
+            loss = sam_loss(logits, iou, self._item["truth"], self._config.loss)
+            if member == 0:
+                self._teacher = logits.detach()
+            elif self._config.distill and self._teacher is not None:
+                taught = distillation(logits, self._teacher, self._config.loss)
+                loss = (1 - self._config.distill) * loss + self._config.distill * taught
+        return loss
 
 
-def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Callable[[int, float, float], None]) -> None:
-    """Train to the last step; `path` holds the latest checkpoint, from which a killed run continues.
+def _average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Average gradients over the processes.
 
-    `report(step, loss, seconds)` is told after every step.
+    DistributedDataParallel reduces in the backward pass of its own forward; a sandwich step has many of both, so the
+    same mean is taken once, after all of them, in one flat message. The largest network touches every parameter.
     """
+    if not distributed.is_initialized():
+        return
+    grads = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([grad.reshape(-1) for grad in grads])
+    distributed.all_reduce(flat)
+    flat /= distributed.get_world_size()
+    for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+        grad.copy_(part.view_as(grad))
+
+
+def batches(items: TrainingItems, config: TrainConfig, start: int, rank: int = 0, ranks: int = 1) -> Iterator[Item]:
+    """Yield this process's share of the batches of the steps from `start` to the last.
+
+    Raise ValueError when the batch cannot be shared equally among `ranks` processes.
+    """
+    if config.batch % ranks:
+        raise ValueError(f"batch is {config.batch}; it must be a multiple of the {ranks} processes")
+    share = config.batch // ranks
+    firsts = (step * config.batch + rank * share for step in range(start, config.steps))
+    stream = [first + place for first in firsts for place in range(share)]
+    yield from DataLoader(items, share, sampler=stream, num_workers=config.loaders)
+
+
+def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Report) -> None:
+    """Train to the last step; `path` holds the latest checkpoint, from which a killed run goes on.
+
+    In a group of processes the first one saves and reports.
+    """
+    rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     if path.exists():
         trainer.restore(checkpoint.load(path))
-    saved = time.monotonic()
+    saved = began = time.monotonic()
     trainer.model.train()
-    for item in batches(items, trainer.config, trainer.step):
+    for item in batches(items, trainer.config, trainer.step, rank, ranks):
+        losses = trainer.update(item)
+        now = time.monotonic()
+        if rank == 0:
+            rate = trainer.config.rate(trainer.step - 1)
+            report(trainer.step, {"lr": rate, "seconds": now - began, "losses": losses})
+            if now - saved > trainer.config.save_every_s:
+                checkpoint.save(path, trainer.state())
+                saved = time.monotonic()
         began = time.monotonic()
-        loss = trainer.update(item)
-        report(trainer.step, loss, time.monotonic() - began)
-        if time.monotonic() - saved > trainer.config.save_every_s:
-            checkpoint.save(path, trainer.state())
-            saved = time.monotonic()
     trainer.model.eval()
-    checkpoint.save(path, trainer.state())
+    if rank == 0:
+        checkpoint.save(path, trainer.state())
