@@ -62,7 +62,7 @@ class MadeImages:
         return Sample(
             name=self._name(index),
             image_HWC=np.repeat(image[..., None], 3, axis=2),
-            masks_NHW=objects(labels, smallest=0.005),
+            masks_NHW=objects(labels, smallest=0.01),
         )
 
     def _name(self, index: int) -> str:
@@ -81,7 +81,7 @@ class MadeImages:
 
 def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Voronoi cells with bent borders, each of one material."""
-    cells = int(rng.integers(count + 2, 15))
+    cells = int(rng.integers(count + 1, 11))
     rows, columns = _bent(rng, size_px)
     seeds = rng.uniform(0, size_px, (cells, 2)).astype(np.float32)
     distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
@@ -104,9 +104,9 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """A matrix with rounded to cuboidal particles of the other materials."""
     labels = np.ones((size_px, size_px), np.uint8)
     rows, columns = _bent(rng, size_px, strength=0.02)
-    for number in range(int(rng.integers(3, 13))):
+    for number in range(int(rng.integers(3, 10))):
         y, x = rng.uniform(0, size_px, 2)
-        radii = size_px * rng.uniform(0.05, 0.16) * np.array([1, rng.uniform(0.6, 1)])
+        radii = size_px * rng.uniform(0.08, 0.2) * np.array([1, rng.uniform(0.6, 1)])
         angle, power = rng.uniform(0, np.pi), rng.uniform(2, 6)
         reach = 1.5 * radii[0] + 0.08 * size_px  # corners of a cuboid, and the bend
         near = tuple(slice(max(0, int(at - reach)), int(at + reach)) for at in (y, x))
@@ -120,7 +120,7 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
 
 def islands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Interlocking regions, as after spinodal decomposition."""
-    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.25, 0.5)) for _ in range(count)]
+    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.35, 0.6)) for _ in range(count)]
     return np.asarray(np.argmax(fields, axis=0) + 1, np.uint8)
 
 
@@ -140,7 +140,7 @@ def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) ->
     greys = _greys(rng, len(materials))
     field = np.zeros(labels.shape, np.float32)
     for number, (name, grey) in enumerate(zip(materials, greys, strict=True), start=1):
-        contrast = rng.uniform(0.05, 0.16)
+        contrast = rng.uniform(0.04, 0.12)
         painted = grey + contrast * TEXTURES[name](rng, size_px)
         field = np.where(labels == number, painted, field)
     field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.9))
@@ -152,8 +152,8 @@ def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) ->
 
 
 def _greys(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Draw mean greys; in a third of the images they are nearly alike, so that only texture tells."""
-    spread = rng.uniform(0.02, 0.12) if rng.random() < 0.35 else rng.uniform(0.25, 0.6)
+    """Draw mean greys; in some images they are nearly alike, so that only texture tells."""
+    spread = rng.uniform(0.04, 0.12) if rng.random() < 0.15 else rng.uniform(0.3, 0.65)
     steps = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) / max(1, count - 1) - 0.5
     return rng.permutation(rng.uniform(0.42, 0.58) + spread * steps)
 
@@ -178,7 +178,7 @@ def _expose(rng: np.random.Generator, field: Field) -> NDArray[np.uint8]:
     charged = field + slope * (np.cos(angle) * columns + np.sin(angle) * rows) / size_px
     if rng.random() < 0.25:
         charged = charged + 0.03 * ndimage.gaussian_filter1d(rng.standard_normal((size_px, 1)), 1.5, axis=0)
-    dose = np.float32(rng.uniform(60, 600))
+    dose = np.float32(rng.uniform(100, 800))
     counted = rng.poisson(dose * np.clip(charged, 0.01, None)).astype(np.float32) / dose
     noisy = counted + rng.uniform(0.005, 0.03) * rng.standard_normal(field.shape, np.float32)
     low, high = np.percentile(noisy, [0.5, 99.5])

@@ -1,0 +1,188 @@
+"""The steps of a study, each a function of a run folder and plain data: what the workflow's tasks call."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from quatrain import checkpoint
+from quatrain.data.prepare import Prepared
+from quatrain.progress import Meter
+from quatrain.records import read_lines, replacing, write_json, write_text
+from quatrain.report.overlay import overlay
+from quatrain.sam import Sam
+from quatrain.search.bounds import Bounds
+from quatrain.supernet import study as studies
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, evaluate, image_batches
+from quatrain.supernet.extract import extract, load_sam, save
+from quatrain.supernet.importance import Importance, block_importance, drop_probabilities, removable_blocks
+from quatrain.supernet.priority import channel_order, channel_scores, permute_channels
+from quatrain.supernet.settings import NasConfig
+from quatrain.supernet.study import Part, Study, Weights
+from quatrain.supernet.subnet import Space, Subnet
+
+LATENCY_RUNS = 7
+"""Passes of one image of which the median is reported, after two that warm up."""
+
+
+def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
+    """Deal the images, find the removable blocks, sort the channels and write the weights that training starts from.
+
+    Returns the split's sizes, the space and the mean IoU of the pretrained net on the few-shot images.
+    """
+    study = Study.create(Path(folder), config, seed)
+    model = study.pretrained()
+    questions = study.exam("train", config.few_shot_images)
+    importance = block_importance(model, model.image_encoder, questions)
+    space = _space(study, importance)
+    _bounds(study).check(space)
+    _write_importance(study, importance, space)
+    Study(folder=study.folder, config=config, seed=seed, split=study.split, space=space).write()
+    _write_starts(study, model, questions)
+    sizes = {part: len(getattr(study.split, part)) for part in ("train", "validation", "test")}
+    skipped = [f"{skip.name}: {skip.reason}" for skip in study.images.skipped]
+    return {"split": sizes, "skipped": skipped, "space": asdict(space), "few_shot_miou": importance.miou}
+
+
+def _space(study: Study, importance: Importance) -> Space:
+    wanted = study.config.space
+    removable = wanted.removable
+    if removable is None:
+        removable = removable_blocks(importance.drop, wanted.removable_share)
+    probability = drop_probabilities(importance.drop, removable, wanted.drop_probability)
+    return wanted.space(study.sam, removable, probability)
+
+
+def _bounds(study: Study) -> Bounds:
+    return Bounds.parse(study.sam, max_params=study.config.search.max_params, max_macs=study.config.search.max_macs)
+
+
+def _write_importance(study: Study, importance: Importance, space: Space) -> None:
+    record = {
+        "importance": importance.drop,
+        "baseline_miou": importance.miou,
+        "removable": space.removable,
+        "probability": space.drop_probability,
+        "global_blocks": study.sam.global_blocks,
+    }
+    write_json(study.folder / "importance.json", record)
+
+
+def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
+    """Write the starting weights: channels as they are, at random, and last in the configured order."""
+    images = (batch for batch, _ in image_batches(model, questions, batch=8))
+    scores = channel_scores(model.image_encoder, images, standardise=study.config.space.standardise)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    for name, order in (("start-none", "none"), ("start-random", "random"), ("start", study.config.space.order)):
+        model.load_state_dict(before)
+        permute_channels(model.image_encoder, channel_order(scores, order, study.seed))
+        checkpoint.save(study.checkpoints / f"{name}.pt", {"model": model.state_dict()})
+
+
+def measure(folder: str, weights: Weights, key: str, part: Part) -> dict[str, float]:
+    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images."""
+    model, subnet = studies.network(folder, weights), Subnet.parse(key)
+    encoder: ElasticEncoder = model.image_encoder
+    return asdict(evaluate(model, lambda images: encoder(images, subnet), studies.exam(folder, part)))
+
+
+def latency(folder: str, keys: list[str]) -> list[float]:
+    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker."""
+    model = studies.network(folder, "start")
+    meter = Meter(folder, "latency", total=len(keys))
+    times = []
+    for key in keys:
+        times.append(_milliseconds(model, Subnet.parse(key)))
+        meter.advance()
+    return times
+
+
+@torch.inference_mode()
+def _milliseconds(model: Sam, subnet: Subnet) -> float:
+    encoder: ElasticEncoder = model.image_encoder
+    image = torch.zeros(1, 3, encoder.img_size, encoder.img_size, device=model.device)
+    times = []
+    for _ in range(2 + LATENCY_RUNS):
+        began = time.perf_counter()
+        encoder(image, subnet)
+        if image.is_cuda:
+            torch.cuda.synchronize()
+        times.append(1000 * (time.perf_counter() - began))
+    return statistics.median(times[2:])
+
+
+def deliver(folder: str, key: str) -> str:
+    """Write the found sub-network as checkpoints/best.pth, read it back, and return its path in the run folder."""
+    study, subnet = studies.opened(folder), Subnet.parse(key)
+    model = studies.network(folder, "supernet")
+    path = study.checkpoints / "best.pth"
+    save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
+    load_sam(path)
+    return str(path.relative_to(study.folder))
+
+
+def illustrate(folder: str, key: str, count: int = 4) -> None:
+    """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
+    study = studies.opened(folder)
+    exam = studies.exam(folder, "test")
+    nets = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
+    answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
+    examples = []
+    for place, prepared in enumerate(exam.prepared[:count]):
+        entry: dict[str, Any] = {"name": prepared.name}
+        height, width = prepared.valid_hw
+        pictures = {"image": None, "truth": prepared.masks_NSS[:, :height, :width]}
+        for name, found in answers.items():
+            pictures[name], entry[f"iou_{name}"] = found[place]
+        for name, masks in pictures.items():
+            entry[name] = _picture(study.folder, f"{place}-{name}", prepared, masks)
+        examples.append(entry)
+    write_json(study.folder / "examples.json", examples)
+
+
+@torch.inference_mode()
+def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) -> list[tuple[np.ndarray, float]]:
+    """Return for the first images the masks chosen by predicted IoU, bool (N, H, W), and their mean IoU."""
+    model, subnet = studies.network(folder, weights), Subnet.parse(key)
+    some = Exam(prepared=exam.prepared[:count], points=exam.points[:count])
+    found = []
+    for images, questions in image_batches(model, some, batch=8):
+        for (prepared, points), embedding in zip(questions, model.image_encoder(images, subnet), strict=True):
+            masks, predicted = candidate_masks(model, embedding, prepared, points)
+            ious, _ = candidate_ious(model, embedding, prepared, points)
+            chosen = predicted.argmax(dim=1)
+            each = torch.arange(len(chosen))
+            found.append((masks[each, chosen].cpu().numpy(), float(ious[each, chosen].mean())))
+    return found
+
+
+def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray | None) -> str:
+    height, width = prepared.valid_hw
+    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0).astype(np.uint8)
+    path = folder / "examples" / f"{name}.png"
+    with replacing(path) as temporary:
+        Image.fromarray(image_HWC if masks_NHW is None else overlay(image_HWC, masks_NHW)).save(temporary)
+    return str(path.relative_to(folder))
+
+
+def gather_training(folder: str) -> None:
+    """Write training.jsonl: one line a step and network, of every role, each step once."""
+    lines = []
+    for path in sorted(Path(folder).glob("training-*.jsonl")):
+        role = path.stem.removeprefix("training-")
+        steps = {line["step"]: line for line in read_lines(path)}
+        lines += [
+            {"run": role, "step": step, "net": net, "loss": loss, "lr": line["lr"], "seconds": line["seconds"]}
+            for step, line in sorted(steps.items())
+            for net, loss in line["losses"].items()
+        ]
+    write_text(Path(folder) / "training.jsonl", "".join(json.dumps(line) + "\n" for line in lines))

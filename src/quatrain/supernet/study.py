@@ -1,0 +1,187 @@
+"""One SuperSAM study in a run folder: what its tasks share, and how each part of it is done.
+
+Every function can be called by hand on a run folder; the files are the only thing they pass to each other:
+
+    study.json          configuration, seed, split and space
+    importance.json     what each block is worth
+    checkpoints/        start*.pt (sorted channels), supernet.pt, finetune.pt (training states), best.pth (the result)
+    training-ROLE.jsonl one line a step
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Literal
+
+import cattrs
+import torch
+
+from quatrain import checkpoint
+from quatrain.data.open import open_images
+from quatrain.data.sample import ImageSet
+from quatrain.data.split import Split, split
+from quatrain.errors import UsageError
+from quatrain.records import read_json, write_json
+from quatrain.sam import Sam
+from quatrain.seeding import derive, numpy_rng
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.evaluate import Exam
+from quatrain.supernet.items import TrainingItems
+from quatrain.supernet.models import build, pretrained
+from quatrain.supernet.settings import NasConfig
+from quatrain.supernet.shapes import SamShape, shape
+from quatrain.supernet.subnet import Space
+
+Part = Literal["train", "validation", "test"]
+Weights = Literal["start", "start-none", "start-random", "supernet", "supernet-none", "supernet-random", "finetune"]
+"""Checkpoints of a study: before training (channels sorted by importance, not, or at random), and after."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """A run folder's study; images and networks are opened when they are first needed and kept."""
+
+    folder: Path
+    config: NasConfig
+    seed: int
+    split: Split
+    space: Space | None = None
+
+    @classmethod
+    def create(cls, folder: Path, config: NasConfig, seed: int) -> Study:
+        """Open the images, deal them into parts, and write study.json.
+
+        Raises
+        ------
+        UsageError
+            When there are no images, or too few for three parts.
+        """
+        images = _images(config, seed)
+        names = tuple(images.names)
+        if len(names) > config.images:
+            chosen = numpy_rng(seed, "images").choice(len(names), config.images, replace=False)
+            names = tuple(names[i] for i in sorted(chosen))
+        train, validation, test = config.parts
+        try:
+            dealt = split(names, train=train, validation=validation, test=test, seed=seed)
+        except ValueError as error:
+            raise UsageError(f"{config.data!r} cannot be split into three parts: {error}") from error
+        study = cls(folder=folder, config=config, seed=seed, split=dealt)
+        study.write()
+        return study
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike[str]) -> Study:
+        """Read study.json of a run folder; raise UsageError when there is none or it is of another version."""
+        path = Path(folder) / "study.json"
+        if not path.exists():
+            raise UsageError(f"{os.fspath(folder)!r} holds no study.json: give the folder of a nas run")
+        record = read_json(path)
+        try:
+            config = _CONVERTER.structure(record["config"], NasConfig)
+            dealt = _CONVERTER.structure(record["split"], Split)
+            space = record["space"] and _CONVERTER.structure(record["space"], Space)
+        except (cattrs.BaseValidationError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is not of this version of quatrain: {error}") from error
+        return cls(folder=Path(folder), config=config, seed=record["seed"], split=dealt, space=space)
+
+    def write(self) -> None:
+        """Write study.json, atomically."""
+        record = {"config": self.config, "seed": self.seed, "split": self.split, "space": self.space}
+        write_json(self.folder / "study.json", record)
+
+    @property
+    def sam(self) -> SamShape:
+        """The shape of the studied network."""
+        return shape(self.config.model)
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of weights."""
+        return self.folder / "checkpoints"
+
+    @cached_property
+    def images(self) -> ImageSet:
+        """All images of the source."""
+        return _images(self.config, self.seed)
+
+    def indices(self, part: Part) -> list[int]:
+        """Return where the images of a part stand in `images`."""
+        place = {name: index for index, name in enumerate(self.images.names)}
+        return [place[name] for name in getattr(self.split, part)]
+
+    def exam(self, part: Part, at_most: int | None = None) -> Exam:
+        """Return images of a part with frozen prompts, the first `at_most` of them."""
+        return Exam.of(
+            self.images,
+            self.indices(part)[:at_most],
+            image_px=self.sam.image_px,
+            seed=derive(self.seed, "prompts"),
+            fit=self.config.fit,
+            max_objects=self.config.max_objects,
+        )
+
+    def items(self) -> TrainingItems:
+        """Return the stream of training items; every role of a study sees the same."""
+        return TrainingItems(
+            images=self.images,
+            indices=self.indices("train"),
+            image_px=self.sam.image_px,
+            logits_px=4 * self.sam.grid,
+            prompts=self.config.train.prompts,
+            seed=self.seed,
+            fit=self.config.fit,
+        )
+
+    def pretrained(self) -> Sam:
+        """Return the network that the study starts from, its encoder elastic."""
+        return _elastic(pretrained(self.config.model, self.config.checkpoint, verify=self.config.verify), self.sam)
+
+    def network(self, weights: Weights) -> Sam:
+        """Return a network with the weights of one of the study's checkpoints, its encoder elastic."""
+        state = checkpoint.load(self.checkpoints / f"{weights}.pt")
+        model = _elastic(build(self.sam, seed=0), self.sam)
+        model.load_state_dict(state["model"])
+        return model
+
+    def scored(self) -> Space:
+        """Return the space; raise UsageError before `prepare` has found it."""
+        if self.space is None:
+            raise UsageError(f"{self.folder} has no space yet: prepare the study first")
+        return self.space
+
+
+_CONVERTER = cattrs.Converter(forbid_extra_keys=True)
+
+
+def _images(config: NasConfig, seed: int) -> ImageSet:
+    return open_images(
+        config.data, size_px=shape(config.model).image_px, seed=derive(seed, "made images"), count=config.images
+    )
+
+
+def _elastic(model: Sam, sam: SamShape) -> Sam:
+    model.image_encoder = ElasticEncoder(model.image_encoder, sam)
+    return model.eval()
+
+
+@lru_cache(maxsize=1)
+def opened(folder: str) -> Study:
+    """Return the study of a folder, kept between the tasks of a worker."""
+    return Study.read(folder)
+
+
+@lru_cache(maxsize=2)
+def network(folder: str, weights: Weights) -> Sam:
+    """Return a network of a study on this worker's device, kept between tasks."""
+    model = opened(folder).network(weights)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@lru_cache(maxsize=2)
+def exam(folder: str, part: Part) -> Exam:
+    """Return an exam of a study, kept between tasks."""
+    return opened(folder).exam(part)
