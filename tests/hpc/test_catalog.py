@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from quatrain.errors import UsageError
+from quatrain.hpc import catalog
+
+
+def test_every_site_of_the_package_is_found_by_its_name():
+    assert {"local", "local-threads", "perlmutter", "slurm"} <= set(catalog.names())
+    for name in catalog.names():
+        assert catalog.find(name).name == name
+
+
+def test_an_underscore_stands_for_a_dash():
+    assert catalog.find("local_threads") == catalog.find("local-threads")
+
+
+def test_an_unknown_site_is_answered_with_the_nearest_one():
+    with pytest.raises(UsageError, match="did you mean 'perlmutter'"):
+        catalog.find("perlmuter")
+
+
+def test_a_file_with_a_function_site_is_a_site(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from quatrain.hpc.site import Site\n"
+        "def site():\n    return Site(name='mine', description='', cpus_per_node=2, gpu_workers=1)\n"
+    )
+
+    assert catalog.find(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n", r"has no function site\(\)"),
+        ("def site():\n    return 3\n", "returns a int"),
+        ("def site(:\n", "does not load: SyntaxError"),
+        ("import nothing_like_this\n", "does not load: ModuleNotFoundError"),
+    ],
+)
+def test_a_site_file_that_is_none_says_why(tmp_path, text, said):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=said):
+        catalog.find(str(path))
+
+
+def test_a_site_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no site file .*mine\.py"):
+        catalog.find(str(tmp_path / "mine.py"))

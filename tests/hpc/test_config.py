@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
+from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.launchers import SimpleLauncher, SrunLauncher
+from parsl.providers import LocalProvider
+
+from quatrain.hpc import catalog, config
+from quatrain.hpc.allocation import Allocation
+from quatrain.hpc.plan import Step
+from quatrain.hpc.site import Request
+
+INSIDE = Allocation(job_id="7", nodes=("nid1", "nid2"), gpus=("2", "3"))
+PERLMUTTER = catalog.find("perlmutter")
+
+
+def test_a_configuration_has_one_executor_for_each_shape_and_is_fresh_each_time(tmp_path):
+    first, second = (config.parsl_config(catalog.find("local"), Request(), tmp_path) for _ in range(2))
+
+    assert [pool.label for pool in first.executors] == ["gpu", "block"]
+    assert not set(map(id, first.executors)) & set(map(id, second.executors))
+    assert first.run_dir == str(tmp_path / "parsl")
+    assert first.usage_tracking == 0
+
+
+def test_local_workers_stay_on_the_loopback_and_wait_for_work(tmp_path):
+    gpu, block = config.parsl_config(catalog.find("local"), Request(), tmp_path).executors
+
+    assert gpu.all_addresses == block.all_addresses == {"127.0.0.1"}
+    assert gpu.max_workers_per_node == catalog.find("local").gpu_workers
+    assert block.max_workers_per_node == 1
+    assert gpu.provider.init_blocks == block.provider.init_blocks == 0
+    assert gpu.drain_period is None
+
+
+def test_threads_stand_in_for_a_debugger(tmp_path):
+    pools = config.parsl_config(catalog.find("local-threads"), Request(), tmp_path).executors
+
+    assert all(isinstance(pool, ThreadPoolExecutor) for pool in pools)
+    assert [pool.max_threads for pool in pools] == [1, 1]
+
+
+def test_an_allocation_is_used_as_it_is():
+    provider = config.provider(PERLMUTTER, Request(), "gpu", INSIDE)
+
+    assert isinstance(provider, LocalProvider)
+    assert provider.nodes_per_block == 2
+    assert "--ntasks-per-node=1 --overlap --gpus-per-node=4" in provider.launcher.overrides
+
+
+def test_pools_of_gpu_workers_start_on_every_node_and_the_block_worker_on_the_first():
+    assert isinstance(config.launcher(PERLMUTTER, "gpu", overlap=False), SrunLauncher)
+    assert isinstance(config.launcher(PERLMUTTER, "block", overlap=False), SimpleLauncher)
+    assert "--overlap" not in config.launcher(PERLMUTTER, "gpu", overlap=False).overrides
+
+
+def test_workers_are_pinned_to_the_gpus_that_slurm_gave():
+    shared = config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE)
+    whole = config.worker_pool(PERLMUTTER, Request(), "gpu", found=Allocation(job_id="7", nodes=("nid1",)))
+    block = config.worker_pool(PERLMUTTER, Request(), "block", found=INSIDE)
+
+    assert shared.available_accelerators == ["2", "3"]
+    assert whole.available_accelerators == ["0", "1", "2", "3"]
+    assert block.available_accelerators == []
+
+
+def test_a_reversed_gpu_order_turns_the_cores_and_not_the_gpus():
+    natural = dataclasses.replace(PERLMUTTER, gpu_order="natural")
+
+    assert config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE).cpu_affinity == "block-reverse"
+    assert config.worker_pool(natural, Request(), "gpu", found=INSIDE).cpu_affinity == "block"
+    assert config.worker_pool(PERLMUTTER, Request(), "block", found=INSIDE).cpu_affinity == "none"
+
+
+def test_no_web_service_is_asked_for_the_address(monkeypatch):
+    monkeypatch.setattr("parsl.addresses.address_by_query", pytest.fail)
+    monkeypatch.setattr("parsl.executors.high_throughput.executor.get_all_addresses", pytest.fail)
+
+    pool = config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE)
+
+    assert pool.address is None
+    assert pool.all_addresses == set(config.addresses())
+
+
+def test_tasks_stop_being_taken_early_enough_for_the_longest_to_end():
+    plan = (Step(name="train", shape="block", count=1, seconds=900), Step(name="m", shape="gpu", count=9, seconds=30))
+    request = Request(walltime_min=60)
+
+    assert config.drain_s(PERLMUTTER, request, "block", plan, None) == 3600 - 120 - 900 - config.MARGIN_S
+    assert config.drain_s(PERLMUTTER, request, "gpu", plan, None) == 3600 - 120 - 30 - config.MARGIN_S
+
+
+def test_inside_an_allocation_its_own_end_counts():
+    ending = dataclasses.replace(INSIDE, end_time_s=time.time() + 1000)
+
+    assert config.drain_s(PERLMUTTER, Request(), "gpu", (), INSIDE) is None
+    assert config.drain_s(PERLMUTTER, Request(), "gpu", (), ending) == pytest.approx(1000 - 180, abs=2)
+
+
+def test_a_lost_node_costs_little_a_lost_worker_more_and_an_exception_everything():
+    lost_node = config.retry_cost(ManagerLost(b"m", "nid1"))
+    lost_worker = config.retry_cost(WorkerLost(1, "nid1"))
+
+    assert lost_node * 20 <= config.RETRIES
+    assert lost_worker * 3 <= config.RETRIES < lost_worker * 4
+    assert config.retry_cost(ZeroDivisionError()) > config.RETRIES
+
+
+def test_workers_find_this_python_and_get_the_variables_of_the_site():
+    lines = config.worker_init(PERLMUTTER, "gpu").splitlines()
+
+    assert lines[0].startswith('export PATH="')
+    assert 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-32}"' in lines
+    assert 'export NCCL_SOCKET_IFNAME="hsn"' in lines
+    assert f"export {config.BY_SRUN}=1" in lines
+    assert config.BY_SRUN not in config.worker_init(catalog.find("local"), "block")
+
+
+def test_settings_of_a_job_come_from_the_site_and_the_request():
+    request = Request(account="m1_g", nodes=2, walltime_min=95, qos="regular")
+
+    settings = config.slurm_settings(PERLMUTTER, request, "gpu")
+
+    assert settings["walltime"] == "01:35:00"
+    assert (settings["account"], settings["qos"], settings["constraint"]) == ("m1_g", "regular", "gpu")
+    assert settings["scheduler_options"] == "#SBATCH --licenses=scratch,cfs\n#SBATCH --gpu-bind=none"
+
+
+def test_the_interchange_is_started_bound_to_the_driver():
+    pool = config.worker_pool(catalog.find("local"), Request(), "gpu")
+
+    assert isinstance(pool, HighThroughputExecutor)
+    assert pool.interchange_launch_cmd[1:] == ["-m", "quatrain.hpc.interchange"]
