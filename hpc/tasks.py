@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import socket
+from pathlib import Path
 from typing import Any
 
 
@@ -18,3 +19,41 @@ def probe() -> dict[str, Any]:
         "cpus": len(os.sched_getaffinity(0)),
         "threads": os.environ.get("OMP_NUM_THREADS", ""),
     }
+
+
+def prepare_study(folder: Path, config: Any, seed: int) -> dict[str, Any]:
+    """Open the images, find the space and write the starting weights of a nas run; see supernet.steps.prepare."""
+    from quatrain.supernet import steps
+
+    return steps.prepare(str(folder), config, seed)
+
+
+def train_network(folder: Path, role: str, processes: int) -> None:
+    """Train one role of a nas run (supernet, finetune, ...) with `processes` processes a node."""
+    from quatrain.hpc import commands
+
+    arguments = ["-m", "quatrain.supernet.train", folder, "--role", role]
+    commands.launch(arguments, processes=processes, log=folder / "logs" / f"train-{role}.log")
+
+
+def measure_subnet(folder: Path, weights: Any, key: str, part: Any) -> dict[str, float]:
+    """Return a sub-network's figures on a part of the images; see supernet.steps.measure."""
+    from quatrain.supernet import steps
+
+    return steps.measure(str(folder), weights, key, part)
+
+
+def time_subnets(folder: Path, keys: list[str]) -> list[float]:
+    """Return the milliseconds an image of each sub-network's encoder, one after another on this worker."""
+    from quatrain.supernet import steps
+
+    return steps.latency(str(folder), keys)
+
+
+def deliver_subnet(folder: Path, key: str) -> str:
+    """Extract the found sub-network, draw examples, and return the checkpoint's path in the run folder."""
+    from quatrain.supernet import steps
+
+    steps.gather_training(str(folder))
+    steps.illustrate(str(folder), key)
+    return steps.deliver(str(folder), key)

@@ -45,6 +45,9 @@ def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: 
     parts = config.dice * dice(logits, truth)
     if config.focal:
         parts = parts + config.focal * focal(logits, truth)
+    if config.entropy:
+        entropy = functional.binary_cross_entropy_with_logits(logits, truth, reduction="none")
+        parts = parts + config.entropy * entropy.mean(dim=(-2, -1))
     loss = parts[..., 0].mean()
     if not config.single_mask_only:
         loss = loss + parts[..., 1:].amin(dim=-1).mean()

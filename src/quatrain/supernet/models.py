@@ -71,10 +71,24 @@ def _mask_decoder(sam: SamShape) -> MaskDecoder:
 
 
 def _initialise(encoder: ImageEncoderViT) -> None:
-    """Give random weights where segment_anything leaves zeros, so that no part of the network is idle."""
+    """Give the encoder weights that it can learn from.
+
+    Linear layers get unit gain, those that write into the residual stream a third of it (so that depth does not
+    drown the patches), and positions, which segment_anything leaves at zero, small random values.
+    """
     for name, parameter in encoder.named_parameters():
         if name == "pos_embed" or "rel_pos" in name:
             torch.nn.init.trunc_normal_(parameter, std=0.02)
+    layers = [module for module in encoder.modules() if isinstance(module, torch.nn.Linear)]
+    for layer in layers:
+        torch.nn.init.trunc_normal_(layer.weight, std=layer.in_features**-0.5)
+        torch.nn.init.zeros_(layer.bias)
+    patches = encoder.patch_embed.proj.weight
+    torch.nn.init.trunc_normal_(patches, std=patches[0].numel() ** -0.5)
+    with torch.no_grad():
+        for block in encoder.blocks:
+            block.attn.proj.weight.mul_(0.3)
+            block.mlp.lin2.weight.mul_(0.3)
 
 
 def load_mini() -> Sam:

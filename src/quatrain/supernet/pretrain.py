@@ -2,8 +2,9 @@
 
     python -m quatrain.supernet.pretrain OUT_DIR
 
-writes vit_mini.pth (the state dict, float32) and its model card vit_mini.md into OUT_DIR. A run that was
-interrupted continues when it is started again with the same folder.
+writes vit_mini.pth (the state dict, float32) and its model card vit_mini.md into OUT_DIR. The first stage sees small
+images, which cost a quarter, the second one the real size. A run that was interrupted goes on when it is started
+again with the same folder.
 """
 
 from __future__ import annotations
@@ -11,20 +12,25 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
+from torch import Tensor
+from torch.nn import functional
 
 from quatrain import checkpoint
 from quatrain.data.made import MadeImages
 from quatrain.data.textures import SEEN
 from quatrain.records import append_line, read_lines, write_text
+from quatrain.sam import Sam
+from quatrain.seeding import derive
 from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.evaluate import Exam, Scores, evaluate
 from quatrain.supernet.items import TrainingItems
 from quatrain.supernet.models import build
-from quatrain.supernet.settings import TrainConfig
-from quatrain.supernet.shapes import shape
+from quatrain.supernet.settings import LossConfig, TrainConfig
+from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.train import Step, Trainer, fit
 
 SEED = 20260
@@ -32,9 +38,22 @@ HELD_OUT = 200
 """Made images, from another seed, on which the card's figures are measured."""
 
 
-def pretraining() -> TrainConfig:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stage:
+    """Training at one image size."""
+
+    image_px: int
+    train: TrainConfig
+
+
+def stages() -> tuple[Stage, ...]:
     """Return the settings that made the shipped weights."""
-    return TrainConfig(steps=5000, batch=8, prompts=8, lr=8e-4, warmup=200, save_every_s=120, loaders=1)
+    loss = LossConfig(focal=0.0, entropy=1.0)
+    common = TrainConfig(steps=2400, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
+    return (
+        Stage(image_px=128, train=replace(common, schedule="constant")),
+        Stage(image_px=256, train=replace(common, steps=2400, batch=8, prompts=8, lr=7e-4)),
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -42,46 +61,83 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         raise SystemExit("usage: python -m quatrain.supernet.pretrain OUT_DIR")
-    pretrain(Path(arguments[0]), pretraining())
+    pretrain(Path(arguments[0]), stages())
 
 
-def pretrain(folder: Path, config: TrainConfig, held_out: int = HELD_OUT) -> Scores:
-    """Pretrain, measure on held-out images, and write weights and model card into `folder`."""
-    folder.mkdir(parents=True, exist_ok=True)
+def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> Scores:
+    """Pretrain in stages, measure on held-out images, and write weights and model card into `folder`."""
     mini = shape("vit_mini")
-    images = MadeImages(count=config.steps * config.batch, seed=SEED, size_px=mini.image_px)
-    items = TrainingItems(
-        images=images,
-        indices=range(len(images)),
-        image_px=mini.image_px,
-        logits_px=4 * mini.grid,
-        prompts=config.prompts,
+    model = build(replace(mini, image_px=plan[0].image_px), SEED)
+    for number, stage in enumerate(plan):
+        size = replace(mini, image_px=stage.image_px)
+        grown = build(size, SEED)
+        grown.load_state_dict(resized(model.state_dict(), grown.state_dict()))
+        grown.image_encoder = ElasticEncoder(grown.image_encoder, size)
+        _train(folder, number, stage, grown, size)
+        model = grown
+    exam = Exam.of(
+        MadeImages(count=held_out, seed=SEED + 1, size_px=size.image_px),
+        range(held_out),
+        image_px=size.image_px,
         seed=SEED,
     )
-    model = build(mini, SEED)
-    model.image_encoder = ElasticEncoder(model.image_encoder, mini)
-    trainer = Trainer(model, config, SEED)
-    log = folder / "pretrain.jsonl"
-
-    def report(step: int, done: Step) -> None:
-        append_line(log, {"step": step, "loss": done["losses"]["full"], "seconds": done["seconds"]})
-        if step % 20 == 0 or step == config.steps:
-            print(
-                f"{time.strftime('%H:%M:%S')} step {step}/{config.steps} loss {done['losses']['full']:.3f}", flush=True
-            )
-
-    fit(trainer, items, folder / "pretrain.pt", report)
-    exam = Exam.of(MadeImages(count=held_out, seed=SEED + 1), range(held_out), image_px=mini.image_px, seed=0)
-    scores = evaluate(trainer.model, trainer.model.image_encoder, exam)
-    checkpoint.save(folder / "vit_mini.pth", trainer.model.state_dict())
-    seconds = sum(line["seconds"] for line in read_lines(log))
-    write_text(folder / "vit_mini.md", _card(config, scores, seconds, trainer.model))
+    scores = evaluate(model, model.image_encoder, exam)
+    checkpoint.save(folder / "vit_mini.pth", dict(model.state_dict()))
+    write_text(folder / "vit_mini.md", _card(plan, scores, _seconds(folder), model))
     return scores
 
 
-def _card(config: TrainConfig, scores: Scores, seconds: float, model: torch.nn.Module) -> str:
+def _train(folder: Path, number: int, stage: Stage, model: Sam, size: SamShape) -> None:
+    config = stage.train
+    images = MadeImages(count=config.steps * config.batch, seed=derive(SEED, "stage", number), size_px=size.image_px)
+    items = TrainingItems(
+        images=images,
+        indices=range(len(images)),
+        image_px=size.image_px,
+        logits_px=4 * size.grid,
+        prompts=config.prompts,
+        seed=SEED,
+    )
+
+    def report(step: int, done: Step) -> None:
+        loss = done["losses"]["full"]
+        append_line(
+            folder / "pretrain.jsonl", {"stage": number, "step": step, "loss": loss, "seconds": done["seconds"]}
+        )
+        if step % 20 == 0 or step == config.steps:
+            print(f"{time.strftime('%H:%M:%S')} stage {number} step {step}/{config.steps} loss {loss:.3f}", flush=True)
+
+    fit(Trainer(model, config, SEED), items, folder / f"stage-{number}.pt", report)
+
+
+def resized(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return weights with positions, absolute (1, h, w, C) and relative (2 n - 1, c), interpolated to other sizes."""
+    fitted = {}
+    for name, value in state.items():
+        target = wanted[name].shape
+        if value.shape == target:
+            fitted[name] = value
+        elif name.endswith("pos_embed"):
+            grid = functional.interpolate(value.permute(0, 3, 1, 2), target[1:3], mode="bicubic", align_corners=False)
+            fitted[name] = grid.permute(0, 2, 3, 1)
+        else:
+            fitted[name] = functional.interpolate(value.T[None], target[0], mode="linear")[0].T
+    return fitted
+
+
+def _seconds(folder: Path) -> float:
+    lines = {(line["stage"], line["step"]): line["seconds"] for line in read_lines(folder / "pretrain.jsonl")}
+    return sum(lines.values())
+
+
+def _card(plan: Sequence[Stage], scores: Scores, seconds: float, model: torch.nn.Module) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     mini = shape("vit_mini")
+    steps = "; ".join(
+        f"{s.train.steps} steps of {s.train.batch} images at {s.image_px} px, {s.train.prompts} prompts each"
+        for s in plan
+    )
+    images = sum(s.train.steps * s.train.batch for s in plan)
     return f"""# vit_mini
 
 A miniature Segment Anything Model for laptops, tests and first steps. Not for science.
@@ -92,8 +148,9 @@ A miniature Segment Anything Model for laptops, tests and first steps. Not for s
 | encoder | {mini.depth} blocks of width {mini.embed_dim}, global attention in {mini.global_blocks} |
 | input | {mini.image_px} x {mini.image_px} px, patches of {mini.patch_px} px |
 | parameters | {parameters:,} |
-| data | {config.steps * config.batch:,} made micrographs of {", ".join(SEEN)}; seed {SEED}, each seen once |
-| training | {config.steps} steps of {config.batch} images, {config.prompts} prompts; {seconds:.0f} s on one CPU core |
+| data | {images:,} made micrographs of {", ".join(SEEN)}, each seen once; seed {SEED} |
+| training | {steps} |
+| time | {seconds:.0f} s on two shared CPU cores |
 | held out | {scores.images} made images, {scores.objects} objects, seed {SEED + 1}, one foreground point each |
 | mIoU, best of three masks | {scores.miou_oracle:.3f} |
 | mIoU, mask chosen by predicted IoU | {scores.miou_chosen:.3f} |

@@ -25,17 +25,19 @@ class LossConfig:
     """Weight of the Dice loss."""
     focal: float = 20.0
     """Weight of the focal loss; SAM mixes 20 to 1 (Segment Anything, section 3), SuperSAM's code takes Dice alone."""
+    entropy: float = 0.0
+    """Weight of the plain binary cross-entropy, which starts networks that know nothing yet."""
     iou: float = 1.0
     """Weight of the IoU head's squared error; 0 leaves the head as it is."""
     single_mask_only: bool = False
     """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
 
     def __post_init__(self) -> None:
-        for name in ("dice", "focal", "iou"):
+        for name in ("dice", "focal", "entropy", "iou"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a weight must be at least 0")
-        if self.dice == self.focal == 0:
-            raise ValueError("dice and focal are both 0; one must be positive")
+        if self.dice == self.focal == self.entropy == 0:
+            raise ValueError("dice, focal and entropy are all 0; one must be positive")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -200,7 +202,8 @@ class NasConfig:
     search: SearchConfig = field(default_factory=SearchConfig)
     """How the best sub-network is found."""
     ablations: bool = False
-    """Also train supernets whose channels are left unsorted and sorted at random, for the table."""
+    """Also train supernets whose channels are left unsorted and sorted at random (they triple the training); without
+    it the table compares the orders before training."""
 
     def __post_init__(self) -> None:
         sam = shape(self.model)

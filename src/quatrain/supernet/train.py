@@ -4,12 +4,18 @@ Start it by hand, on any number of processes, on a run folder that `quatrain nas
 
     torchrun --nproc-per-node 4 -m quatrain.supernet.train RUN_DIR --role supernet
 
+Roles: supernet (sandwich rule), supernet-none and supernet-random (the same with channels unsorted and sorted at
+random), finetune (the full network alone, with the same images).
+
 What a step does depends on the weights, the optimiser, the step's number, the seed and the data alone. So a run that
 was killed and started again ends with the very weights of one that was not.
 """
 
 from __future__ import annotations
 
+import argparse
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +26,9 @@ from torch import Tensor, distributed
 from torch.utils.data import DataLoader
 
 from quatrain import checkpoint
+from quatrain.errors import UsageError
+from quatrain.progress import Meter
+from quatrain.records import append_line
 from quatrain.sam import Sam
 from quatrain.seeding import numpy_rng
 from quatrain.supernet.decode import decode, normalise
@@ -28,6 +37,7 @@ from quatrain.supernet.items import Item, TrainingItems
 from quatrain.supernet.losses import distillation, sam_loss
 from quatrain.supernet.sandwich import sandwich_backward
 from quatrain.supernet.settings import TrainConfig
+from quatrain.supernet.study import Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
 
 Report = Callable[[int, "Step"], None]
@@ -194,3 +204,58 @@ def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Report) -> N
     trainer.model.eval()
     if rank == 0:
         checkpoint.save(path, trainer.state())
+
+
+ROLES: dict[str, Weights] = {
+    "supernet": "start",
+    "supernet-none": "start-none",
+    "supernet-random": "start-random",
+    "finetune": "start",
+}
+"""What can be trained in a study, and the weights that it starts from."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train one role of the study in a run folder; return an exit code (2 for the user's mistakes)."""
+    parser = argparse.ArgumentParser(prog="quatrain.supernet.train", description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the folder of a nas run")
+    parser.add_argument("--role", choices=ROLES, default="supernet", help="what to train")
+    arguments = parser.parse_args(argv)
+    try:
+        train(arguments.folder, arguments.role)
+    except (UsageError, ValueError) as error:
+        print(f"quatrain: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+    return 0
+
+
+def train(folder: Path, role: str) -> None:
+    """Train one role of a study; in a process group that torchrun started, with all of its processes."""
+    study = Study.read(folder)
+    model = study.network(ROLES[role]).to(_device())
+    trainer = Trainer(model, study.config.train, study.seed, None if role == "finetune" else study.scored())
+    meter = Meter(folder, f"train-{role}", total=study.config.train.steps)
+
+    def report(step: int, done: Step) -> None:
+        append_line(folder / f"training-{role}.jsonl", {"step": step, **done})
+        first = next(iter(done["losses"].values()))
+        meter.set(step, f"loss {first:.3f}")
+
+    fit(trainer, study.items(), study.checkpoints / f"{role}.pt", report)
+
+
+def _device() -> torch.device:
+    """Join the process group where torchrun started one, and return this process's device."""
+    local = int(os.environ.get("LOCAL_RANK", "0"))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(local)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The table that a study publishes: the found network beside every baseline that it has to be held against."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from quatrain.search.baseline import random_in_bucket
+from quatrain.search.bounds import Bounds
+from quatrain.search.search import Search
+from quatrain.seeding import numpy_rng
+from quatrain.supernet.settings import NasConfig
+from quatrain.supernet.shapes import SamShape, encoder_macs, encoder_parameters
+from quatrain.supernet.subnet import Space, Subnet
+
+RESTRICTED = 8
+"""Networks of the depth-only and of the width-only space that are measured, the widest choice of each first."""
+BUCKET = 10
+"""Width of a size bucket, in percent of the full encoder's parameters."""
+RANDOM = "random nets of the best one's size"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """A network to be measured on the test images; rows of one name are averaged."""
+
+    name: str
+    weights: str
+    """The checkpoint of the study that it runs on."""
+    subnet: Subnet
+    note: str = ""
+
+
+def depth_only(space: Space, bounds: Bounds, seed: int) -> list[Subnet]:
+    """Return networks that drop blocks and keep every width, within the bounds."""
+    full = space.largest().widths
+    drops = (
+        set(some)
+        for count in range(len(space.removable) + 1)
+        for some in itertools.combinations(space.removable, count)
+    )
+    nets = [Subnet(widths=tuple(0 if i in gone else width for i, width in enumerate(full))) for gone in drops]
+    return _some([net for net in nets if bounds.admits(net)], seed, "depth only")
+
+
+def width_only(space: Space, bounds: Bounds, seed: int) -> list[Subnet]:
+    """Return networks that keep every block and narrow the MLPs: one width for all, then mixed, within the bounds."""
+    steps = max(map(len, space.choices))
+    even = [Subnet(widths=tuple(w[min(i, len(w) - 1)] for w in space.choices)) for i in reversed(range(steps))]
+    rng = numpy_rng(seed, "width only")
+    mixed = [Subnet(widths=tuple(int(rng.choice(w)) for w in space.choices)) for _ in range(4 * RESTRICTED)]
+    return list(dict.fromkeys(net for net in [*even, *mixed] if bounds.admits(net)))[:RESTRICTED]
+
+
+def _some(nets: list[Subnet], seed: int, name: str) -> list[Subnet]:
+    if len(nets) <= RESTRICTED:
+        return nets
+    chosen = numpy_rng(seed, name).choice(len(nets), RESTRICTED, replace=False)
+    return [nets[i] for i in sorted(chosen)]
+
+
+def rows(config: NasConfig, sam: SamShape, space: Space, search: Search, bounds: Bounds, seed: int) -> list[Row]:
+    """Return every network of the table; those of a search are chosen by what it measured on validation images."""
+    best = search.best()
+    if best is None:
+        raise ValueError("nothing was evaluated; there is no best network")
+    found = [
+        Row(name="pretrained", weights="start", subnet=sam.full, note="zero-shot"),
+        Row(name="fine-tuned", weights="finetune", subnet=sam.full, note="the full net alone, same images and steps"),
+        Row(name="largest", weights="supernet", subnet=space.largest(), note="of the supernet"),
+        Row(name="smallest", weights="supernet", subnet=space.smallest(), note="of the supernet"),
+        Row(name="best", weights="supernet", subnet=best.subnet, note=f"within the bounds: {best.subnet.key}"),
+        *_of_buckets(sam, search),
+        *(
+            Row(name=RANDOM, weights="supernet", subnet=subnet, note="what the search adds to luck")
+            for subnet in random_in_bucket(
+                space, bounds, params=best.params, count=config.search.random_in_bucket, seed=seed
+            )
+        ),
+    ]
+    for name, nets in (
+        ("depth only", depth_only(space, bounds, seed)),
+        ("width only", width_only(space, bounds, seed)),
+    ):
+        known = [evaluation for net in nets if (evaluation := search.known(net))]
+        if known:
+            chosen = max(known, key=lambda evaluation: evaluation.score)
+            found.append(
+                Row(
+                    name=f"{name}, best of {len(known)}",
+                    weights="supernet",
+                    subnet=chosen.subnet,
+                    note="within the bounds",
+                )
+            )
+    return [*found, *_orders(config, best.subnet)]
+
+
+def _of_buckets(sam: SamShape, search: Search) -> list[Row]:
+    full = encoder_parameters(sam, sam.full)
+    buckets: dict[int, Any] = {}
+    for evaluation in search.evaluations:
+        low = 100 * evaluation.params // full // BUCKET * BUCKET
+        if low not in buckets or evaluation.score > buckets[low].score:
+            buckets[low] = evaluation
+    return [
+        Row(name=f"best of {low}-{low + BUCKET} % size", weights="supernet", subnet=buckets[low].subnet)
+        for low in sorted(buckets)
+        if low < 100
+    ]
+
+
+def _orders(config: NasConfig, best: Subnet) -> list[Row]:
+    """Return the best network on channels in other orders: trained where ablations were, else before any training."""
+    prefix, when = ("supernet", "after training") if config.ablations else ("start", "before training")
+    orders = {"sorted": prefix, "as they are": f"{prefix}-none", "at random": f"{prefix}-random"}
+    return [
+        Row(name=f"best's widths, channels {order}", weights=weights, subnet=best, note=when)
+        for order, weights in orders.items()
+    ]
+
+
+def table(
+    sam: SamShape, planned: Sequence[Row], measured: Sequence[Mapping[str, float]], ms: Sequence[float]
+) -> list[dict[str, Any]]:
+    """Return the table's lines as plain data; rows of one name become their mean, with half their range as spread."""
+    lines: list[dict[str, Any]] = []
+    for name in dict.fromkeys(row.name for row in planned):
+        places = [i for i, row in enumerate(planned) if row.name == name]
+        oracle = [measured[i]["miou_oracle"] for i in places]
+        line = {
+            "name": name,
+            "params": round(_mean(encoder_parameters(sam, planned[i].subnet) for i in places)),
+            "gmacs": _mean(encoder_macs(sam, planned[i].subnet) / 1e9 for i in places),
+            "latency_ms": _mean(ms[i] for i in places),
+            "miou_oracle": _mean(oracle),
+            "miou_chosen": _mean(measured[i]["miou_chosen"] for i in places),
+            "images": int(measured[places[0]]["images"]),
+            "objects": int(measured[places[0]]["objects"]),
+            "note": planned[places[0]].note,
+        }
+        if len(places) > 1:
+            line |= {"spread": (max(oracle) - min(oracle)) / 2, "note": f"mean of {len(places)}; {line['note']}"}
+        lines.append(line)
+    return lines
+
+
+def _mean(values: Any) -> float:
+    return statistics.fmean(values)
+
+
+def outcome(lines: Sequence[Mapping[str, Any]], search: Search, best: Subnet, checkpoint: str) -> dict[str, Any]:
+    """Return what summary.json tells of a study: baseline, fine-tuned and best net, the front, the evaluations."""
+    figures = {
+        line["name"]: {
+            "miou": line["miou_oracle"],
+            "miou_chosen": line["miou_chosen"],
+            "params": line["params"],
+            "gmacs": line["gmacs"],
+        }
+        for line in lines
+    }
+    reduction = 1 - figures["best"]["params"] / figures["pretrained"]["params"]
+    front = [{"subnet": e.subnet.key, "params": e.params, "gmacs": e.macs / 1e9, **e.metrics} for e in search.pareto()]
+    return {
+        "baseline": figures["pretrained"],
+        "finetuned": figures["fine-tuned"],
+        "best": {**figures["best"], "reduction": reduction, "subnet": best.key, "checkpoint": checkpoint},
+        "pareto": front,
+        "evaluations": len(search.evaluations),
+    }

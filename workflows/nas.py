@@ -1,0 +1,122 @@
+"""SuperSAM: make SAM a weight-sharing supernet, train it, search it, and take the best sub-network out."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any
+
+import cattrs
+
+from quatrain.hpc import cli, tasks
+from quatrain.hpc.plan import Step
+from quatrain.records import write_json
+from quatrain.search.bounds import Bounds
+from quatrain.search.search import Search
+from quatrain.supernet.report import write_report
+from quatrain.supernet.settings import PRESETS, NasConfig
+from quatrain.supernet.shapes import SamShape, shape
+from quatrain.supernet.subnet import Space, Subnet
+from quatrain.supernet.table import Row, depth_only, outcome, rows, table, width_only
+
+Measure = Callable[..., "Future[dict[str, float]]"]
+
+
+def roles(config: NasConfig) -> tuple[str, ...]:
+    """What is trained: the supernet, the full net to compare with, and supernets of other channel orders on demand."""
+    return ("supernet", "finetune", *(("supernet-none", "supernet-random") if config.ablations else ()))
+
+
+def plan(config: NasConfig) -> tuple[Step, ...]:
+    """What would run, with rough seconds a task on one worker."""
+    step_s = config.train.batch * (0.2 if config.model == "vit_mini" else 1.5)
+    image_s = 0.05 if config.model == "vit_mini" else 0.3
+    measured_s = max(1.0, config.images * config.parts[1] * image_s)
+    return (
+        Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
+        Step(name="train", shape="block", count=len(roles(config)), seconds=config.train.steps * step_s),
+        Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
+        Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
+        Step(name="latency", shape="gpu", count=1, seconds=30),
+        Step(name="deliver", shape="gpu", count=1, seconds=10),
+    )
+
+
+def work(config: NasConfig, session: cli.Session) -> None:
+    """Prepare, train, search, measure, deliver, report."""
+    run, show, sam = session.run, session.show, shape(config.model)
+    measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
+    with show.task("prepare"):
+        prepared = session.app(tasks.prepare_study, shape="gpu", name="prepare")(
+            run.path, config, session.seed
+        ).result()
+    space = cattrs.structure(prepared["space"], Space)
+    run.summarise(data=config.data, model=config.model, split=prepared["split"], skipped=prepared["skipped"])
+    run.summarise(space={**prepared["space"], "global_blocks": sam.global_blocks})
+    train = session.app(tasks.train_network, shape="block", name="train")
+    for future in [train(run.path, role, config.train.processes) for role in roles(config)]:
+        future.result()
+    bounds = Bounds.parse(sam, max_params=config.search.max_params, max_macs=config.search.max_macs)
+    search = Search(
+        space=space,
+        bounds=bounds,
+        journal=run.path / "search.jsonl",
+        seed=session.seed,
+        budget=config.search.evaluations,
+        engine=config.search.engine,
+    )
+    find(search, [*depth_only(space, bounds, session.seed), *width_only(space, bounds, session.seed)], measure, session)
+    planned = rows(config, sam, space, search, bounds, session.seed)
+    lines = publish(planned, measure, session, sam)
+    best = next(row.subnet for row in planned if row.name == "best")
+    delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
+    run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
+    show.say(f"report: {write_report(run.path)}")
+
+
+def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
+    """Measure every network of the table on the test images, and the latency of each alone; write table.json."""
+    folder = session.run.path
+    session.show.task("table", total=len(planned))
+    measured = [measure(folder, row.weights, row.subnet.key, "test") for row in planned]
+    for future in measured:
+        future.add_done_callback(lambda _: session.show.advance("table"))
+    wait(measured)
+    time_them = session.app(tasks.time_subnets, shape="gpu", name="latency")
+    milliseconds = time_them(folder, [row.subnet.key for row in planned]).result()
+    lines = table(sam, planned, [future.result() for future in measured], milliseconds)
+    write_json(folder / "table.json", lines)
+    return lines
+
+
+def find(search: Search, baselines: Iterable[Subnet], measure: Measure, session: cli.Session) -> None:
+    """Keep every worker busy with proposals until the budget is spent, then measure the baselines."""
+    show, folder = session.show, session.run.path
+    show.task("search", total=search.left)
+    waiting: dict[Future[dict[str, float]], Subnet] = {}
+    queue = iter(dict.fromkeys(baselines))
+    while True:
+        while len(waiting) < session.workers("gpu") and (subnet := search.propose() or _unknown(queue, search)):
+            waiting[measure(folder, "supernet", subnet.key, "validation")] = subnet
+        if not waiting:
+            return
+        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
+            found = search.record(waiting.pop(future), future.result())
+            if found.proposed:
+                best = search.best()
+                show.advance("search", note=f"best mIoU {best.score:.3f}" if best else "")
+
+
+def _unknown(queue: Iterable[Subnet], search: Search) -> Subnet | None:
+    return next((subnet for subnet in queue if search.known(subnet) is None), None)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the nas workflow with command-line arguments; return its exit code."""
+    workflow = cli.Workflow(name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
+    return cli.main(workflow, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
