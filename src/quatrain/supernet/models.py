@@ -94,10 +94,7 @@ def _initialise(encoder: ImageEncoderViT) -> None:
 def load_mini() -> Sam:
     """Return the shipped, pretrained vit_mini (see the model card beside its weights)."""
     with resources.as_file(resources.files("quatrain.supernet") / "weights" / "vit_mini.pth") as path:
-        payload = checkpoint.load(path)
-    model = build(shape("vit_mini"), seed=0)
-    model.load_state_dict({name: value.float() for name, value in payload["model"].items()})
-    return model
+        return load_weights(build(shape("vit_mini"), seed=0), checkpoint.load(path), str(path), "vit_mini")
 
 
 def load_official(sam: SamShape, path: str | os.PathLike[str], *, verify: bool = True) -> Sam:

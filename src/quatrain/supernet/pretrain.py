@@ -49,10 +49,10 @@ class Stage:
 def stages() -> tuple[Stage, ...]:
     """Return the settings that made the shipped weights."""
     loss = LossConfig(focal=0.0, entropy=1.0)
-    common = TrainConfig(steps=2400, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
+    common = TrainConfig(steps=1600, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
     return (
         Stage(image_px=128, train=replace(common, schedule="constant")),
-        Stage(image_px=256, train=replace(common, steps=2400, batch=8, prompts=8, lr=7e-4)),
+        Stage(image_px=256, train=replace(common, steps=2100, batch=8, prompts=8, lr=7e-4)),
     )
 
 
@@ -148,7 +148,7 @@ A miniature Segment Anything Model for laptops, tests and first steps. Not for s
 | encoder | {mini.depth} blocks of width {mini.embed_dim}, global attention in {mini.global_blocks} |
 | input | {mini.image_px} x {mini.image_px} px, patches of {mini.patch_px} px |
 | parameters | {parameters:,} |
-| data | {images:,} made micrographs of {", ".join(SEEN)}, each seen once; seed {SEED} |
+| data | {images:,} made micrographs of {", ".join(SEEN)}; seed {SEED} |
 | training | {steps} |
 | time | {seconds:.0f} s on two shared CPU cores |
 | held out | {scores.images} made images, {scores.objects} objects, seed {SEED + 1}, one foreground point each |
