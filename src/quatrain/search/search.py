@@ -6,7 +6,7 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from quatrain.records import append_line, fingerprint, read_lines
 from quatrain.search.bounds import Bounds
 from quatrain.search.engine import make_engine
 from quatrain.search.moves import repair, within
+from quatrain.search.pareto import pareto
 from quatrain.seeding import numpy_rng
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters
 from quatrain.supernet.subnet import Space, Subnet
@@ -40,17 +41,6 @@ class Evaluation:
     """The metric that the search raises."""
     proposed: bool
     """Whether the search proposed it; a baseline is recorded without that."""
-
-
-def pareto_front(evaluations: Iterable[Evaluation]) -> tuple[Evaluation, ...]:
-    """Return those that no other beats in parameters without losing score, by ascending parameters."""
-    front: list[Evaluation] = []
-    for evaluation in sorted(evaluations, key=lambda found: (found.params, -found.score, found.subnet.key)):
-        best = front[-1] if front else None
-        equal = best is not None and (evaluation.params, evaluation.score) == (best.params, best.score)
-        if best is None or evaluation.score > best.score or equal:
-            front.append(evaluation)
-    return tuple(front)
 
 
 class Search:
@@ -151,7 +141,7 @@ class Search:
 
     def pareto(self) -> tuple[Evaluation, ...]:
         """Return the front of parameters (fewer) against score (higher) over every result, bounds or not."""
-        return pareto_front(self._known.values())
+        return pareto(self._known.values(), lambda found: (found.params, found.score))
 
     def _draw(self) -> Subnet | None:
         for _ in range(_PATIENCE):

@@ -1,0 +1,264 @@
+"""Drawings for a page, as inline SVG whose colours follow the page's light and dark themes."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+INK, MUTED, RULE, PAPER = "#1f2329", "#5f6873", "#d8dee5", "#fffffe"
+BLUE, SKY, ORANGE, GREEN, PINK = "#0072b3", "#4a9fd5", "#c26a01", "#00805d", "#b55890"
+SERIES = (BLUE, ORANGE, GREEN, PINK, SKY, MUTED)
+_THEMED = {
+    INK: "ink",
+    MUTED: "muted",
+    RULE: "rule",
+    PAPER: "paper",
+    BLUE: "blue",
+    SKY: "sky",
+    ORANGE: "orange",
+    GREEN: "green",
+    PINK: "pink",
+}
+"""Colours drawn with, and the page's colours that take their place."""
+
+_STYLE: Any = {  # matplotlib types the keys of rc_context one by one
+    "svg.fonttype": "none",
+    "font.family": "sans-serif",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": RULE,
+    "axes.labelcolor": MUTED,
+    "axes.labelsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.labelcolor": INK,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Mark:
+    """A labelled point."""
+
+    x: float
+    y: float
+    label: str
+    strong: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Curve:
+    """A line through y over x."""
+
+    label: str
+    x: Sequence[float]
+    y: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Bar:
+    """One bar of a row of bars that stand for numbered things, such as blocks."""
+
+    height: float
+    lit: bool = False
+    """Drawn in the accent colour."""
+    starred: bool = False
+    """Marked under its number."""
+
+
+def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width_in, height_in), layout="constrained")
+    return figure, figure.add_subplot()
+
+
+def _svg(figure: Figure, salt: str) -> str:
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": salt}):  # equal input gives equal text, and no two charts share an id
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue()
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
+    for colour, name in _THEMED.items():
+        svg = svg.replace(colour, f"var(--{name})")
+    return svg
+
+
+@mpl.rc_context(_STYLE)
+def front(
+    *,
+    points: Sequence[tuple[float, float]],
+    others: Sequence[tuple[float, float]],
+    best: Sequence[tuple[float, float]],
+    marks: Sequence[Mark],
+    limit: float | None,
+    x_label: str,
+    y_label: str,
+) -> str:
+    """Draw everything measured, the front of the best as a staircase, and labelled marks.
+
+    `limit` is a vertical line that separates what was allowed (left) from what was not.
+    """
+    figure, axes = _axes(8.4, 4.6)
+    if limit is not None:
+        axes.axvline(limit, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+        axes.annotate(
+            "limit", (limit, 0.01), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
+            color=MUTED, fontsize=8,
+        )  # fmt: skip
+    _dots(axes, others, MUTED, "other nets measured")
+    _dots(axes, points, SKY, "proposed by the search")
+    if best:
+        x, y = zip(*best, strict=True)
+        axes.step(x, y, where="post", color=BLUE, linewidth=1.4, zorder=3)
+        axes.scatter(x, y, s=24, color=BLUE, zorder=4, label="best for their size")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.08, y=0.1)
+    _place_marks(axes, marks)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8.5, handletextpad=0.3)
+    return _svg(figure, "front")
+
+
+def _dots(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label: str) -> None:
+    if points:
+        x, y = zip(*points, strict=True)
+        axes.scatter(x, y, s=15, color=colour, alpha=0.55, linewidths=0, label=label, zorder=2)
+
+
+def _place_marks(axes: Axes, marks: Sequence[Mark]) -> None:
+    """Label the marks beside their points, on the side with more room, moved apart where they would touch."""
+    for mark in marks:
+        axes.scatter(
+            [mark.x], [mark.y], s=170 if mark.strong else 42, marker="*" if mark.strong else "D",
+            color=ORANGE, edgecolors=PAPER, linewidths=0.8, zorder=6,
+        )  # fmt: skip
+    low, high = axes.get_ylim()
+    middle = sum(axes.get_xlim()) / 2
+    for side, sign in (("left", 1), ("right", -1)):
+        group = sorted((m for m in marks if (m.x < middle) == (side == "left")), key=lambda mark: mark.y)
+        heights = spread([mark.y for mark in group], 0.055 * (high - low), low, high)
+        for mark, height in zip(group, heights, strict=True):
+            axes.annotate(
+                mark.label, (mark.x, mark.y), xytext=(12 * sign, (height - mark.y) / (high - low) * 240),
+                textcoords="offset points", ha=side, va="center", zorder=7, color=INK,
+                fontweight="bold" if mark.strong else "normal", fontsize=9,
+                bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2},
+                arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
+            )  # fmt: skip
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Return ascending `values` moved as little as a sweep up and one down need to leave `gap` between them.
+
+    They stay between `low` and `high` where these leave room for all.
+    """
+    placed: list[float] = []
+    for value in values:
+        placed.append(max(value, placed[-1] + gap) if placed else value)
+    ceiling = high
+    for index in reversed(range(len(placed))):
+        placed[index] = min(placed[index], ceiling)
+        ceiling = placed[index] - gap
+    shortage = low - placed[0] if placed else 0.0
+    return [value + max(0.0, shortage) for value in placed]
+
+
+@mpl.rc_context(_STYLE)
+def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
+    """Draw noisy series: each value faint, a running mean over it."""
+    figure, axes = _axes(8.4, 3.6)
+    for colour, line in zip(_cycle(len(lines)), lines, strict=True):
+        axes.plot(line.x, line.y, color=colour, alpha=0.22, linewidth=0.8)
+        axes.plot(line.x, running_mean(line.y), color=colour, linewidth=1.8, label=line.label)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.01)
+    axes.legend(loc="upper right", ncols=min(4, max(1, len(lines))), fontsize=8.5)
+    return _svg(figure, "curves")
+
+
+def _cycle(count: int) -> list[str]:
+    return [SERIES[index % len(SERIES)] for index in range(count)]
+
+
+def running_mean(values: Sequence[float]) -> list[float]:
+    """Return the mean of a centred window of about a twentieth of the series around each value."""
+    series = np.asarray(values, dtype=float)
+    half = max(1, math.ceil(len(series) / 40))
+    totals = np.concatenate([[0.0], np.cumsum(series)])
+    left = np.clip(np.arange(len(series)) - half, 0, None)
+    right = np.clip(np.arange(len(series)) + half + 1, None, len(series))
+    return list((totals[right] - totals[left]) / (right - left))
+
+
+@mpl.rc_context(_STYLE)
+def bars(values: Sequence[Bar], *, y_label: str, lit: str, unlit: str, starred: str) -> str:
+    """Draw numbered bars, the lit ones in the accent colour, the starred ones marked under their number."""
+    figure, axes = _axes(8.4, 3.0)
+    for label, want, colour in ((unlit, False, MUTED), (lit, True, BLUE)):
+        chosen = [index for index, bar in enumerate(values) if bar.lit is want]
+        if chosen:
+            axes.bar(chosen, [values[i].height for i in chosen], width=0.68, color=colour, alpha=0.9, label=label)
+    axes.axhline(0, color=MUTED, linewidth=0.8)
+    _number(axes, [bar.starred for bar in values], starred)
+    axes.set(ylabel=y_label)
+    axes.legend(loc="best", fontsize=8.5)
+    return _svg(figure, "bars")
+
+
+def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
+    labels = [f"{index}\n◆" if star else str(index) for index, star in enumerate(starred)]
+    axes.set_xticks(range(len(starred)), labels, linespacing=1.1)
+    axes.set_xlim(-0.6, len(starred) - 0.4)
+    axes.grid(visible=False, axis="x")
+    axes.set_xlabel(f"block   (◆ {meaning})" if any(starred) else "block")
+
+
+@mpl.rc_context(_STYLE)
+def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequence[bool], meaning: str) -> str:
+    """Draw every block's MLP width inside the outline of the full network's; a width of 0 is a dropped block."""
+    figure, axes = _axes(8.4, 2.7)
+    top = max(full)
+    for index, (width, most) in enumerate(zip(widths, full, strict=True)):
+        dropped = width == 0
+        axes.add_patch(
+            Rectangle(
+                (index - 0.4, 0), 0.8, most, facecolor="none" if dropped else RULE, edgecolor=MUTED,
+                linewidth=0.8 if dropped else 0, linestyle=(0, (3, 3)), alpha=1 if dropped else 0.45,
+            )
+        )  # fmt: skip
+        axes.add_patch(Rectangle((index - 0.4, 0), 0.8, width, facecolor=BLUE, linewidth=0))
+        axes.annotate(
+            "dropped" if dropped else str(width), (index, most / 2 if dropped else width),
+            xytext=(0, 0 if dropped else 3), textcoords="offset points", ha="center",
+            va="center" if dropped else "bottom", fontsize=7.5, rotation=90 if dropped else 0,
+            color=MUTED if dropped else INK,
+        )  # fmt: skip
+    _number(axes, starred, meaning)
+    axes.set(ylim=(0, top * 1.13), ylabel="MLP width")
+    axes.grid(visible=False)
+    axes.spines["left"].set_visible(False)
+    axes.set_yticks([])
+    return _svg(figure, "architecture")

@@ -1,0 +1,82 @@
+"""A run folder as a report reads it: any file may be missing or cut short."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quatrain.records import read_json, read_lines
+from quatrain.report.page import Note, Section
+from quatrain.report.text import duration
+
+
+class Missing(Exception):  # noqa: N818 - a part that is absent is no error
+    """Why a section of a report cannot be made, in words that follow "Left out:"."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The plain files of one run."""
+
+    path: Path
+
+    def json(self, name: str) -> Any:
+        """Return what a JSON file holds; raise Missing when it is absent or broken."""
+        try:
+            return read_json(self.path / name)
+        except FileNotFoundError:
+            raise Missing(f"the run has written no {name}") from None
+        except ValueError:
+            raise Missing(f"{name} cannot be read") from None
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return the object that a JSON file holds; an empty one when it is absent, broken or something else."""
+        try:
+            value = self.json(name)
+        except Missing:
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the objects of a JSON file that holds a list of them; raise Missing when there are none."""
+        value = self.json(name)
+        rows = [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
+        if not rows:
+            raise Missing(f"{name} holds nothing")
+        return rows
+
+    def lines(self, name: str) -> list[dict[str, Any]]:
+        """Return the objects of a file of JSON lines; torn lines are passed over, a missing file is empty."""
+        return [line for line in read_lines(self.path / name) if isinstance(line, dict)]
+
+    @property
+    def command(self) -> str:
+        """The command that started the run, as it is typed; empty when it is not known."""
+        command = self.mapping("run.json").get("command", "")
+        return command if isinstance(command, str) else shlex.join(command)
+
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """Return what run.json and summary.json tell about any run: seed, state, time, place, versions."""
+        run, summary = self.mapping("run.json"), self.mapping("summary.json")
+        site, driver, seconds = run.get("site"), run.get("driver") or {}, summary.get("seconds")
+        items = [
+            ("seed", run.get("seed")),
+            ("state", summary.get("state")),
+            ("wall time", None if seconds is None else duration(seconds)),
+            ("site", site.get("name") if isinstance(site, dict) else site),
+            ("started", driver.get("started")),
+            ("git", run.get("git")),
+            *sorted((run.get("versions") or {}).items()),
+        ]
+        return tuple((name, str(value)) for name, value in items if value not in (None, ""))
+
+
+def section(title: str, make: Callable[[str, RunFolder], Section], folder: RunFolder) -> Section:
+    """Return the section that `make` makes, or one that says why it is left out."""
+    try:
+        return make(title, folder)
+    except Missing as missing:
+        return Section(title=title, blocks=(Note(text=f"Left out: {missing}."),))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import itertools
+import re
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quatrain.report.charts import Bar, Curve, Mark, architecture, bars, curves, front, running_mean, spread
+
+
+def texts(svg: str) -> list[str]:
+    found = [element for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("text")]
+    return ["".join(element.itertext()).strip() for element in found]
+
+
+def drawn_front(**changes: object) -> str:
+    known: dict[str, object] = {
+        "points": [(1.0, 70.0), (2.0, 80.0)],
+        "others": [(1.5, 60.0)],
+        "best": [(1.0, 70.0), (2.0, 80.0)],
+        "marks": [Mark(x=2.5, y=79.0, label="pretrained"), Mark(x=2.0, y=80.0, label="best", strong=True)],
+        "limit": 2.2,
+        "x_label": "size",
+        "y_label": "quality",
+    }
+    return front(**(known | changes))
+
+
+CHARTS = {
+    "front": drawn_front,
+    "curves": lambda: curves([Curve(label="loss", x=range(50), y=range(50))], x_label="step", y_label="loss"),
+    "bars": lambda: bars(
+        [Bar(height=3, lit=True), Bar(height=-1, starred=True)], y_label="y", lit="a", unlit="b", starred="c"
+    ),
+    "architecture": lambda: architecture([96, 0], [384, 384], starred=[True, False], meaning="global"),
+}
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_every_chart_is_well_formed_scalable_and_follows_the_pages_colours(name):
+    svg = CHARTS[name]()
+    root = ElementTree.fromstring(svg)
+
+    assert root.get("viewBox")
+    assert root.get("width") is None
+    assert "var(--muted)" in svg
+    assert not re.search(r"(?:href|src)=\"(?!#)", svg)
+    colours = set(re.findall(r"#[0-9a-f]{6}\b", svg))
+    assert colours <= {"#000000", "#ffffff"}, "fixed colours do not follow a dark theme"
+
+
+@pytest.mark.parametrize("name", CHARTS)
+def test_equal_input_draws_equal_text(name):
+    assert CHARTS[name]() == CHARTS[name]()
+
+
+def test_two_charts_on_a_page_share_no_reference():
+    used = [set(re.findall(r"(?:url\(|href=\")(#[^\")]+)", draw())) for draw in CHARTS.values()]
+
+    assert sum(map(len, used)) == len(set().union(*used)) > 0
+
+
+def test_marks_and_the_limit_are_labelled():
+    labels = texts(drawn_front())
+
+    assert {"pretrained", "best", "limit", "size", "quality"} <= set(labels)
+    assert "limit" not in texts(drawn_front(limit=None))
+
+
+def test_a_front_without_baselines_or_proposals_can_be_drawn():
+    assert "quality" in texts(drawn_front(marks=[], points=[], best=[]))
+
+
+def test_a_dropped_block_is_named_and_the_others_tell_their_width():
+    labels = texts(CHARTS["architecture"]())
+
+    assert "dropped" in labels
+    assert "96" in labels
+
+
+@given(st.lists(st.floats(0, 100), max_size=8).map(sorted), st.floats(0.1, 10))
+def test_spread_labels_never_touch_and_stay_in_order(values, gap):
+    placed = spread(values, gap, 0, 100)
+
+    assert all(later - earlier >= gap - 1e-9 for earlier, later in itertools.pairwise(placed))
+    assert len(placed) == len(values)
+    if placed:
+        assert placed[0] >= -1e-9
+        assert placed[-1] <= 100 + 1e-9
+
+
+@given(st.lists(st.floats(-5, 5), min_size=1, max_size=200))
+def test_a_running_mean_stays_within_the_values_range(values):
+    means = running_mean(values)
+
+    assert len(means) == len(values)
+    assert min(values) - 1e-6 <= min(means) <= max(means) <= max(values) + 1e-6
+
+
+def test_a_running_mean_of_a_constant_is_the_constant():
+    assert running_mean([2.0] * 100) == pytest.approx([2.0] * 100)
