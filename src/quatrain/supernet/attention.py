@@ -2,17 +2,17 @@
 
 SAM adds to the score of query (h, w) and key (h', w') the two dot products q . R_h[h - h'] and q . R_w[w - w'].
 Both are linear in q, so they fit into extra head dimensions: a query carries its products with every row and every
-column, a key carries a one at its own row and its own column, and one scaled dot product gives the whole score.
+column, a key carries a one at its own row and its own column, and one dot product gives the whole score.
 
-B images, H W patches, C channels, N heads, T tokens of a window, D extended head dimensions.
+B images, H W patches, C channels; within windows and heads N, tokens T, head dimensions D.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ from torch.nn import functional
 
 _ALIGN = 16
 """Extended head dimensions are padded to a multiple of this: the fused kernels are fastest there."""
+_CACHED = 2**18
+"""Scores in a block of the processor's backward pass."""
 
 
 def attend(qkv_BHWC: Tensor, attention: nn.Module, window: int) -> Tensor:
@@ -30,25 +32,31 @@ def attend(qkv_BHWC: Tensor, attention: nn.Module, window: int) -> Tensor:
     `Attention` (its head count, qkv bias and relative positions are used); `window` is the side of a window in
     patches, 0 for global attention. Windows at the border are completed as segment_anything does, by tokens whose
     input is zero: their keys and values are the bias and take part in the softmax.
+
+    Only `qkv_BHWC` is kept for the backward pass; everything else is made again.
     """
-    height, width = qkv_BHWC.shape[1:3]
-    span = (window, window) if window else (height, width)
+    high, wide = qkv_BHWC.shape[1:3]
+    span = (window, window) if window else (high, wide)
     layout = _Layout(
-        grid=(height, width),
+        grid=(high, wide),
         span=span,
-        heads=attention.num_heads,
-        head_dim=qkv_BHWC.shape[3] // (3 * attention.num_heads),
+        heads=int(attention.num_heads),
+        dim=qkv_BHWC.shape[3] // (3 * int(attention.num_heads)),
     )
-    table_PC = _relative_table(attention, layout).to(qkv_BHWC.dtype)
-    bias = attention.qkv.bias
-    bias_C = qkv_BHWC.new_zeros(qkv_BHWC.shape[3]) if bias is None else bias.to(qkv_BHWC.dtype)
-    extended = cast("tuple[Tensor, Tensor, Tensor]", _Extend.apply(qkv_BHWC, bias_C, table_PC, layout))
-    rebuild = _Rebuild(qkv_BHWC.detach(), bias_C.detach(), table_PC.detach(), layout, extended)
-    with torch.autograd.graph.saved_tensors_hooks(rebuild.pack, rebuild.unpack):
-        gathered_BNTD = functional.scaled_dot_product_attention(*extended, scale=layout.head_dim**-0.5)
-    out_BHWC = cast(Tensor, _Restrict.apply(gathered_BNTD, layout))
-    rebuild.close(gathered_BNTD, out_BHWC.detach())
+    tables = [
+        _fit(table, 2 * side - 1) for table, side in zip((attention.rel_pos_h, attention.rel_pos_w), span, strict=True)
+    ]
+    table_PD = torch.cat([table.flip(0) for table in tables])
+    dtype = qkv_BHWC.dtype
+    out_BHWC: Tensor = _Attend.apply(qkv_BHWC, attention.qkv.bias.to(dtype), table_PD.to(dtype), layout)
     return out_BHWC
+
+
+def _fit(table_PD: Tensor, entries: int) -> Tensor:
+    """Interpolate a relative-position table linearly to `entries` rows, as segment_anything does."""
+    if table_PD.shape[0] == entries:
+        return table_PD
+    return functional.interpolate(table_PD.T[None], size=entries, mode="linear")[0].T
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +66,7 @@ class _Layout:
     grid: tuple[int, int]
     span: tuple[int, int]
     heads: int
-    head_dim: int
+    dim: int
 
     @property
     def windows(self) -> tuple[int, int]:
@@ -75,19 +83,23 @@ class _Layout:
     @property
     def extended(self) -> int:
         """Head dimensions with rows and columns, padded."""
-        return math.ceil((self.head_dim + sum(self.span)) / _ALIGN) * _ALIGN
+        return math.ceil((self.dim + sum(self.span)) / _ALIGN) * _ALIGN
 
     def cut(self, map_BHWC: Tensor) -> Tensor:
-        """View a padded map as windows by head, (B, windows, windows, heads, rows, columns, head_dim)."""
+        """View a padded map as windows by head, (B, windows, windows, heads, rows, columns, dim)."""
         (rows, columns), (high, wide) = self.windows, self.span
-        seven = (
-            map_BHWC.unflatten(3, (self.heads, self.head_dim)).unflatten(2, (columns, wide)).unflatten(1, (rows, high))
-        )
+        seven = map_BHWC.unflatten(3, (self.heads, self.dim)).unflatten(2, (columns, wide)).unflatten(1, (rows, high))
         return seven.permute(0, 1, 3, 5, 2, 4, 6)
 
-    def split(self, heads_BNTD: Tensor) -> Tensor:
+    def join(self, heads_NTD: Tensor) -> Tensor:
+        """Return windows by head as a map of the real tokens, (B, H, W, heads * dim)."""
+        seven = self.split(heads_NTD)[..., : self.dim].permute(0, 1, 4, 2, 5, 3, 6)
+        padded_BHWC = seven.reshape(seven.shape[0], *self.padded, -1)
+        return padded_BHWC[:, : self.grid[0], : self.grid[1]].contiguous()
+
+    def split(self, heads_NTD: Tensor) -> Tensor:
         """View windows by head, (B * windows, heads, tokens, D), in the seven dimensions that `cut` gives."""
-        return heads_BNTD.view(-1, *self.windows, self.heads, *self.span, heads_BNTD.shape[-1])
+        return heads_NTD.view(-1, *self.windows, self.heads, *self.span, heads_NTD.shape[-1])
 
     def rows(self, products: Tensor) -> tuple[Tensor, Tensor]:
         """View products with the table as what each query adds to each row and to each column of its window.
@@ -104,187 +116,152 @@ class _Layout:
         return by_row, by_column
 
 
-def _relative_table(attention: nn.Module, layout: _Layout) -> Tensor:
-    """Return both relative-position tables, reversed, one below the other, scaled for use as a query's products."""
-    if not attention.use_rel_pos:
-        entries = 2 * sum(layout.span) - 2
-        return attention.qkv.weight.new_zeros(entries, layout.head_dim)
-    tables = (attention.rel_pos_h, attention.rel_pos_w)
-    fitted = [_fit(cast(Tensor, table), 2 * side - 1) for table, side in zip(tables, layout.span, strict=True)]
-    return torch.cat([table.flip(0) for table in fitted]) * layout.head_dim**0.5
-
-
-def _fit(table_PC: Tensor, entries: int) -> Tensor:
-    """Interpolate a relative-position table linearly to `entries` rows, as segment_anything does."""
-    if table_PC.shape[0] == entries:
-        return table_PC
-    return functional.interpolate(table_PC.T[None], size=entries, mode="linear")[0].T
-
-
 def _pad(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
     """Complete the border windows with tokens that are the bias."""
-    if layout.whole:
+    if layout.padded == layout.grid:
         return part_BHWC
     padded = bias_C.expand(part_BHWC.shape[0], *layout.padded, -1).clone()
     padded[:, : layout.grid[0], : layout.grid[1]] = part_BHWC
     return padded
 
 
-def _extend_query(part_BHWC: Tensor, bias_C: Tensor, table_PC: Tensor, layout: _Layout) -> Tensor:
-    query = _extend_value(part_BHWC, bias_C, layout)
-    dim, high = layout.head_dim, layout.span[0]
-    products = query.view(-1, layout.extended)[:, :dim] @ table_PC.T
-    by_row, by_column = layout.rows(layout.split(products.view(*query.shape[:3], -1)))
-    split = layout.split(query)
-    split[..., dim : dim + high] = by_row
-    split[..., dim + high : dim + sum(layout.span)] = by_column
-    return query
-
-
-def _extend_key(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    key = _extend_value(part_BHWC, bias_C, layout)
-    dim, (high, wide) = layout.head_dim, layout.span
-    split = layout.split(key)
-    split[..., dim : dim + high] = torch.eye(high, dtype=key.dtype, device=key.device)[:, None]
-    split[..., dim + high : dim + high + wide] = torch.eye(wide, dtype=key.dtype, device=key.device)
-    return key
-
-
-def _extend_value(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    cut = layout.cut(_pad(part_BHWC, bias_C, layout))
+def _room(part_BHWC: Tensor, layout: _Layout, extended: int) -> Tensor:
     windows = part_BHWC.shape[0] * math.prod(layout.windows)
-    value = part_BHWC.new_empty(windows, layout.heads, math.prod(layout.span), layout.extended)
-    split = layout.split(value)
-    split[..., : layout.head_dim] = cut
-    split[..., layout.head_dim :] = 0
-    return value
+    return part_BHWC.new_empty(windows * layout.heads, math.prod(layout.span), extended)
 
 
-class _Extend(torch.autograd.Function):
-    """From the projected map to extended queries, keys and values of every window and head."""
+def _query(part_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout) -> Tensor:
+    """Return scaled queries with their products with every row and every column."""
+    query_NTD, (high, wide), dim = _room(part_BHWC, layout, layout.extended), layout.span, layout.dim
+    split = layout.split(query_NTD)
+    torch.mul(layout.cut(_pad(part_BHWC, bias_C, layout)), dim**-0.5, out=split[..., :dim])
+    products = query_NTD.view(-1, layout.extended)[:, :dim] @ (table_PD.T * dim**0.5)
+    by_row, by_column = layout.rows(layout.split(products.view(*query_NTD.shape[:2], -1)))
+    split[..., dim : dim + high] = by_row
+    split[..., dim + high : dim + high + wide] = by_column
+    split[..., dim + high + wide :] = 0
+    return query_NTD
+
+
+def _key(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
+    """Return keys with a one at their own row and their own column."""
+    key_NTD = _value(part_BHWC, bias_C, layout, layout.extended)
+    dim, (high, wide), split = layout.dim, layout.span, layout.split(key_NTD)
+    split[..., dim : dim + high] = torch.eye(high, dtype=key_NTD.dtype, device=key_NTD.device)[:, None]
+    split[..., dim + high : dim + high + wide] = torch.eye(wide, dtype=key_NTD.dtype, device=key_NTD.device)
+    return key_NTD
+
+
+def _value(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout, extended: int) -> Tensor:
+    """Return values by window and head, completed with zeros to `extended` dimensions."""
+    value_NTD = _room(part_BHWC, layout, extended)
+    split = layout.split(value_NTD)
+    split[..., : layout.dim] = layout.cut(_pad(part_BHWC, bias_C, layout))
+    split[..., layout.dim :] = 0
+    return value_NTD
+
+
+def _operands(
+    qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout, value_dim: int
+) -> tuple[Tensor, Tensor, Tensor]:
+    (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
+    return (
+        _query(query, biases[0], table_PD, layout),
+        _key(key, biases[1], layout),
+        _value(value, biases[2], layout, value_dim),
+    )
+
+
+class _Attend(torch.autograd.Function):
+    """Attention within windows, from the projected map to the gathered one."""
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PC: Tensor, layout: _Layout
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(qkv_BHWC, table_PC)
+    def forward(ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout) -> Tensor:
+        ctx.save_for_backward(qkv_BHWC, bias_C, table_PD)
         ctx.layout = layout
-        (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
-        return (
-            _extend_query(query, biases[0], table_PC, layout),
-            _extend_key(key, biases[1], layout),
-            _extend_value(value, biases[2], layout),
-        )
+        return layout.join(_fused(*_operands(qkv_BHWC, bias_C, table_PD, layout, layout.extended), layout))
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads_BNTD: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv_BHWC, table_PC = ctx.saved_tensors
+    def backward(ctx: Any, grad_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        qkv_BHWC, bias_C, table_PD = ctx.saved_tensors
         layout: _Layout = ctx.layout
-        query, key, value = (grad.contiguous() for grad in grads_BNTD)
-        dim, high = layout.head_dim, layout.span[0]
-        products = query.new_zeros(*query.shape[:3], table_PC.shape[0])
-        by_row, by_column = layout.rows(layout.split(products))
-        split = layout.split(query)
-        by_row.copy_(split[..., dim : dim + high])
-        by_column.copy_(split[..., dim + high : dim + sum(layout.span)])
-        flat = products.view(-1, table_PC.shape[0])
-        grad_query = torch.addmm(query.view(-1, layout.extended)[:, :dim], flat, table_PC).view(*query.shape[:3], dim)
-        # tokens of the padding get no gradient as queries, so what stands there does not matter
-        seen = _pad(qkv_BHWC[..., : layout.heads * dim], qkv_BHWC.new_zeros(layout.heads * dim), layout)
-        grad_table = flat.T @ layout.cut(seen).reshape(-1, dim)
-        padded = qkv_BHWC.new_empty(qkv_BHWC.shape[0], *layout.padded, qkv_BHWC.shape[3])
-        for part, grad in zip(padded.chunk(3, dim=3), (grad_query, key, value), strict=True):
-            layout.cut(part).copy_(layout.split(grad)[..., :dim])
-        grad_qkv = padded[:, : layout.grid[0], : layout.grid[1]].contiguous()
-        return grad_qkv, _outside(padded, layout.grid), grad_table, None
+        blockwise = _blockwise_pays(qkv_BHWC)
+        gradients = _blockwise_gradients if blockwise else _fused_gradients
+        value_dim = layout.dim if blockwise else layout.extended
+        operands = _operands(qkv_BHWC, bias_C, table_PD, layout, value_dim)
+        nothing = grad_BHWC.new_zeros(grad_BHWC.shape[3])
+        query, key, value = gradients(*operands, _value(grad_BHWC, nothing, layout, value_dim), layout)
+        grad_query, grad_table = _through_products(query, operands[0], table_PD, layout)
+        grad_qkv, grad_bias = _fold((grad_query, key, value), qkv_BHWC, layout)
+        return grad_qkv, grad_bias, grad_table, None
 
 
-def _outside(padded_BHWC: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Sum over the tokens of the padding."""
-    below = padded_BHWC[:, grid[0] :].sum(dim=(0, 1, 2))
-    return below + padded_BHWC[:, : grid[0], grid[1] :].sum(dim=(0, 1, 2))
+def _fused(query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, layout: _Layout) -> Tensor:
+    four = (tensor.unflatten(0, (-1, layout.heads)) for tensor in (query_NTD, key_NTD, value_NTD))
+    return functional.scaled_dot_product_attention(*four, scale=1.0).flatten(0, 1)
 
 
-class _Restrict(torch.autograd.Function):
-    """From what windows and heads gathered back to the map: real tokens and real head dimensions only."""
-
-    @staticmethod
-    def forward(ctx: Any, gathered_BNTD: Tensor, layout: _Layout) -> Tensor:
-        ctx.layout = layout
-        seven = layout.split(gathered_BNTD)[..., : layout.head_dim]
-        map_BHWC = seven.permute(0, 1, 4, 2, 5, 3, 6).reshape(seven.shape[0], *layout.padded, -1)
-        return map_BHWC[:, : layout.grid[0], : layout.grid[1]].contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BHWC: Tensor) -> tuple[Tensor, None]:
-        layout: _Layout = ctx.layout
-        return _extend_value(grad_BHWC, grad_BHWC.new_zeros(grad_BHWC.shape[3]), layout), None
+def _fused_gradients(
+    query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, grad_NTD: Tensor, layout: _Layout
+) -> tuple[Tensor, ...]:
+    """Run the fused kernel again, this time with its own backward pass."""
+    operands = [tensor.requires_grad_() for tensor in (query_NTD, key_NTD, value_NTD)]
+    with torch.enable_grad():
+        out_NTD = _fused(*operands, layout)
+    return torch.autograd.grad(out_NTD, operands, grad_NTD)
 
 
-class _Rebuild:
-    """Keep the fused kernel from saving its extended operands: they are rebuilt from the projected map.
-
-    The kernel's output is rebuilt from its real part. The gradient of what was cut away is zero, and the kernel
-    uses its output only in products with that gradient.
-    """
-
-    def __init__(
-        self,
-        qkv_BHWC: Tensor,
-        bias_C: Tensor,
-        table_PC: Tensor,
-        layout: _Layout,
-        extended: tuple[Tensor, Tensor, Tensor],
-    ) -> None:
-        (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
-        self._recipes: dict[int, Callable[[], Tensor]] = {
-            extended[0].data_ptr(): lambda: _extend_query(query, biases[0], table_PC, layout),
-            extended[1].data_ptr(): lambda: _extend_key(key, biases[1], layout),
-            extended[2].data_ptr(): lambda: _extend_value(value, biases[2], layout),
-        }
-        self._shape = extended[0].shape
-        self._layout = layout
-        self._saved: list[_Saved] = []
-
-    def pack(self, tensor: Tensor) -> _Saved:
-        """Note a recipe for a known operand, the tensor itself for any other."""
-        saved = _Saved(tensor)
-        recipe = self._recipes.get(tensor.data_ptr())
-        if recipe is not None and tensor.shape == self._shape:
-            saved.become(recipe)
-        self._saved.append(saved)
-        return saved
-
-    @staticmethod
-    def unpack(saved: _Saved) -> Tensor:
-        """Give a saved tensor back."""
-        return saved.tensor()
-
-    def close(self, gathered_BNTD: Tensor, out_BHWC: Tensor) -> None:
-        """Replace the kernel's output by its real part, and forget what was seen."""
-        layout, zeros_C = self._layout, out_BHWC.new_zeros(out_BHWC.shape[3])
-        for saved in self._saved:
-            if saved.holds(gathered_BNTD):
-                saved.become(lambda: _extend_value(out_BHWC, zeros_C, layout))
-        self._saved.clear()
-        self._recipes.clear()
+def _blockwise_pays(qkv_BHWC: Tensor) -> bool:
+    """Tell whether the gradients come faster blockwise: on a processor, where the kernel's backward is slow."""
+    return qkv_BHWC.device.type == "cpu" and qkv_BHWC.dtype in (torch.float32, torch.float64)
 
 
-class _Saved:
-    """A tensor that a kernel saved, or how to make it again."""
+def _blockwise_gradients(
+    query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, grad_NTD: Tensor, layout: _Layout
+) -> tuple[Tensor, ...]:
+    """Make the scores again, a block at a time that stays in the processor's cache."""
+    query = torch.empty_like(query_NTD)
+    key, value = torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
+    for heads, rows in _blocks(*query_NTD.shape[:2]):
+        weight = torch.bmm(query_NTD[heads, rows], key_NTD[heads].mT).softmax(dim=-1)
+        value[heads].baddbmm_(weight.mT, grad_NTD[heads, rows])
+        grad_weight = torch.bmm(grad_NTD[heads, rows], value_NTD[heads].mT)
+        score = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
+        key[heads].baddbmm_(score.mT, query_NTD[heads, rows, : layout.dim])
+        query[heads, rows] = torch.bmm(score, key_NTD[heads])
+    return query, key, value
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor: Tensor | None = tensor
-        self._recipe: Callable[[], Tensor] | None = None
 
-    def become(self, recipe: Callable[[], Tensor]) -> None:
-        self._tensor, self._recipe = None, recipe
+def _blocks(heads: int, tokens: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a batch of heads into blocks of heads and query rows whose scores fit into the cache."""
+    many, rows = max(1, _CACHED // tokens**2), min(tokens, max(1, _CACHED // tokens))
+    for head in range(0, heads, many):
+        for row in range(0, tokens, rows):
+            yield slice(head, head + many), slice(row, row + rows)
 
-    def holds(self, tensor: Tensor) -> bool:
-        held = self._tensor
-        return held is not None and held.data_ptr() == tensor.data_ptr() and held.shape == tensor.shape
 
-    def tensor(self) -> Tensor:
-        return self._recipe() if self._recipe is not None else cast(Tensor, self._tensor)
+def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
+    """Return the gradients of the queries and of the table from that of the extended queries."""
+    dim, (high, wide) = layout.dim, layout.span
+    products = grad_NTD.new_zeros(*grad_NTD.shape[:2], table_PD.shape[0])
+    by_row, by_column = layout.rows(layout.split(products))
+    split = layout.split(grad_NTD)
+    by_row.copy_(split[..., dim : dim + high])
+    by_column.copy_(split[..., dim + high : dim + high + wide])
+    flat, (grad, query) = (
+        products.flatten(0, 1),
+        (tensor.view(-1, layout.extended)[:, :dim] for tensor in (grad_NTD, query_NTD)),
+    )
+    grad_query = torch.addmm(grad, flat, table_PD, beta=dim**-0.5)
+    return grad_query.view(*grad_NTD.shape[:2], dim), (flat.T @ query).mul_(dim**0.5)
+
+
+def _fold(parts_NTD: tuple[Tensor, ...], qkv_BHWC: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
+    """Return the gradients by window and head as those of the map and, from the padding, of the bias."""
+    padded_BHWC = qkv_BHWC.new_empty(qkv_BHWC.shape[0], *layout.padded, qkv_BHWC.shape[3])
+    for room, part_NTD in zip(padded_BHWC.chunk(3, dim=3), parts_NTD, strict=True):
+        layout.cut(room).copy_(layout.split(part_NTD)[..., : layout.dim])
+    high, wide = layout.grid
+    below, beside = padded_BHWC[:, high:], padded_BHWC[:, :high, wide:]
+    return padded_BHWC[:, :high, :wide].contiguous(), below.sum(dim=(0, 1, 2)) + beside.sum(dim=(0, 1, 2))
