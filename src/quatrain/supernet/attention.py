@@ -12,12 +12,15 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+if TYPE_CHECKING:
+    from segment_anything.modeling.image_encoder import Attention
 
 _ALIGN = 16
 """Extended head dimensions are padded to a multiple of this: the fused kernels are fastest there."""
@@ -25,30 +28,22 @@ _CACHED = 2**18
 """Scores in a block of the processor's backward pass."""
 
 
-def attend(qkv_BHWC: Tensor, attention: nn.Module, window: int) -> Tensor:
+def attend(qkv_BHWC: Tensor, attention: Attention, window: int) -> Tensor:
     """Return what every token gathers from its window, before the output projection, (B, H, W, C).
 
     `qkv_BHWC` holds queries, keys and values side by side, (B, H, W, 3 C); `attention` is a segment_anything
     `Attention` (its head count, qkv bias and relative positions are used); `window` is the side of a window in
     patches, 0 for global attention. Windows at the border are completed as segment_anything does, by tokens whose
-    input is zero: their keys and values are the bias and take part in the softmax.
+    input is zero: their keys and values are the bias and take part in the softmax. As queries they are left out.
 
     Only `qkv_BHWC` is kept for the backward pass; everything else is made again.
     """
-    high, wide = qkv_BHWC.shape[1:3]
-    span = (window, window) if window else (high, wide)
-    layout = _Layout(
-        grid=(high, wide),
-        span=span,
-        heads=int(attention.num_heads),
-        dim=qkv_BHWC.shape[3] // (3 * int(attention.num_heads)),
-    )
-    tables = [
-        _fit(table, 2 * side - 1) for table, side in zip((attention.rel_pos_h, attention.rel_pos_w), span, strict=True)
-    ]
+    grid, heads, dtype = qkv_BHWC.shape[1:3], int(attention.num_heads), qkv_BHWC.dtype
+    span = (window, window) if window else (grid[0], grid[1])
+    tables = (_fit(attention.rel_pos_h, 2 * span[0] - 1), _fit(attention.rel_pos_w, 2 * span[1] - 1))
     table_PD = torch.cat([table.flip(0) for table in tables])
-    dtype = qkv_BHWC.dtype
-    out_BHWC: Tensor = _Attend.apply(qkv_BHWC, attention.qkv.bias.to(dtype), table_PD.to(dtype), layout)
+    shape = _Shape(span=span, heads=heads, dim=table_PD.shape[1])
+    out_BHWC: Tensor = _Attend.apply(qkv_BHWC, attention.qkv.bias.to(dtype), table_PD.to(dtype), shape)  # type: ignore[no-untyped-call]
     return out_BHWC
 
 
@@ -60,208 +55,237 @@ def _fit(table_PD: Tensor, entries: int) -> Tensor:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Layout:
-    """How the grid of patches is cut into windows, and what the head dimensions hold."""
+class _Shape:
+    """The windows over which tokens attend, and their heads."""
 
-    grid: tuple[int, int]
     span: tuple[int, int]
+    """Rows and columns of a window."""
     heads: int
     dim: int
 
     @property
-    def windows(self) -> tuple[int, int]:
-        return math.ceil(self.grid[0] / self.span[0]), math.ceil(self.grid[1] / self.span[1])
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        return self.windows[0] * self.span[0], self.windows[1] * self.span[1]
-
-    @property
-    def whole(self) -> bool:
-        return self.padded == self.grid
-
-    @property
     def extended(self) -> int:
-        """Head dimensions with rows and columns, padded."""
+        """Head dimensions with those for rows and columns, padded."""
         return math.ceil((self.dim + sum(self.span)) / _ALIGN) * _ALIGN
 
-    def cut(self, map_BHWC: Tensor) -> Tensor:
-        """View a padded map as windows by head, (B, windows, windows, heads, rows, columns, dim)."""
-        (rows, columns), (high, wide) = self.windows, self.span
-        seven = map_BHWC.unflatten(3, (self.heads, self.dim)).unflatten(2, (columns, wide)).unflatten(1, (rows, high))
-        return seven.permute(0, 1, 3, 5, 2, 4, 6)
+    @property
+    def parts(self) -> tuple[slice, slice, slice]:
+        """Where extended head dimensions hold the token itself, the rows and the columns."""
+        row, column = self.dim, self.dim + self.span[0]
+        return slice(row), slice(row, column), slice(column, column + self.span[1])
 
-    def join(self, heads_NTD: Tensor) -> Tensor:
-        """Return windows by head as a map of the real tokens, (B, H, W, heads * dim)."""
-        seven = self.split(heads_NTD)[..., : self.dim].permute(0, 1, 4, 2, 5, 3, 6)
-        padded_BHWC = seven.reshape(seven.shape[0], *self.padded, -1)
-        return padded_BHWC[:, : self.grid[0], : self.grid[1]].contiguous()
+    def regions(self, grid: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+        """Cut a map into up to four parts of which each has windows of one size only."""
+        for rows in _cuts(grid[0], self.span[0]):
+            for columns in _cuts(grid[1], self.span[1]):
+                yield rows, columns
 
-    def split(self, heads_NTD: Tensor) -> Tensor:
-        """View windows by head, (B * windows, heads, tokens, D), in the seven dimensions that `cut` gives."""
-        return heads_NTD.view(-1, *self.windows, self.heads, *self.span, heads_NTD.shape[-1])
+    def cut(self, map_BHWC: Tensor, side: tuple[int, int]) -> Tensor:
+        """View a map as windows of `side` by head, (B, windows, windows, heads, rows, columns, dim)."""
+        heads = map_BHWC.unflatten(3, (self.heads, self.dim))
+        return heads.unflatten(2, (-1, side[1])).unflatten(1, (-1, side[0])).permute(0, 1, 3, 5, 2, 4, 6)
 
-    def rows(self, products: Tensor) -> tuple[Tensor, Tensor]:
+    def flat(self, windows: Tensor, extended: int) -> Tensor:
+        """Return room for what `cut` gives as a batch of matrices, (windows and heads, tokens, extended)."""
+        return windows.new_empty(math.prod(windows.shape[:4]), math.prod(windows.shape[4:6]), extended)
+
+    def place(self, products: Tensor) -> tuple[Tensor, Tensor]:
         """View products with the table as what each query adds to each row and to each column of its window.
 
-        `products` has the table's rows last, (..., rows, columns, 2 rows - 1 + 2 columns - 1). The table is
-        reversed, so query row h meets key row h' at entry rows - 1 - h + h': one step back for each row.
+        `products` is (..., rows, columns, table). The table is reversed, so the query in row h meets the key in
+        row h' at entry rows - 1 - h + h': one step back for each row.
         """
         high, wide = self.span
         *lead, down, right, one = products.stride()
-        start = products.storage_offset()
-        by_row = products.as_strided((*products.shape[:-1], high), (*lead, down - one, right, one), start + high - 1)
-        first = start + 2 * high - 1 + wide - 1
+        first = products.storage_offset() + high - 1
+        by_row = products.as_strided((*products.shape[:-1], high), (*lead, down - one, right, one), first)
+        first += high + wide - 1
         by_column = products.as_strided((*products.shape[:-1], wide), (*lead, down, right - one, one), first)
         return by_row, by_column
 
 
-def _pad(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    """Complete the border windows with tokens that are the bias."""
-    if layout.padded == layout.grid:
-        return part_BHWC
-    padded = bias_C.expand(part_BHWC.shape[0], *layout.padded, -1).clone()
-    padded[:, : layout.grid[0], : layout.grid[1]] = part_BHWC
+def _cuts(length: int, side: int) -> list[slice]:
+    """Return the part of a length that whole sides fill, and the rest."""
+    whole = length - length % side
+    return [part for part in (slice(0, whole), slice(whole, length)) if part.stop > part.start]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Operands:
+    """Queries, keys and values of a region, by window and head, each (N, T, D)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, shape: _Shape, value_dim: int) -> _Operands:
+        """Extend queries and keys, and complete values with zeros to `value_dim` dimensions."""
+        (query, key, value), (_, key_bias, value_bias) = region_BHWC.chunk(3, dim=3), bias_C.chunk(3)
+        return cls(
+            query=_query(shape.cut(query, _side(region_BHWC, shape)), table_PD, shape),
+            key=_key(shape.cut(_pad(key, key_bias, shape), shape.span), shape),
+            value=_value(shape.cut(_pad(value, value_bias, shape), shape.span), shape, value_dim),
+        )
+
+
+def _side(region_BHWC: Tensor, shape: _Shape) -> tuple[int, int]:
+    """Return the rows and columns of real tokens in the windows of a region."""
+    return min(shape.span[0], region_BHWC.shape[1]), min(shape.span[1], region_BHWC.shape[2])
+
+
+def _pad(region_BHWC: Tensor, bias_C: Tensor, shape: _Shape) -> Tensor:
+    """Complete the windows of a region with tokens that are the bias."""
+    rows, columns = (
+        math.ceil(have / side) * side for have, side in zip(region_BHWC.shape[1:3], shape.span, strict=True)
+    )
+    if region_BHWC.shape[1:3] == (rows, columns):
+        return region_BHWC
+    padded = bias_C.expand(region_BHWC.shape[0], rows, columns, -1).clone()
+    padded[:, : region_BHWC.shape[1], : region_BHWC.shape[2]] = region_BHWC
     return padded
 
 
-def _room(part_BHWC: Tensor, layout: _Layout, extended: int) -> Tensor:
-    windows = part_BHWC.shape[0] * math.prod(layout.windows)
-    return part_BHWC.new_empty(windows * layout.heads, math.prod(layout.span), extended)
-
-
-def _query(part_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout) -> Tensor:
+def _query(windows: Tensor, table_PD: Tensor, shape: _Shape) -> Tensor:
     """Return scaled queries with their products with every row and every column."""
-    query_NTD, (high, wide), dim = _room(part_BHWC, layout, layout.extended), layout.span, layout.dim
-    split = layout.split(query_NTD)
-    torch.mul(layout.cut(_pad(part_BHWC, bias_C, layout)), dim**-0.5, out=split[..., :dim])
-    products = query_NTD.view(-1, layout.extended)[:, :dim] @ (table_PD.T * dim**0.5)
-    by_row, by_column = layout.rows(layout.split(products.view(*query_NTD.shape[:2], -1)))
-    split[..., dim : dim + high] = by_row
-    split[..., dim + high : dim + high + wide] = by_column
-    split[..., dim + high + wide :] = 0
+    query_NTD = shape.flat(windows, shape.extended)
+    split, (own, row, column) = query_NTD.view(*windows.shape[:-1], -1), shape.parts
+    torch.mul(windows, shape.dim**-0.5, out=split[..., own])
+    products = query_NTD.view(-1, shape.extended)[:, own] @ (table_PD.T * shape.dim**0.5)
+    split[..., row], split[..., column] = shape.place(products.view(*windows.shape[:-1], -1))
+    split[..., column.stop :] = 0
     return query_NTD
 
 
-def _key(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
+def _key(windows: Tensor, shape: _Shape) -> Tensor:
     """Return keys with a one at their own row and their own column."""
-    key_NTD = _value(part_BHWC, bias_C, layout, layout.extended)
-    dim, (high, wide), split = layout.dim, layout.span, layout.split(key_NTD)
-    split[..., dim : dim + high] = torch.eye(high, dtype=key_NTD.dtype, device=key_NTD.device)[:, None]
-    split[..., dim + high : dim + high + wide] = torch.eye(wide, dtype=key_NTD.dtype, device=key_NTD.device)
+    key_NTD = _value(windows, shape, shape.extended)
+    split, (_, row, column) = key_NTD.view(*windows.shape[:-1], -1), shape.parts
+    split[..., row] = torch.eye(shape.span[0], dtype=windows.dtype, device=windows.device)[:, None]
+    split[..., column] = torch.eye(shape.span[1], dtype=windows.dtype, device=windows.device)
     return key_NTD
 
 
-def _value(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout, extended: int) -> Tensor:
-    """Return values by window and head, completed with zeros to `extended` dimensions."""
-    value_NTD = _room(part_BHWC, layout, extended)
-    split = layout.split(value_NTD)
-    split[..., : layout.dim] = layout.cut(_pad(part_BHWC, bias_C, layout))
-    split[..., layout.dim :] = 0
+def _value(windows: Tensor, shape: _Shape, dim: int) -> Tensor:
+    """Return values completed with zeros to `dim` dimensions."""
+    value_NTD = shape.flat(windows, dim)
+    split = value_NTD.view(*windows.shape[:-1], -1)
+    split[..., : shape.dim] = windows
+    split[..., shape.dim :] = 0
     return value_NTD
-
-
-def _operands(
-    qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout, value_dim: int
-) -> tuple[Tensor, Tensor, Tensor]:
-    (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
-    return (
-        _query(query, biases[0], table_PD, layout),
-        _key(key, biases[1], layout),
-        _value(value, biases[2], layout, value_dim),
-    )
 
 
 class _Attend(torch.autograd.Function):
     """Attention within windows, from the projected map to the gathered one."""
 
     @staticmethod
-    def forward(ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, layout: _Layout) -> Tensor:
+    def forward(ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, shape: _Shape) -> Tensor:
         ctx.save_for_backward(qkv_BHWC, bias_C, table_PD)
-        ctx.layout = layout
-        return layout.join(_fused(*_operands(qkv_BHWC, bias_C, table_PD, layout, layout.extended), layout))
+        ctx.shape = shape
+        out_BHWC = qkv_BHWC.new_empty(*qkv_BHWC.shape[:3], shape.heads * shape.dim)
+        for rows, columns in shape.regions(qkv_BHWC.shape[1:3]):
+            region = qkv_BHWC[:, rows, columns]
+            operands = _Operands.of(region, bias_C, table_PD, shape, shape.extended)
+            windows = shape.cut(out_BHWC[:, rows, columns], _side(region, shape))
+            windows.copy_(_fused(operands, shape).view(*windows.shape[:-1], -1)[..., : shape.dim])
+        return out_BHWC
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
         qkv_BHWC, bias_C, table_PD = ctx.saved_tensors
-        layout: _Layout = ctx.layout
-        blockwise = _blockwise_pays(qkv_BHWC)
-        gradients = _blockwise_gradients if blockwise else _fused_gradients
-        value_dim = layout.dim if blockwise else layout.extended
-        operands = _operands(qkv_BHWC, bias_C, table_PD, layout, value_dim)
-        nothing = grad_BHWC.new_zeros(grad_BHWC.shape[3])
-        query, key, value = gradients(*operands, _value(grad_BHWC, nothing, layout, value_dim), layout)
-        grad_query, grad_table = _through_products(query, operands[0], table_PD, layout)
-        grad_qkv, grad_bias = _fold((grad_query, key, value), qkv_BHWC, layout)
+        grad_qkv, grad_bias, grad_table = (
+            torch.empty_like(qkv_BHWC),
+            torch.zeros_like(bias_C),
+            torch.zeros_like(table_PD),
+        )
+        for region in ctx.shape.regions(qkv_BHWC.shape[1:3]):
+            rows, columns = region
+            operands = qkv_BHWC[:, rows, columns], bias_C, table_PD
+            bias, table = _backward(grad_BHWC[:, rows, columns], *operands, grad_qkv[:, rows, columns], ctx.shape)
+            grad_bias += bias
+            grad_table += table
         return grad_qkv, grad_bias, grad_table, None
 
 
-def _fused(query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, layout: _Layout) -> Tensor:
-    four = (tensor.unflatten(0, (-1, layout.heads)) for tensor in (query_NTD, key_NTD, value_NTD))
+def _backward(
+    grad_BHWC: Tensor, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, room_BHWC: Tensor, shape: _Shape
+) -> tuple[Tensor, Tensor]:
+    """Write a region's gradient into `room_BHWC`; return those of the bias, by the padding, and of the table."""
+    blockwise, side = _blockwise_pays(region_BHWC), _side(region_BHWC, shape)
+    value_dim = shape.dim if blockwise else shape.extended
+    operands = _Operands.of(region_BHWC, bias_C, table_PD, shape, value_dim)
+    grad_NTD = _value(shape.cut(grad_BHWC, side), shape, value_dim)
+    extended, key, value = (_blockwise_gradients if blockwise else _fused_gradients)(operands, grad_NTD, shape)
+    rooms_BHWC = room_BHWC.chunk(3, dim=3)
+    grad_table = _through_products(extended, operands.query, table_PD, shape.cut(rooms_BHWC[0], side), shape)
+    outside = [_fold(part, room, shape) for part, room in zip((key, value), rooms_BHWC[1:], strict=True)]
+    return torch.cat([torch.zeros_like(outside[0]), *outside]), grad_table
+
+
+def _fused(operands: _Operands, shape: _Shape) -> Tensor:
+    three = (operands.query, operands.key, operands.value)
+    four = (tensor.unflatten(0, (-1, shape.heads)) for tensor in three)
     return functional.scaled_dot_product_attention(*four, scale=1.0).flatten(0, 1)
 
 
-def _fused_gradients(
-    query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, grad_NTD: Tensor, layout: _Layout
-) -> tuple[Tensor, ...]:
+def _fused_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
     """Run the fused kernel again, this time with its own backward pass."""
-    operands = [tensor.requires_grad_() for tensor in (query_NTD, key_NTD, value_NTD)]
+    three = [tensor.requires_grad_() for tensor in (operands.query, operands.key, operands.value)]
     with torch.enable_grad():
-        out_NTD = _fused(*operands, layout)
-    return torch.autograd.grad(out_NTD, operands, grad_NTD)
+        out_NTD = _fused(operands, shape)
+    return torch.autograd.grad(out_NTD, three, grad_NTD)
 
 
 def _blockwise_pays(qkv_BHWC: Tensor) -> bool:
-    """Tell whether the gradients come faster blockwise: on a processor, where the kernel's backward is slow."""
+    """Tell whether gradients come faster blockwise: on a processor, where the kernel's backward pass is slow."""
     return qkv_BHWC.device.type == "cpu" and qkv_BHWC.dtype in (torch.float32, torch.float64)
 
 
-def _blockwise_gradients(
-    query_NTD: Tensor, key_NTD: Tensor, value_NTD: Tensor, grad_NTD: Tensor, layout: _Layout
-) -> tuple[Tensor, ...]:
+def _blockwise_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
     """Make the scores again, a block at a time that stays in the processor's cache."""
-    query = torch.empty_like(query_NTD)
-    key, value = torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
-    for heads, rows in _blocks(*query_NTD.shape[:2]):
+    query_NTD, key_NTD, value_NTD = operands.query, operands.key, operands.value
+    query, key, value = torch.empty_like(query_NTD), torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
+    for heads, rows in _blocks(*query_NTD.shape[:2], key_NTD.shape[1]):
         weight = torch.bmm(query_NTD[heads, rows], key_NTD[heads].mT).softmax(dim=-1)
         value[heads].baddbmm_(weight.mT, grad_NTD[heads, rows])
         grad_weight = torch.bmm(grad_NTD[heads, rows], value_NTD[heads].mT)
         score = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
-        key[heads].baddbmm_(score.mT, query_NTD[heads, rows, : layout.dim])
+        key[heads].baddbmm_(score.mT, query_NTD[heads, rows, : shape.dim])
         query[heads, rows] = torch.bmm(score, key_NTD[heads])
     return query, key, value
 
 
-def _blocks(heads: int, tokens: int) -> Iterator[tuple[slice, slice]]:
+def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
     """Cut a batch of heads into blocks of heads and query rows whose scores fit into the cache."""
-    many, rows = max(1, _CACHED // tokens**2), min(tokens, max(1, _CACHED // tokens))
+    many, rows = max(1, _CACHED // (queries * keys)), min(queries, max(1, _CACHED // keys))
     for head in range(0, heads, many):
-        for row in range(0, tokens, rows):
+        for row in range(0, queries, rows):
             yield slice(head, head + many), slice(row, row + rows)
 
 
-def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
-    """Return the gradients of the queries and of the table from that of the extended queries."""
-    dim, (high, wide) = layout.dim, layout.span
-    products = grad_NTD.new_zeros(*grad_NTD.shape[:2], table_PD.shape[0])
-    by_row, by_column = layout.rows(layout.split(products))
-    split = layout.split(grad_NTD)
-    by_row.copy_(split[..., dim : dim + high])
-    by_column.copy_(split[..., dim + high : dim + high + wide])
-    flat, (grad, query) = (
-        products.flatten(0, 1),
-        (tensor.view(-1, layout.extended)[:, :dim] for tensor in (grad_NTD, query_NTD)),
-    )
-    grad_query = torch.addmm(grad, flat, table_PD, beta=dim**-0.5)
-    return grad_query.view(*grad_NTD.shape[:2], dim), (flat.T @ query).mul_(dim**0.5)
+def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, room: Tensor, shape: _Shape) -> Tensor:
+    """Write the queries' gradient, from that of the extended ones, into `room`; return that of the table."""
+    own, row, column = shape.parts
+    split = grad_NTD.view(*room.shape[:-1], -1)
+    products = grad_NTD.new_zeros(*room.shape[:-1], table_PD.shape[0])
+    by_row, by_column = shape.place(products)
+    by_row.copy_(split[..., row])
+    by_column.copy_(split[..., column])
+    flat, width = products.view(-1, table_PD.shape[0]), grad_NTD.shape[2]
+    grad = torch.addmm(grad_NTD.view(-1, width)[:, own], flat, table_PD, beta=shape.dim**-0.5)
+    room.copy_(grad.view_as(room))
+    return (flat.T @ query_NTD.view(-1, width)[:, own]).mul_(shape.dim**0.5)
 
 
-def _fold(parts_NTD: tuple[Tensor, ...], qkv_BHWC: Tensor, layout: _Layout) -> tuple[Tensor, Tensor]:
-    """Return the gradients by window and head as those of the map and, from the padding, of the bias."""
-    padded_BHWC = qkv_BHWC.new_empty(qkv_BHWC.shape[0], *layout.padded, qkv_BHWC.shape[3])
-    for room, part_NTD in zip(padded_BHWC.chunk(3, dim=3), parts_NTD, strict=True):
-        layout.cut(room).copy_(layout.split(part_NTD)[..., : layout.dim])
-    high, wide = layout.grid
-    below, beside = padded_BHWC[:, high:], padded_BHWC[:, :high, wide:]
-    return padded_BHWC[:, :high, :wide].contiguous(), below.sum(dim=(0, 1, 2)) + beside.sum(dim=(0, 1, 2))
+def _fold(part_NTD: Tensor, room_BHWC: Tensor, shape: _Shape) -> Tensor:
+    """Write a gradient by window and head into the map; return its sum over the padding."""
+    high, wide = room_BHWC.shape[1:3]
+    rows, columns = (math.ceil(have / side) * side for have, side in zip((high, wide), shape.span, strict=True))
+    whole = (rows, columns) == (high, wide)
+    padded_BHWC = room_BHWC if whole else room_BHWC.new_empty(room_BHWC.shape[0], rows, columns, room_BHWC.shape[3])
+    windows = shape.cut(padded_BHWC, shape.span)
+    windows.copy_(part_NTD.view(*windows.shape[:-1], -1)[..., : shape.dim])
+    if not whole:
+        room_BHWC.copy_(padded_BHWC[:, :high, :wide])
+    return padded_BHWC[:, high:].sum(dim=(0, 1, 2)) + padded_BHWC[:, :high, wide:].sum(dim=(0, 1, 2))
