@@ -2,289 +2,290 @@
 
 SAM adds to the score of query (h, w) and key (h', w') the two dot products q . R_h[h - h'] and q . R_w[w - w'].
 Both are linear in q, so they fit into extra head dimensions: a query carries its products with every row and every
-column, a key carries a one at its own row and its own column, and one scaled dot product gives the whole score.
+column, a key carries a one at its own row and its own column, and one dot product gives the whole score.
 
-B images, H W patches, C channels, N heads, T tokens of a window, D extended head dimensions.
+B images, H W patches, C channels; within windows and heads N, tokens T, head dimensions D.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+if TYPE_CHECKING:
+    from segment_anything.modeling.image_encoder import Attention
+
 _ALIGN = 16
 """Extended head dimensions are padded to a multiple of this: the fused kernels are fastest there."""
+_CACHED = 2**18
+"""Scores in a block of the processor's backward pass."""
 
 
-def attend(qkv_BHWC: Tensor, attention: nn.Module, window: int) -> Tensor:
+def attend(qkv_BHWC: Tensor, attention: Attention, window: int) -> Tensor:
     """Return what every token gathers from its window, before the output projection, (B, H, W, C).
 
     `qkv_BHWC` holds queries, keys and values side by side, (B, H, W, 3 C); `attention` is a segment_anything
     `Attention` (its head count, qkv bias and relative positions are used); `window` is the side of a window in
     patches, 0 for global attention. Windows at the border are completed as segment_anything does, by tokens whose
-    input is zero: their keys and values are the bias and take part in the softmax.
+    input is zero: their keys and values are the bias and take part in the softmax. As queries they are left out.
+
+    Only `qkv_BHWC` is kept for the backward pass; everything else is made again.
     """
-    height, width = qkv_BHWC.shape[1:3]
-    span = (window, window) if window else (height, width)
-    layout = _Layout(
-        grid=(height, width),
-        span=span,
-        heads=attention.num_heads,
-        head_dim=qkv_BHWC.shape[3] // (3 * attention.num_heads),
-    )
-    table_PC = _relative_table(attention, layout).to(qkv_BHWC.dtype)
-    bias = attention.qkv.bias
-    bias_C = qkv_BHWC.new_zeros(qkv_BHWC.shape[3]) if bias is None else bias.to(qkv_BHWC.dtype)
-    extended = cast("tuple[Tensor, Tensor, Tensor]", _Extend.apply(qkv_BHWC, bias_C, table_PC, layout))
-    rebuild = _Rebuild(qkv_BHWC.detach(), bias_C.detach(), table_PC.detach(), layout, extended)
-    with torch.autograd.graph.saved_tensors_hooks(rebuild.pack, rebuild.unpack):
-        gathered_BNTD = functional.scaled_dot_product_attention(*extended, scale=layout.head_dim**-0.5)
-    out_BHWC = cast(Tensor, _Restrict.apply(gathered_BNTD, layout))
-    rebuild.close(gathered_BNTD, out_BHWC.detach())
+    grid, heads, dtype = qkv_BHWC.shape[1:3], int(attention.num_heads), qkv_BHWC.dtype
+    span = (window, window) if window else (grid[0], grid[1])
+    tables = (_fit(attention.rel_pos_h, 2 * span[0] - 1), _fit(attention.rel_pos_w, 2 * span[1] - 1))
+    table_PD = torch.cat([table.flip(0) for table in tables])
+    shape = _Shape(span=span, heads=heads, dim=table_PD.shape[1])
+    out_BHWC: Tensor = _Attend.apply(qkv_BHWC, attention.qkv.bias.to(dtype), table_PD.to(dtype), shape)  # type: ignore[no-untyped-call]
     return out_BHWC
 
 
+def _fit(table_PD: Tensor, entries: int) -> Tensor:
+    """Interpolate a relative-position table linearly to `entries` rows, as segment_anything does."""
+    if table_PD.shape[0] == entries:
+        return table_PD
+    return functional.interpolate(table_PD.T[None], size=entries, mode="linear")[0].T
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
-class _Layout:
-    """How the grid of patches is cut into windows, and what the head dimensions hold."""
+class _Shape:
+    """The windows over which tokens attend, and their heads."""
 
-    grid: tuple[int, int]
     span: tuple[int, int]
+    """Rows and columns of a window."""
     heads: int
-    head_dim: int
-
-    @property
-    def windows(self) -> tuple[int, int]:
-        return math.ceil(self.grid[0] / self.span[0]), math.ceil(self.grid[1] / self.span[1])
-
-    @property
-    def padded(self) -> tuple[int, int]:
-        return self.windows[0] * self.span[0], self.windows[1] * self.span[1]
-
-    @property
-    def whole(self) -> bool:
-        return self.padded == self.grid
+    dim: int
 
     @property
     def extended(self) -> int:
-        """Head dimensions with rows and columns, padded."""
-        return math.ceil((self.head_dim + sum(self.span)) / _ALIGN) * _ALIGN
+        """Head dimensions with those for rows and columns, padded."""
+        return math.ceil((self.dim + sum(self.span)) / _ALIGN) * _ALIGN
 
-    def cut(self, map_BHWC: Tensor) -> Tensor:
-        """View a padded map as windows by head, (B, windows, windows, heads, rows, columns, head_dim)."""
-        (rows, columns), (high, wide) = self.windows, self.span
-        seven = (
-            map_BHWC.unflatten(3, (self.heads, self.head_dim)).unflatten(2, (columns, wide)).unflatten(1, (rows, high))
-        )
-        return seven.permute(0, 1, 3, 5, 2, 4, 6)
+    @property
+    def parts(self) -> tuple[slice, slice, slice]:
+        """Where extended head dimensions hold the token itself, the rows and the columns."""
+        row, column = self.dim, self.dim + self.span[0]
+        return slice(row), slice(row, column), slice(column, column + self.span[1])
 
-    def split(self, heads_BNTD: Tensor) -> Tensor:
-        """View windows by head, (B * windows, heads, tokens, D), in the seven dimensions that `cut` gives."""
-        return heads_BNTD.view(-1, *self.windows, self.heads, *self.span, heads_BNTD.shape[-1])
+    def regions(self, grid: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+        """Cut a map into up to four parts of which each has windows of one size only."""
+        for rows in _cuts(grid[0], self.span[0]):
+            for columns in _cuts(grid[1], self.span[1]):
+                yield rows, columns
 
-    def rows(self, products: Tensor) -> tuple[Tensor, Tensor]:
+    def cut(self, map_BHWC: Tensor, side: tuple[int, int]) -> Tensor:
+        """View a map as windows of `side` by head, (B, windows, windows, heads, rows, columns, dim)."""
+        heads = map_BHWC.unflatten(3, (self.heads, self.dim))
+        return heads.unflatten(2, (-1, side[1])).unflatten(1, (-1, side[0])).permute(0, 1, 3, 5, 2, 4, 6)
+
+    def flat(self, windows: Tensor, extended: int) -> Tensor:
+        """Return room for what `cut` gives as a batch of matrices, (windows and heads, tokens, extended)."""
+        return windows.new_empty(math.prod(windows.shape[:4]), math.prod(windows.shape[4:6]), extended)
+
+    def place(self, products: Tensor) -> tuple[Tensor, Tensor]:
         """View products with the table as what each query adds to each row and to each column of its window.
 
-        `products` has the table's rows last, (..., rows, columns, 2 rows - 1 + 2 columns - 1). The table is
-        reversed, so query row h meets key row h' at entry rows - 1 - h + h': one step back for each row.
+        `products` is (..., rows, columns, table). The table is reversed, so the query in row h meets the key in
+        row h' at entry rows - 1 - h + h': one step back for each row.
         """
         high, wide = self.span
         *lead, down, right, one = products.stride()
-        start = products.storage_offset()
-        by_row = products.as_strided((*products.shape[:-1], high), (*lead, down - one, right, one), start + high - 1)
-        first = start + 2 * high - 1 + wide - 1
+        first = products.storage_offset() + high - 1
+        by_row = products.as_strided((*products.shape[:-1], high), (*lead, down - one, right, one), first)
+        first += high + wide - 1
         by_column = products.as_strided((*products.shape[:-1], wide), (*lead, down, right - one, one), first)
         return by_row, by_column
 
 
-def _relative_table(attention: nn.Module, layout: _Layout) -> Tensor:
-    """Return both relative-position tables, reversed, one below the other, scaled for use as a query's products."""
-    if not attention.use_rel_pos:
-        entries = 2 * sum(layout.span) - 2
-        return attention.qkv.weight.new_zeros(entries, layout.head_dim)
-    tables = (attention.rel_pos_h, attention.rel_pos_w)
-    fitted = [_fit(cast(Tensor, table), 2 * side - 1) for table, side in zip(tables, layout.span, strict=True)]
-    return torch.cat([table.flip(0) for table in fitted]) * layout.head_dim**0.5
+def _cuts(length: int, side: int) -> list[slice]:
+    """Return the part of a length that whole sides fill, and the rest."""
+    whole = length - length % side
+    return [part for part in (slice(0, whole), slice(whole, length)) if part.stop > part.start]
 
 
-def _fit(table_PC: Tensor, entries: int) -> Tensor:
-    """Interpolate a relative-position table linearly to `entries` rows, as segment_anything does."""
-    if table_PC.shape[0] == entries:
-        return table_PC
-    return functional.interpolate(table_PC.T[None], size=entries, mode="linear")[0].T
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Operands:
+    """Queries, keys and values of a region, by window and head, each (N, T, D)."""
+
+    query: Tensor
+    key: Tensor
+    value: Tensor
+
+    @classmethod
+    def of(cls, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, shape: _Shape, value_dim: int) -> _Operands:
+        """Extend queries and keys, and complete values with zeros to `value_dim` dimensions."""
+        (query, key, value), (_, key_bias, value_bias) = region_BHWC.chunk(3, dim=3), bias_C.chunk(3)
+        return cls(
+            query=_query(shape.cut(query, _side(region_BHWC, shape)), table_PD, shape),
+            key=_key(shape.cut(_pad(key, key_bias, shape), shape.span), shape),
+            value=_value(shape.cut(_pad(value, value_bias, shape), shape.span), shape, value_dim),
+        )
 
 
-def _pad(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    """Complete the border windows with tokens that are the bias."""
-    if layout.whole:
-        return part_BHWC
-    padded = bias_C.expand(part_BHWC.shape[0], *layout.padded, -1).clone()
-    padded[:, : layout.grid[0], : layout.grid[1]] = part_BHWC
+def _side(region_BHWC: Tensor, shape: _Shape) -> tuple[int, int]:
+    """Return the rows and columns of real tokens in the windows of a region."""
+    return min(shape.span[0], region_BHWC.shape[1]), min(shape.span[1], region_BHWC.shape[2])
+
+
+def _pad(region_BHWC: Tensor, bias_C: Tensor, shape: _Shape) -> Tensor:
+    """Complete the windows of a region with tokens that are the bias."""
+    rows, columns = (
+        math.ceil(have / side) * side for have, side in zip(region_BHWC.shape[1:3], shape.span, strict=True)
+    )
+    if region_BHWC.shape[1:3] == (rows, columns):
+        return region_BHWC
+    padded = bias_C.expand(region_BHWC.shape[0], rows, columns, -1).clone()
+    padded[:, : region_BHWC.shape[1], : region_BHWC.shape[2]] = region_BHWC
     return padded
 
 
-def _extend_query(part_BHWC: Tensor, bias_C: Tensor, table_PC: Tensor, layout: _Layout) -> Tensor:
-    query = _extend_value(part_BHWC, bias_C, layout)
-    dim, high = layout.head_dim, layout.span[0]
-    products = query.view(-1, layout.extended)[:, :dim] @ table_PC.T
-    by_row, by_column = layout.rows(layout.split(products.view(*query.shape[:3], -1)))
-    split = layout.split(query)
-    split[..., dim : dim + high] = by_row
-    split[..., dim + high : dim + sum(layout.span)] = by_column
-    return query
+def _query(windows: Tensor, table_PD: Tensor, shape: _Shape) -> Tensor:
+    """Return scaled queries with their products with every row and every column."""
+    query_NTD = shape.flat(windows, shape.extended)
+    split, (own, row, column) = query_NTD.view(*windows.shape[:-1], -1), shape.parts
+    torch.mul(windows, shape.dim**-0.5, out=split[..., own])
+    products = query_NTD.view(-1, shape.extended)[:, own] @ (table_PD.T * shape.dim**0.5)
+    split[..., row], split[..., column] = shape.place(products.view(*windows.shape[:-1], -1))
+    split[..., column.stop :] = 0
+    return query_NTD
 
 
-def _extend_key(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    key = _extend_value(part_BHWC, bias_C, layout)
-    dim, (high, wide) = layout.head_dim, layout.span
-    split = layout.split(key)
-    split[..., dim : dim + high] = torch.eye(high, dtype=key.dtype, device=key.device)[:, None]
-    split[..., dim + high : dim + high + wide] = torch.eye(wide, dtype=key.dtype, device=key.device)
-    return key
+def _key(windows: Tensor, shape: _Shape) -> Tensor:
+    """Return keys with a one at their own row and their own column."""
+    key_NTD = _value(windows, shape, shape.extended)
+    split, (_, row, column) = key_NTD.view(*windows.shape[:-1], -1), shape.parts
+    split[..., row] = torch.eye(shape.span[0], dtype=windows.dtype, device=windows.device)[:, None]
+    split[..., column] = torch.eye(shape.span[1], dtype=windows.dtype, device=windows.device)
+    return key_NTD
 
 
-def _extend_value(part_BHWC: Tensor, bias_C: Tensor, layout: _Layout) -> Tensor:
-    cut = layout.cut(_pad(part_BHWC, bias_C, layout))
-    windows = part_BHWC.shape[0] * math.prod(layout.windows)
-    value = part_BHWC.new_empty(windows, layout.heads, math.prod(layout.span), layout.extended)
-    split = layout.split(value)
-    split[..., : layout.head_dim] = cut
-    split[..., layout.head_dim :] = 0
-    return value
+def _value(windows: Tensor, shape: _Shape, dim: int) -> Tensor:
+    """Return values completed with zeros to `dim` dimensions."""
+    value_NTD = shape.flat(windows, dim)
+    split = value_NTD.view(*windows.shape[:-1], -1)
+    split[..., : shape.dim] = windows
+    split[..., shape.dim :] = 0
+    return value_NTD
 
 
-class _Extend(torch.autograd.Function):
-    """From the projected map to extended queries, keys and values of every window and head."""
+class _Attend(torch.autograd.Function):
+    """Attention within windows, from the projected map to the gathered one."""
 
     @staticmethod
-    def forward(
-        ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PC: Tensor, layout: _Layout
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        ctx.save_for_backward(qkv_BHWC, table_PC)
-        ctx.layout = layout
-        (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
-        return (
-            _extend_query(query, biases[0], table_PC, layout),
-            _extend_key(key, biases[1], layout),
-            _extend_value(value, biases[2], layout),
+    def forward(ctx: Any, qkv_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, shape: _Shape) -> Tensor:
+        ctx.save_for_backward(qkv_BHWC, bias_C, table_PD)
+        ctx.shape = shape
+        out_BHWC = qkv_BHWC.new_empty(*qkv_BHWC.shape[:3], shape.heads * shape.dim)
+        for rows, columns in shape.regions(qkv_BHWC.shape[1:3]):
+            region = qkv_BHWC[:, rows, columns]
+            operands = _Operands.of(region, bias_C, table_PD, shape, shape.extended)
+            windows = shape.cut(out_BHWC[:, rows, columns], _side(region, shape))
+            windows.copy_(_fused(operands, shape).view(*windows.shape[:-1], -1)[..., : shape.dim])
+        return out_BHWC
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad_BHWC: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        qkv_BHWC, bias_C, table_PD = ctx.saved_tensors
+        grad_qkv, grad_bias, grad_table = (
+            torch.empty_like(qkv_BHWC),
+            torch.zeros_like(bias_C),
+            torch.zeros_like(table_PD),
         )
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads_BNTD: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        qkv_BHWC, table_PC = ctx.saved_tensors
-        layout: _Layout = ctx.layout
-        query, key, value = (grad.contiguous() for grad in grads_BNTD)
-        dim, high = layout.head_dim, layout.span[0]
-        products = query.new_zeros(*query.shape[:3], table_PC.shape[0])
-        by_row, by_column = layout.rows(layout.split(products))
-        split = layout.split(query)
-        by_row.copy_(split[..., dim : dim + high])
-        by_column.copy_(split[..., dim + high : dim + sum(layout.span)])
-        flat = products.view(-1, table_PC.shape[0])
-        grad_query = torch.addmm(query.view(-1, layout.extended)[:, :dim], flat, table_PC).view(*query.shape[:3], dim)
-        # tokens of the padding get no gradient as queries, so what stands there does not matter
-        seen = _pad(qkv_BHWC[..., : layout.heads * dim], qkv_BHWC.new_zeros(layout.heads * dim), layout)
-        grad_table = flat.T @ layout.cut(seen).reshape(-1, dim)
-        padded = qkv_BHWC.new_empty(qkv_BHWC.shape[0], *layout.padded, qkv_BHWC.shape[3])
-        for part, grad in zip(padded.chunk(3, dim=3), (grad_query, key, value), strict=True):
-            layout.cut(part).copy_(layout.split(grad)[..., :dim])
-        grad_qkv = padded[:, : layout.grid[0], : layout.grid[1]].contiguous()
-        return grad_qkv, _outside(padded, layout.grid), grad_table, None
+        for region in ctx.shape.regions(qkv_BHWC.shape[1:3]):
+            rows, columns = region
+            operands = qkv_BHWC[:, rows, columns], bias_C, table_PD
+            bias, table = _backward(grad_BHWC[:, rows, columns], *operands, grad_qkv[:, rows, columns], ctx.shape)
+            grad_bias += bias
+            grad_table += table
+        return grad_qkv, grad_bias, grad_table, None
 
 
-def _outside(padded_BHWC: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Sum over the tokens of the padding."""
-    below = padded_BHWC[:, grid[0] :].sum(dim=(0, 1, 2))
-    return below + padded_BHWC[:, : grid[0], grid[1] :].sum(dim=(0, 1, 2))
+def _backward(
+    grad_BHWC: Tensor, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, room_BHWC: Tensor, shape: _Shape
+) -> tuple[Tensor, Tensor]:
+    """Write a region's gradient into `room_BHWC`; return those of the bias, by the padding, and of the table."""
+    blockwise, side = _blockwise_pays(region_BHWC), _side(region_BHWC, shape)
+    value_dim = shape.dim if blockwise else shape.extended
+    operands = _Operands.of(region_BHWC, bias_C, table_PD, shape, value_dim)
+    grad_NTD = _value(shape.cut(grad_BHWC, side), shape, value_dim)
+    extended, key, value = (_blockwise_gradients if blockwise else _fused_gradients)(operands, grad_NTD, shape)
+    rooms_BHWC = room_BHWC.chunk(3, dim=3)
+    grad_table = _through_products(extended, operands.query, table_PD, shape.cut(rooms_BHWC[0], side), shape)
+    outside = [_fold(part, room, shape) for part, room in zip((key, value), rooms_BHWC[1:], strict=True)]
+    return torch.cat([torch.zeros_like(outside[0]), *outside]), grad_table
 
 
-class _Restrict(torch.autograd.Function):
-    """From what windows and heads gathered back to the map: real tokens and real head dimensions only."""
-
-    @staticmethod
-    def forward(ctx: Any, gathered_BNTD: Tensor, layout: _Layout) -> Tensor:
-        ctx.layout = layout
-        seven = layout.split(gathered_BNTD)[..., : layout.head_dim]
-        map_BHWC = seven.permute(0, 1, 4, 2, 5, 3, 6).reshape(seven.shape[0], *layout.padded, -1)
-        return map_BHWC[:, : layout.grid[0], : layout.grid[1]].contiguous()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad_BHWC: Tensor) -> tuple[Tensor, None]:
-        layout: _Layout = ctx.layout
-        return _extend_value(grad_BHWC, grad_BHWC.new_zeros(grad_BHWC.shape[3]), layout), None
+def _fused(operands: _Operands, shape: _Shape) -> Tensor:
+    three = (operands.query, operands.key, operands.value)
+    four = (tensor.unflatten(0, (-1, shape.heads)) for tensor in three)
+    return functional.scaled_dot_product_attention(*four, scale=1.0).flatten(0, 1)
 
 
-class _Rebuild:
-    """Keep the fused kernel from saving its extended operands: they are rebuilt from the projected map.
-
-    The kernel's output is rebuilt from its real part. The gradient of what was cut away is zero, and the kernel
-    uses its output only in products with that gradient.
-    """
-
-    def __init__(
-        self,
-        qkv_BHWC: Tensor,
-        bias_C: Tensor,
-        table_PC: Tensor,
-        layout: _Layout,
-        extended: tuple[Tensor, Tensor, Tensor],
-    ) -> None:
-        (query, key, value), biases = qkv_BHWC.chunk(3, dim=3), bias_C.chunk(3)
-        self._recipes: dict[int, Callable[[], Tensor]] = {
-            extended[0].data_ptr(): lambda: _extend_query(query, biases[0], table_PC, layout),
-            extended[1].data_ptr(): lambda: _extend_key(key, biases[1], layout),
-            extended[2].data_ptr(): lambda: _extend_value(value, biases[2], layout),
-        }
-        self._shape = extended[0].shape
-        self._layout = layout
-        self._saved: list[_Saved] = []
-
-    def pack(self, tensor: Tensor) -> _Saved:
-        """Note a recipe for a known operand, the tensor itself for any other."""
-        saved = _Saved(tensor)
-        recipe = self._recipes.get(tensor.data_ptr())
-        if recipe is not None and tensor.shape == self._shape:
-            saved.become(recipe)
-        self._saved.append(saved)
-        return saved
-
-    @staticmethod
-    def unpack(saved: _Saved) -> Tensor:
-        """Give a saved tensor back."""
-        return saved.tensor()
-
-    def close(self, gathered_BNTD: Tensor, out_BHWC: Tensor) -> None:
-        """Replace the kernel's output by its real part, and forget what was seen."""
-        layout, zeros_C = self._layout, out_BHWC.new_zeros(out_BHWC.shape[3])
-        for saved in self._saved:
-            if saved.holds(gathered_BNTD):
-                saved.become(lambda: _extend_value(out_BHWC, zeros_C, layout))
-        self._saved.clear()
-        self._recipes.clear()
+def _fused_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
+    """Run the fused kernel again, this time with its own backward pass."""
+    three = [tensor.requires_grad_() for tensor in (operands.query, operands.key, operands.value)]
+    with torch.enable_grad():
+        out_NTD = _fused(operands, shape)
+    return torch.autograd.grad(out_NTD, three, grad_NTD)
 
 
-class _Saved:
-    """A tensor that a kernel saved, or how to make it again."""
+def _blockwise_pays(qkv_BHWC: Tensor) -> bool:
+    """Tell whether gradients come faster blockwise: on a processor, where the kernel's backward pass is slow."""
+    return qkv_BHWC.device.type == "cpu" and qkv_BHWC.dtype in (torch.float32, torch.float64)
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor: Tensor | None = tensor
-        self._recipe: Callable[[], Tensor] | None = None
 
-    def become(self, recipe: Callable[[], Tensor]) -> None:
-        self._tensor, self._recipe = None, recipe
+def _blockwise_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
+    """Make the scores again, a block at a time that stays in the processor's cache."""
+    query_NTD, key_NTD, value_NTD = operands.query, operands.key, operands.value
+    query, key, value = torch.empty_like(query_NTD), torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
+    for heads, rows in _blocks(*query_NTD.shape[:2], key_NTD.shape[1]):
+        weight = torch.bmm(query_NTD[heads, rows], key_NTD[heads].mT).softmax(dim=-1)
+        value[heads].baddbmm_(weight.mT, grad_NTD[heads, rows])
+        grad_weight = torch.bmm(grad_NTD[heads, rows], value_NTD[heads].mT)
+        score = torch._softmax_backward_data(grad_weight, weight, -1, weight.dtype)
+        key[heads].baddbmm_(score.mT, query_NTD[heads, rows, : shape.dim])
+        query[heads, rows] = torch.bmm(score, key_NTD[heads])
+    return query, key, value
 
-    def holds(self, tensor: Tensor) -> bool:
-        held = self._tensor
-        return held is not None and held.data_ptr() == tensor.data_ptr() and held.shape == tensor.shape
 
-    def tensor(self) -> Tensor:
-        return self._recipe() if self._recipe is not None else cast(Tensor, self._tensor)
+def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a batch of heads into blocks of heads and query rows whose scores fit into the cache."""
+    many, rows = max(1, _CACHED // (queries * keys)), min(queries, max(1, _CACHED // keys))
+    for head in range(0, heads, many):
+        for row in range(0, queries, rows):
+            yield slice(head, head + many), slice(row, row + rows)
+
+
+def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, room: Tensor, shape: _Shape) -> Tensor:
+    """Write the queries' gradient, from that of the extended ones, into `room`; return that of the table."""
+    own, row, column = shape.parts
+    split = grad_NTD.view(*room.shape[:-1], -1)
+    products = grad_NTD.new_zeros(*room.shape[:-1], table_PD.shape[0])
+    by_row, by_column = shape.place(products)
+    by_row.copy_(split[..., row])
+    by_column.copy_(split[..., column])
+    flat, width = products.view(-1, table_PD.shape[0]), grad_NTD.shape[2]
+    grad = torch.addmm(grad_NTD.view(-1, width)[:, own], flat, table_PD, beta=shape.dim**-0.5)
+    room.copy_(grad.view_as(room))
+    return (flat.T @ query_NTD.view(-1, width)[:, own]).mul_(shape.dim**0.5)
+
+
+def _fold(part_NTD: Tensor, room_BHWC: Tensor, shape: _Shape) -> Tensor:
+    """Write a gradient by window and head into the map; return its sum over the padding."""
+    high, wide = room_BHWC.shape[1:3]
+    rows, columns = (math.ceil(have / side) * side for have, side in zip((high, wide), shape.span, strict=True))
+    whole = (rows, columns) == (high, wide)
+    padded_BHWC = room_BHWC if whole else room_BHWC.new_empty(room_BHWC.shape[0], rows, columns, room_BHWC.shape[3])
+    windows = shape.cut(padded_BHWC, shape.span)
+    windows.copy_(part_NTD.view(*windows.shape[:-1], -1)[..., : shape.dim])
+    if not whole:
+        room_BHWC.copy_(padded_BHWC[:, :high, :wide])
+    return padded_BHWC[:, high:].sum(dim=(0, 1, 2)) + padded_BHWC[:, :high, wide:].sum(dim=(0, 1, 2))

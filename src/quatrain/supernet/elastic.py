@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -74,14 +74,14 @@ class ElasticEncoder(nn.Module):
 
     def attend(self, index: int, x_BHWC: Tensor) -> Tensor:
         """Add a block's attention to the stream."""
-        block = self.blocks[index]
+        block: Any = self.blocks[index]
         qkv_BHWC = norm_linear(x_BHWC, block.norm1, block.attn.qkv, block.attn.qkv.out_features)
         attended_BHWC: Tensor = block.attn.proj(attend(qkv_BHWC, block.attn, block.window_size))
         return x_BHWC + attended_BHWC
 
     def mlp(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Add the first k hidden channels of a block's MLP to the stream, for each k of the ascending `widths`."""
-        block = self.blocks[index]
+        block: Any = self.blocks[index]
         hidden = norm_linear(x_BHWC, block.norm2, block.mlp.lin1, widths[-1])
         return tuple(x_BHWC + out_BHWC for out_BHWC in gelu_linear(hidden, block.mlp.lin2, widths))
 
