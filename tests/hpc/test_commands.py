@@ -56,7 +56,9 @@ def test_without_gpus_srun_asks_for_none():
 @pytest.mark.parametrize(("marked", "program"), [("1", "srun"), ("", sys.executable)])
 def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeypatch, marked, program):
     started = {}
-    monkeypatch.setattr(commands, "run", lambda argv, log, environment: started.update(argv=argv, **environment))
+    monkeypatch.setattr(
+        commands, "run", lambda argv, log, environment: started.update(argv=argv, log=log, **environment)
+    )
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
     monkeypatch.setenv("SLURM_NTASKS", "1")
@@ -92,7 +94,7 @@ def test_a_failure_shows_the_end_of_its_own_log(tmp_path):
 
 
 def test_a_program_that_complains_of_the_users_input_is_quoted(tmp_path):
-    with pytest.raises(UsageError, match="^width is 3; it must be even$"):
+    with pytest.raises(UsageError, match=r"^width is 3; it must be even$"):
         commands.python(
             ["-c", "print('quatrain: width is 3; it must be even'); raise SystemExit(2)"], log=tmp_path / "log"
         )
@@ -133,7 +135,9 @@ def test_the_whole_program_ends_when_its_parent_does(tmp_path, number):
 
 
 def test_what_does_not_end_when_asked_is_killed():
-    stubborn = "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    )
     with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, start_new_session=True) as program:
         assert program.stdout is not None
         program.stdout.readline()
