@@ -6,6 +6,7 @@ goes to events.jsonl.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -15,12 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import parsl
 from parsl.app.app import python_app
+from parsl.dataflow.dflow import DataFlowKernel
 
 from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
@@ -28,9 +28,9 @@ from quatrain.hpc.config import parsl_config, retry_cost
 from quatrain.hpc.memo import Memo
 from quatrain.hpc.plan import Step
 from quatrain.hpc.remote import Call, TaskError, perform
+from quatrain.hpc.reports import Reports
 from quatrain.hpc.run import Run, one_line
 from quatrain.hpc.site import Request, Shape, Site, fitted
-from quatrain.records import read_lines
 
 POLL_S = 0.5
 App = Callable[..., "Future[Any]"]
@@ -62,8 +62,14 @@ class Workers:
 
     def __post_init__(self) -> None:
         self._memo = Memo(self.run.path, self.run.identity)
-        self._reports = self.run.path / "parsl" / "started" / f"{os.getpid()}-{time.time_ns()}"
-        self._seen: dict[Path, int] = {}
+        self._reports = Reports(self.run.path / "parsl" / "started" / f"{os.getpid()}-{time.time_ns()}")
+
+    def start(self) -> None:
+        """Start Parsl and the watch over what workers report."""
+        config = parsl_config(self.site, self.request, self.run.path, self.plan, on_failure=self.failed_try)
+        self._kernel = DataFlowKernel(config)
+        self._watcher = threading.Thread(target=self.watch, name="quatrain-watch", daemon=True)
+        self._watcher.start()
 
     def count(self, shape: Shape) -> int:
         """Return how many tasks of a shape run at once when every node is there."""
@@ -79,7 +85,7 @@ class Workers:
         The future raises UsageError and ValueError as the body raised them, and TaskError for anything else.
         """
         name = name or body.__name__
-        start = python_app(perform, executors=[shape], cache=False)
+        start = python_app(perform, executors=[shape], cache=False, data_flow_kernel=self._kernel)
 
         def call(*arguments: Any, **keywords: Any) -> Future[Any]:
             key = self._memo.key(name, arguments, keywords) if remember else None
@@ -106,15 +112,17 @@ class Workers:
             return answer
         self._under_way[task] = _Progress(key=key)
         self.run.event("pending", task=task)
-        call = Call(task=task, body=body, arguments=arguments, keywords=keywords, reports=str(self._reports))
+        call = Call(task=task, body=body, arguments=arguments, keywords=keywords, reports=str(self._reports.folder))
         start(call).add_done_callback(lambda done: self._finish(task, done, answer))
         return answer
 
     def _finish(self, task: str, done: Future[Any], answer: Future[Any]) -> None:
         """Record how a task ended and hand its result on; a disk that takes no record fails the task."""
-        known = self._under_way.pop(task)
         error = done.exception()
         try:
+            if error is not None:
+                self._read_reports()
+            known = self._under_way.pop(task)
             if error is not None:
                 self.run.event("failed", task=task, node=known.node, tries=known.tries, message=one_line(error))
                 answer.set_exception(_told(task, known, error))
@@ -139,6 +147,7 @@ class Workers:
         """Note a failed try and return what it takes of the task's budget; Parsl asks this after each failure."""
         cost = retry_cost(error)
         task = record["args"][0].task
+        self._read_reports()
         known = self._under_way[task]
         if record["fail_cost"] + cost <= record["dfk"].config.retries:
             self.run.event("retried", task=task, node=known.node, tries=known.tries, message=one_line(error))
@@ -153,17 +162,16 @@ class Workers:
             self._memo.sync()
 
     def _read_reports(self) -> None:
-        for path in sorted(self._reports.glob("*.jsonl")):
-            lines = list(read_lines(path))
-            for line in lines[self._seen.get(path, 0) :]:
-                known = self._under_way.get(line["task"])
-                if known is not None:
-                    self._announce(line["task"], known, line["node"], line["at"])
-            self._seen[path] = len(lines)
+        for line in self._reports.new():
+            known = self._under_way.get(line["task"])
+            if known is not None:
+                self._announce(line["task"], known, line["node"], line["at"])
 
     def close(self) -> None:
-        """Stop watching and close the memory of results."""
+        """Release the workers and their nodes, stop watching, and close the memory of results."""
+        _release(self._kernel)
         self._stop.set()
+        self._watcher.join()
         self._memo.close()
 
 
@@ -171,24 +179,27 @@ class Workers:
 def open_workers(run: Run, site: Site, request: Request, plan: Sequence[Step] = ()) -> Iterator[Workers]:
     """Start Parsl for a site and give its workers; at the end, however it comes, they and their nodes are released."""
     workers = Workers(run=run, site=site, request=request, plan=plan)
-    watcher = threading.Thread(target=workers.watch, name="quatrain-watch", daemon=True)
-    kernel = parsl.load(parsl_config(site, request, run.path, plan, on_failure=workers.failed_try))
+    workers.start()
     try:
-        watcher.start()
         yield workers
     finally:
         with _patience():
-            _release(kernel)
             workers.close()
-            watcher.join()
 
 
-def _release(kernel: Any) -> None:
-    """Shut Parsl down; it leaves the jobs of an executor that went bad alone, so cancel those here."""
+def _release(kernel: DataFlowKernel) -> None:
+    """Shut Parsl down, with what it leaves behind: the jobs of an executor that went bad, and its open log."""
     for executor in kernel.executors.values():
         if getattr(executor, "bad_state_is_set", False):
             executor.provider.cancel(list(executor.blocks_to_job_id.values()))
+    logs = [handler for handler in logging.getLogger("parsl").handlers if _writes_under(handler, kernel.run_dir)]
     kernel.cleanup()
+    for handler in logs:
+        handler.close()
+
+
+def _writes_under(handler: logging.Handler, folder: str) -> bool:
+    return isinstance(handler, logging.FileHandler) and handler.baseFilename.startswith(folder)
 
 
 @contextmanager

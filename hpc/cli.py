@@ -222,9 +222,18 @@ def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
             raise
         _refuse(said.getvalue())
     if unknown_ones:
-        known = re.findall(r"--[\w.-]+", tyro.extras.get_parser(flags, **settings).format_help())
-        raise unknown("flag", unknown_ones[0], known)
+        raise unknown("flag", unknown_ones[0], _known(flags, settings))
     return parsed.science, parsed.common
+
+
+def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:
+    """Return every flag that the help text names."""
+    import tyro
+
+    said = io.StringIO()
+    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
+        tyro.cli(flags, args=["--help"], **settings)
+    return set(re.findall(r"(?<!\S)--[a-z][\w.-]*", said.getvalue()))
 
 
 def _flags(workflow: Workflow, science: type) -> Any:

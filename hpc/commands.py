@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -115,8 +116,14 @@ def _await(program: subprocess.Popen[bytes]) -> None:
         try:
             program.wait()
         finally:
-            watcher.communicate(b"done" if program.returncode is not None else b"")
-    program.wait()
+            with contextlib.suppress(BrokenPipeError):  # a guard that somebody killed
+                watcher.communicate(b"done") if program.returncode is not None else _close(watcher)
+            program.wait()  # before the guard, which waits until nothing of the group is left
+
+
+def _close(watcher: subprocess.Popen[bytes]) -> None:
+    assert watcher.stdin is not None
+    watcher.stdin.close()
 
 
 def _failure(argv: Sequence[str], code: int, log: Path, start: int) -> Exception:

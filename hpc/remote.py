@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quatrain.hpc.allocation import meaning
-from quatrain.records import append_line, plain
+from quatrain.hpc.reports import report
+from quatrain.records import plain
 
 
 class TaskError(Exception):
@@ -27,17 +27,13 @@ class Call:
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     reports: str
-    """The folder in which workers tell what they started."""
+    """The folder in which workers tell what they begin."""
 
 
 def perform(call: Call) -> dict[str, Any]:
-    """Run one task on a worker: tell that it started and where, then return its plain result with the node's name.
-
-    Every worker reports to a file of its own, because appends of several nodes to one file get lost on NFS.
-    """
+    """Run one task on a worker: tell that it begins and where, then return its plain result with the node's name."""
     node = node_name()
-    report = {"task": call.task, "node": node, "at": time.time()}
-    append_line(Path(call.reports) / f"{node}-{os.getpid()}.jsonl", report)
+    report(Path(call.reports), call.task, node)
     return {"node": node, "result": plain(call.body(*call.arguments, **call.keywords))}
 
 

@@ -1,0 +1,38 @@
+"""What workers tell of the tasks that they began: one file a worker, because several writers lose lines on NFS."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from quatrain.records import append_line
+
+
+def report(folder: Path, task: str, node: str) -> None:
+    """Tell, from a worker, that a task begins now on a node."""
+    append_line(folder / f"{node}-{os.getpid()}.jsonl", {"task": task, "node": node, "at": time.time()})
+
+
+class Reports:
+    """The driver's view on a folder of reports; each line is given once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._read: dict[Path, int] = {}
+
+    def new(self) -> list[dict[str, Any]]:
+        """Return the lines that are whole and were not returned before."""
+        with self._lock:
+            return [json.loads(line) for path in sorted(self.folder.glob("*.jsonl")) for line in self._lines(path)]
+
+    def _lines(self, path: Path) -> list[bytes]:
+        with path.open("rb") as file:
+            file.seek(self._read.get(path, 0))
+            whole = file.read().rpartition(b"\n")[0]
+        self._read[path] = self._read.get(path, 0) + len(whole) + bool(whole)
+        return whole.splitlines()

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from quatrain.errors import UsageError
+from quatrain.hpc import commands
+from quatrain.hpc.allocation import Allocation
+from quatrain.hpc.guard import end
+
+TWO = Allocation(job_id="7", nodes=("nid1", "nid2"))
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def gone_within(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not alive(pid)
+
+
+def test_torchrun_stays_on_this_machine():
+    argv = commands.torchrun_argv(["-m", "quatrain.supernet.train", Path("/runs/a b")], processes=2)
+
+    assert argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
+    assert {"--standalone", "--nproc-per-node=2"} <= set(argv)
+    assert argv[-3:] == ["-m", "quatrain.supernet.train", "/runs/a b"]
+
+
+def test_srun_starts_one_torchrun_on_each_node_and_they_meet_on_the_first():
+    argv = commands.srun_argv(["-m", "quatrain.supernet.train"], TWO, processes=4, gpus=4)
+
+    assert argv[0] == "srun"
+    assert {"--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--gpus-per-node=4"} <= set(argv)
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=nid1:29500", "--rdzv-id=7"} <= set(argv)
+    assert argv.index("--gpu-bind=none") < argv.index(sys.executable)
+
+
+def test_without_gpus_srun_asks_for_none():
+    assert not any("gpus-per-node" in word for word in commands.srun_argv([], TWO, processes=1))
+
+
+@pytest.mark.parametrize(("marked", "program"), [("1", "srun"), ("", sys.executable)])
+def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeypatch, marked, program):
+    started = {}
+    monkeypatch.setattr(
+        commands, "run", lambda argv, log, environment: started.update(argv=argv, log=log, **environment)
+    )
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("OMP_NUM_THREADS", "8")
+    monkeypatch.setenv(commands.BY_SRUN, marked)
+
+    commands.launch(["-m", "this"], processes=4, log=tmp_path / "log")
+
+    assert started["argv"][0] == program
+    assert started["OMP_NUM_THREADS"] == "2"
+    assert ("SLURM_NTASKS" in started) == (program != "srun")
+
+
+def test_the_output_goes_to_the_log_which_is_continued(tmp_path):
+    log = tmp_path / "logs" / "train.log"
+
+    commands.python(["-c", "print('one')"], log=log)
+    commands.python(["-c", "import sys; print('two', file=sys.stderr)"], log=log)
+
+    assert log.read_text() == "one\ntwo\n"
+
+
+def test_a_failure_shows_the_end_of_its_own_log(tmp_path):
+    log = tmp_path / "train.log"
+    log.write_text("of an earlier run\n")
+
+    with pytest.raises(commands.CommandError, match="ended with code 3") as failure:
+        commands.python(["-c", "for i in range(99): print('line', i)\nraise SystemExit(3)"], log=log)
+
+    assert "line 98" in str(failure.value)
+    assert "line 9\n" not in str(failure.value)
+    assert "earlier" not in str(failure.value)
+
+
+def test_a_program_that_complains_of_the_users_input_is_quoted(tmp_path):
+    with pytest.raises(UsageError, match=r"^width is 3; it must be even$"):
+        commands.python(
+            ["-c", "print('quatrain: width is 3; it must be even'); raise SystemExit(2)"], log=tmp_path / "log"
+        )
+
+
+def test_an_end_by_a_signal_is_told(tmp_path):
+    with pytest.raises(commands.CommandError, match="ended by signal 9"):
+        commands.python(["-c", "import os; os.kill(os.getpid(), 9)"], log=tmp_path / "log")
+
+
+def test_a_program_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(commands.CommandError, match="no-such-program does not start"):
+        commands.run(["no-such-program"], log=tmp_path / "log")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_the_whole_program_ends_when_its_parent_does(tmp_path, number):
+    pids, log = tmp_path / "pids", tmp_path / "log"
+    inner = (
+        "import os, subprocess, sys, time; child = subprocess.Popen(['sleep', '60']);"
+        f"open({str(pids)!r}, 'w').write(f'{{os.getpid()}} {{child.pid}} '); time.sleep(60)"
+    )
+    outer = (
+        "import pathlib; from quatrain.hpc import commands;"
+        f"commands.python(['-c', {inner!r}], log=pathlib.Path({str(log)!r}))"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", outer], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    while not (pids.exists() and pids.read_text().endswith(" ")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    program, child = map(int, pids.read_text().split())
+
+    os.kill(parent.pid, number)
+    parent.wait(30)
+
+    assert gone_within(program, 10)
+    assert gone_within(child, 10)
+
+
+def test_what_does_not_end_when_asked_is_killed():
+    stubborn = (
+        "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('on', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen([sys.executable, "-c", stubborn], stdout=subprocess.PIPE, start_new_session=True) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+
+        end(program.pid, grace_s=0.2)
+
+        assert program.wait(10) == -signal.SIGKILL
+
+
+def test_ending_a_group_that_is_gone_is_no_error():
+    with subprocess.Popen(["true"], start_new_session=True) as program:
+        program.wait()
+
+    end(program.pid)
