@@ -32,7 +32,7 @@ def train_network(folder: Path, role: str, processes: int) -> None:
     """Train one role of a nas run (supernet, finetune, ...) with `processes` processes a node."""
     from quatrain.hpc import commands
 
-    arguments = ["-m", "quatrain.supernet.train", folder, "--role", role]
+    arguments: list[str | Path] = ["-m", "quatrain.supernet.train", folder, "--role", role]
     commands.launch(arguments, processes=processes, log=folder / "logs" / f"train-{role}.log")
 
 

@@ -26,7 +26,8 @@ def normalise(sam: Sam, image_B3SS: Tensor, valid_B2: Tensor) -> Tensor:
     rows = line[None] < valid_B2[:, :1]
     columns = line[None] < valid_B2[:, 1:]
     inside = rows[:, None, :, None] & columns[:, None, None, :]
-    return (image_B3SS - sam.pixel_mean) / sam.pixel_std * inside
+    normal: Tensor = (image_B3SS - sam.pixel_mean) / sam.pixel_std * inside
+    return normal
 
 
 def decode(sam: Sam, embedding_BChw: Tensor, point_BP2: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,4 +65,5 @@ def upsample(logits_BPMhw: Tensor, side_px: int) -> Tensor:
     """Return the logits at the network's input size, (B, P, M, S, S), bilinear as in `Sam.postprocess_masks`."""
     flat = logits_BPMhw.flatten(0, 1)
     large = functional.interpolate(flat, (side_px, side_px), mode="bilinear", align_corners=False)
-    return large.unflatten(0, logits_BPMhw.shape[:2])
+    apart: Tensor = large.unflatten(0, logits_BPMhw.shape[:2])
+    return apart

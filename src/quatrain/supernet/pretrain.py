@@ -127,7 +127,7 @@ def resized(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Te
 
 def _seconds(folder: Path) -> float:
     lines = {(line["stage"], line["step"]): line["seconds"] for line in read_lines(folder / "pretrain.jsonl")}
-    return sum(lines.values())
+    return float(sum(lines.values()))
 
 
 def _card(plan: Sequence[Stage], scores: Scores, seconds: float, model: torch.nn.Module) -> str:

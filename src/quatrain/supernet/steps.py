@@ -25,7 +25,7 @@ from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, evaluate, image_batches
 from quatrain.supernet.extract import extract, load_sam, save
 from quatrain.supernet.importance import Importance, block_importance, drop_probabilities, removable_blocks
-from quatrain.supernet.priority import channel_order, channel_scores, permute_channels
+from quatrain.supernet.priority import Order, channel_order, channel_scores, permute_channels
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
@@ -82,7 +82,8 @@ def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
     images = (batch for batch, _ in image_batches(model, questions, batch=8))
     scores = channel_scores(model.image_encoder, images, standardise=study.config.space.standardise)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    for name, order in (("start-none", "none"), ("start-random", "random"), ("start", study.config.space.order)):
+    orders: dict[Weights, Order] = {"start-none": "none", "start-random": "random", "start": study.config.space.order}
+    for name, order in orders.items():
         model.load_state_dict(before)
         permute_channels(model.image_encoder, channel_order(scores, order, study.seed))
         checkpoint.save(study.checkpoints / f"{name}.pt", {"model": model.state_dict()})
@@ -134,7 +135,7 @@ def illustrate(folder: str, key: str, count: int = 4) -> None:
     """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
     study = studies.opened(folder)
     exam = studies.exam(folder, "test")
-    nets = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
+    nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
     answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
     examples = []
     for place, prepared in enumerate(exam.prepared[:count]):

@@ -159,7 +159,7 @@ _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 
 def _images(config: NasConfig, seed: int) -> ImageSet:
     return open_images(
-        config.data, size_px=shape(config.model).image_px, seed=derive(seed, "made images"), count=config.images
+        config.data, size_px=shape(config.model).image_px, seed=derive(seed, "made images") % 10**6, count=config.images
     )
 
 

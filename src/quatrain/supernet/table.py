@@ -107,7 +107,7 @@ def _of_buckets(sam: SamShape, search: Search) -> list[Row]:
         if low not in buckets or evaluation.score > buckets[low].score:
             buckets[low] = evaluation
     return [
-        Row(name=f"best of {low}-{low + BUCKET} % size", weights="supernet", subnet=buckets[low].subnet)
+        Row(name=f"top net of {low}-{low + BUCKET} % size", weights="supernet", subnet=buckets[low].subnet)
         for low in sorted(buckets)
         if low < 100
     ]
@@ -118,7 +118,7 @@ def _orders(config: NasConfig, best: Subnet) -> list[Row]:
     prefix, when = ("supernet", "after training") if config.ablations else ("start", "before training")
     orders = {"sorted": prefix, "as they are": f"{prefix}-none", "at random": f"{prefix}-random"}
     return [
-        Row(name=f"best's widths, channels {order}", weights=weights, subnet=best, note=when)
+        Row(name=f"found widths, channels {order}", weights=weights, subnet=best, note=when)
         for order, weights in orders.items()
     ]
 
