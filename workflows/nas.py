@@ -76,16 +76,16 @@ def work(config: NasConfig, session: cli.Session) -> None:
 
 
 def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
-    """Measure every network of the table on the test images, and the latency of each alone; write table.json."""
+    """Measure the table's networks on test and validation images, then the latency of each alone; write table.json."""
     folder = session.run.path
-    session.show.task("table", total=len(planned))
-    measured = [measure(folder, row.weights, row.subnet.key, "test") for row in planned]
-    for future in measured:
+    session.show.task("table", total=2 * len(planned))
+    futures = [measure(folder, r.weights, r.subnet.key, part) for part in ("test", "validation") for r in planned]
+    for future in futures:
         future.add_done_callback(lambda _: session.show.advance("table"))
-    wait(measured)
+    results = [future.result() for future in futures]
     time_them = session.app(tasks.time_subnets, shape="gpu", name="latency")
     milliseconds = time_them(folder, [row.subnet.key for row in planned]).result()
-    lines = table(sam, planned, [future.result() for future in measured], milliseconds)
+    lines = table(sam, planned, results[: len(planned)], results[len(planned) :], milliseconds)
     write_json(folder / "table.json", lines)
     return lines
 

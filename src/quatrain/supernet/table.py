@@ -124,9 +124,17 @@ def _orders(config: NasConfig, best: Subnet) -> list[Row]:
 
 
 def table(
-    sam: SamShape, planned: Sequence[Row], measured: Sequence[Mapping[str, float]], ms: Sequence[float]
+    sam: SamShape,
+    planned: Sequence[Row],
+    measured: Sequence[Mapping[str, float]],
+    validated: Sequence[Mapping[str, float]],
+    ms: Sequence[float],
 ) -> list[dict[str, Any]]:
-    """Return the table's lines as plain data; rows of one name become their mean, with half their range as spread."""
+    """Return the table's lines as plain data; rows of one name become their mean, with half their range as spread.
+
+    `measured` holds each row's figures on test images, `validated` those on the images that the search chose by, and
+    `ms` the milliseconds an image of its encoder.
+    """
     lines: list[dict[str, Any]] = []
     for name in dict.fromkeys(row.name for row in planned):
         places = [i for i, row in enumerate(planned) if row.name == name]
@@ -138,6 +146,7 @@ def table(
             "latency_ms": _mean(ms[i] for i in places),
             "miou_oracle": _mean(oracle),
             "miou_chosen": _mean(measured[i]["miou_chosen"] for i in places),
+            "miou_validation": _mean(validated[i]["miou_oracle"] for i in places),
             "images": int(measured[places[0]]["images"]),
             "objects": int(measured[places[0]]["objects"]),
             "note": planned[places[0]].note,
