@@ -14,7 +14,6 @@ from quatrain.hpc.plan import Step
 from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
-from quatrain.supernet.report import write_report
 from quatrain.supernet.settings import PRESETS, NasConfig
 from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space, Subnet
@@ -30,12 +29,16 @@ def roles(config: NasConfig) -> tuple[str, ...]:
 
 def plan(config: NasConfig) -> tuple[Step, ...]:
     """What would run, with rough seconds a task on one worker."""
-    step_s = config.train.batch * (0.2 if config.model == "vit_mini" else 1.5)
-    image_s = 0.05 if config.model == "vit_mini" else 0.3
+    step_s, image_s = (0.2, 0.05) if config.model == "vit_mini" else (1.5, 0.3)
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
-        Step(name="train", shape="block", count=len(roles(config)), seconds=config.train.steps * step_s),
+        Step(
+            name="train",
+            shape="block",
+            count=len(roles(config)),
+            seconds=config.train.steps * config.train.batch * step_s,
+        ),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
         Step(name="latency", shape="gpu", count=1, seconds=30),
@@ -45,6 +48,8 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
 
 def work(config: NasConfig, session: cli.Session) -> None:
     """Prepare, train, search, measure, deliver, report."""
+    from quatrain.supernet.report import write_report  # matplotlib only when there is something to draw
+
     run, show, sam = session.run, session.show, shape(config.model)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
     with show.task("prepare"):

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from quatrain.data.fit import Fit
+from quatrain.search.bounds import Bounds
+from quatrain.search.engine import check_engine
 from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space, ratio_choices
 
@@ -142,6 +144,14 @@ class SpaceConfig:
             sam_block(sam, block)
         return Space(full=sam.full.widths, choices=self.choices(sam), removable=removable, drop_probability=probability)
 
+    def smallest_conceivable(self, sam: SamShape) -> Space:
+        """Return the space with its removable blocks, or with the costliest ones while they are not known."""
+        removable = self.removable
+        if removable is None:
+            costly = sorted(range(1, sam.depth - 1), key=lambda block: (-sam.span(block), block))
+            removable = tuple(sorted(costly[: round(self.removable_share * sam.depth)]))
+        return self.space(sam, removable, (0.5,) * len(removable))
+
 
 def sam_block(sam: SamShape, block: int) -> int:
     """Return `block`; raise ValueError when `sam` has none of that number."""
@@ -166,6 +176,7 @@ class SearchConfig:
     """Random nets of the best one's size that are measured beside it: what the search adds to luck."""
 
     def __post_init__(self) -> None:
+        check_engine(self.engine)
         if self.evaluations < 1:
             raise ValueError(f"evaluations is {self.evaluations}; it must be at least 1")
         if self.random_in_bucket < 0:
@@ -208,8 +219,9 @@ class NasConfig:
     def __post_init__(self) -> None:
         sam = shape(self.model)
         self.space.choices(sam)
-        for block in self.space.removable or ():
-            sam_block(sam, block)
+        Bounds.parse(sam, max_params=self.search.max_params, max_macs=self.search.max_macs).check(
+            self.space.smallest_conceivable(sam)
+        )
         if self.images < 3:
             raise ValueError(f"images is {self.images}; training, validation and test need one each")
         if min(self.parts) <= 0:
