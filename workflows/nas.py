@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import Future
 from typing import Any
 
 import cattrs
 
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
+from quatrain.hpc.stream import keep_busy
 from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
@@ -53,12 +54,10 @@ def work(config: NasConfig, session: cli.Session) -> None:
     run, show, sam = session.run, session.show, shape(config.model)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
     with show.task("prepare"):
-        prepared = session.app(tasks.prepare_study, shape="gpu", name="prepare")(
-            run.path, config, session.seed
-        ).result()
+        prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")
+        prepared = prepare(run.path, config, session.seed).result()
+    run.summarise(data=config.data, model=config.model, **prepared)
     space = cattrs.structure(prepared["space"], Space)
-    run.summarise(data=config.data, model=config.model, split=prepared["split"], skipped=prepared["skipped"])
-    run.summarise(space={**prepared["space"], "global_blocks": sam.global_blocks})
     train = session.app(tasks.train_network, shape="block", name="train")
     for future in [train(run.path, role, config.train.processes) for role in roles(config)]:
         future.result()
@@ -96,25 +95,21 @@ def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: Sam
 
 
 def find(search: Search, baselines: Iterable[Subnet], measure: Measure, session: cli.Session) -> None:
-    """Keep every worker busy with proposals until the budget is spent, then measure the baselines."""
-    show, folder = session.show, session.run.path
-    show.task("search", total=search.left)
-    waiting: dict[Future[dict[str, float]], Subnet] = {}
-    queue = iter(dict.fromkeys(baselines))
-    while True:
-        while len(waiting) < session.workers("gpu") and (subnet := search.propose() or _unknown(queue, search)):
-            waiting[measure(folder, "supernet", subnet.key, "validation")] = subnet
-        if not waiting:
-            return
-        for future in wait(waiting, return_when=FIRST_COMPLETED).done:
-            found = search.record(waiting.pop(future), future.result())
-            if found.proposed:
-                best = search.best()
-                show.advance("search", note=f"best mIoU {best.score:.3f}" if best else "")
+    """Keep every worker busy with proposals until the budget is spent, then with the baselines."""
+    session.show.task("search", total=search.left)
+    others = iter(dict.fromkeys(baselines))
 
+    def draw() -> Subnet | None:
+        return search.propose() or next((net for net in others if search.known(net) is None), None)
 
-def _unknown(queue: Iterable[Subnet], search: Search) -> Subnet | None:
-    return next((subnet for subnet in queue if search.known(subnet) is None), None)
+    def start(subnet: Subnet) -> Future[Any]:
+        return measure(session.run.path, "supernet", subnet.key, "validation")
+
+    def finish(subnet: Subnet, metrics: dict[str, float]) -> None:
+        if search.record(subnet, metrics).proposed and (best := search.best()):
+            session.show.advance("search", note=f"best mIoU {best.score:.3f}")
+
+    keep_busy(session.workers("gpu"), draw, start, finish)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -50,7 +50,12 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
     _write_starts(study, model, questions)
     sizes = {part: len(getattr(study.split, part)) for part in ("train", "validation", "test")}
     skipped = [f"{skip.name}: {skip.reason}" for skip in study.images.skipped]
-    return {"split": sizes, "skipped": skipped, "space": asdict(space), "few_shot_miou": importance.miou}
+    return {
+        "split": sizes,
+        "skipped": skipped,
+        "space": {**asdict(space), "global_blocks": study.sam.global_blocks},
+        "few_shot_miou": importance.miou,
+    }
 
 
 def _space(study: Study, importance: Importance) -> Space:
