@@ -23,22 +23,17 @@ from quatrain.supernet.table import Row, depth_only, outcome, rows, table, width
 Measure = Callable[..., "Future[dict[str, float]]"]
 
 
-def roles(config: NasConfig) -> tuple[str, ...]:
-    """What is trained: the supernet, the full net to compare with, and supernets of other channel orders on demand."""
-    return ("supernet", "finetune", *(("supernet-none", "supernet-random") if config.ablations else ()))
-
-
 def plan(config: NasConfig) -> tuple[Step, ...]:
     """What would run, with rough seconds a task on one worker."""
-    step_s, image_s = (0.2, 0.05) if config.model == "vit_mini" else (1.5, 0.3)
+    step_s, image_s = (1.6, 0.05) if config.model == "vit_mini" else (12, 0.3)
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
         Step(
             name="train",
             shape="block",
-            count=len(roles(config)),
-            seconds=config.train.steps * config.train.batch * step_s,
+            count=len(config.roles),
+            seconds=config.train.steps * step_s,
         ),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
@@ -51,15 +46,15 @@ def work(config: NasConfig, session: cli.Session) -> None:
     """Prepare, train, search, measure, deliver, report."""
     from quatrain.supernet.report import write_report  # matplotlib only when there is something to draw
 
-    run, show, sam = session.run, session.show, shape(config.model)
+    run, sam = session.run, shape(config.model)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
-    with show.task("prepare"):
+    with session.show.task("prepare"):
         prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")
         prepared = prepare(run.path, config, session.seed).result()
     run.summarise(data=config.data, model=config.model, **prepared)
     space = cattrs.structure(prepared["space"], Space)
     train = session.app(tasks.train_network, shape="block", name="train")
-    for future in [train(run.path, role, config.train.processes) for role in roles(config)]:
+    for future in [train(run.path, role, config.train.processes) for role in config.roles]:
         future.result()
     bounds = Bounds.parse(sam, max_params=config.search.max_params, max_macs=config.search.max_macs)
     search = Search(
@@ -72,11 +67,11 @@ def work(config: NasConfig, session: cli.Session) -> None:
     )
     find(search, [*depth_only(space, bounds, session.seed), *width_only(space, bounds, session.seed)], measure, session)
     planned = rows(config, sam, space, search, bounds, session.seed)
-    lines = publish(planned, measure, session, sam)
     best = next(row.subnet for row in planned if row.name == "best")
+    lines = publish(planned, measure, session, sam)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
-    show.say(f"report: {write_report(run.path)}")
+    session.show.say(f"report: {write_report(run.path)}")
 
 
 def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
@@ -87,8 +82,8 @@ def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: Sam
     for future in futures:
         future.add_done_callback(lambda _: session.show.advance("table"))
     results = [future.result() for future in futures]
-    time_them = session.app(tasks.time_subnets, shape="gpu", name="latency")
-    milliseconds = time_them(folder, [row.subnet.key for row in planned]).result()
+    time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
+    milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
     lines = table(sam, planned, results[: len(planned)], results[len(planned) :], milliseconds)
     write_json(folder / "table.json", lines)
     return lines

@@ -230,6 +230,11 @@ class NasConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What is trained: the supernet, the full net to compare with, and other channel orders on demand."""
+        return ("supernet", "finetune", *(("supernet-none", "supernet-random") if self.ablations else ()))
+
 
 def mini() -> NasConfig:
     """Minutes on a laptop: the shipped miniature on made micrographs of materials that it never saw."""
