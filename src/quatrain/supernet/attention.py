@@ -10,7 +10,7 @@ B images, H W patches, C channels; within windows and heads N, tokens T, head di
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +74,7 @@ class _Shape:
         row, column = self.dim, self.dim + self.span[0]
         return slice(row), slice(row, column), slice(column, column + self.span[1])
 
-    def regions(self, grid: tuple[int, int]) -> Iterator[tuple[slice, slice]]:
+    def regions(self, grid: Sequence[int]) -> Iterator[tuple[slice, slice]]:
         """Cut a map into up to four parts of which each has windows of one size only."""
         for rows in _cuts(grid[0], self.span[0]):
             for columns in _cuts(grid[1], self.span[1]):
@@ -83,7 +83,8 @@ class _Shape:
     def cut(self, map_BHWC: Tensor, side: tuple[int, int]) -> Tensor:
         """View a map as windows of `side` by head, (B, windows, windows, heads, rows, columns, dim)."""
         heads = map_BHWC.unflatten(3, (self.heads, self.dim))
-        return heads.unflatten(2, (-1, side[1])).unflatten(1, (-1, side[0])).permute(0, 1, 3, 5, 2, 4, 6)
+        windows: Tensor = heads.unflatten(2, (-1, side[1])).unflatten(1, (-1, side[0])).permute(0, 1, 3, 5, 2, 4, 6)
+        return windows
 
     def flat(self, windows: Tensor, extended: int) -> Tensor:
         """Return room for what `cut` gives as a batch of matrices, (windows and heads, tokens, extended)."""
@@ -225,8 +226,8 @@ def _backward(
 
 def _fused(operands: _Operands, shape: _Shape) -> Tensor:
     three = (operands.query, operands.key, operands.value)
-    four = (tensor.unflatten(0, (-1, shape.heads)) for tensor in three)
-    return functional.scaled_dot_product_attention(*four, scale=1.0).flatten(0, 1)
+    query, key, value = (tensor.unflatten(0, (-1, shape.heads)) for tensor in three)
+    return functional.scaled_dot_product_attention(query, key, value, scale=1.0).flatten(0, 1)
 
 
 def _fused_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
@@ -246,7 +247,7 @@ def _blockwise_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -
     """Make the scores again, a block at a time that stays in the processor's cache."""
     query_NTD, key_NTD, value_NTD = operands.query, operands.key, operands.value
     query, key, value = torch.empty_like(query_NTD), torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
-    for heads, rows in _blocks(*query_NTD.shape[:2], key_NTD.shape[1]):
+    for heads, rows in _blocks(query_NTD.shape[0], query_NTD.shape[1], key_NTD.shape[1]):
         weight = torch.bmm(query_NTD[heads, rows], key_NTD[heads].mT).softmax(dim=-1)
         value[heads].baddbmm_(weight.mT, grad_NTD[heads, rows])
         grad_weight = torch.bmm(grad_NTD[heads, rows], value_NTD[heads].mT)

@@ -93,4 +93,4 @@ class _Tree:
         pairs = [(tensor, grad) for tensor, grad in zip(tensors, grads, strict=True) if tensor.requires_grad]
         if pairs:
             with torch.autocast(pairs[0][0].device.type, enabled=False):
-                torch.autograd.backward(*zip(*pairs, strict=True))
+                torch.autograd.backward([tensor for tensor, _ in pairs], [grad for _, grad in pairs])
