@@ -1,0 +1,216 @@
+"""The nas workflow as its users run it: a real process, real workers, the shipped miniature."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import quatrain
+from quatrain.records import read_json, read_lines
+from quatrain.sam import Sam
+from quatrain.supernet.settings import mini
+from quatrain.supernet.shapes import encoder_parameters, shape
+from quatrain.supernet.subnet import Subnet
+from quatrain.workflows import nas
+
+SCRIPT = Path(nas.__file__)
+SMALL = [
+    "--images=16",
+    "--few-shot-images=2",
+    "--max-objects=4",
+    "--train.steps=6",
+    "--train.batch=2",
+    "--train.save-every-s=0",
+    "--search.evaluations=3",
+    "--search.random-in-bucket=2",
+]
+
+
+def run(*flags: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run([sys.executable, SCRIPT, *flags], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    """A run on real workers that was interrupted in the middle of its training and then resumed."""
+    root = tmp_path_factory.mktemp("runs")
+    first = subprocess.Popen(
+        [sys.executable, SCRIPT, *SMALL, "--run-root", str(root)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_for(lambda: len([*root.glob("*/training-supernet.jsonl")]) == 1, first)
+    first.send_signal(signal.SIGINT)
+    assert first.wait(60) == 130
+    (folder,) = root.iterdir()
+    assert read_json(folder / "summary.json")["state"] == "interrupted"
+    second = run("--resume", str(folder))
+    assert second.returncode == 0, second.stderr
+    return folder
+
+
+def wait_for(condition, process: "subprocess.Popen[str]", seconds: float = 240) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_the_summary_tells_what_was_found(finished):
+    summary = read_json(finished / "summary.json")
+    best = summary["best"]
+    found = Subnet.parse(best["subnet"])
+
+    assert summary["workflow"] == "nas"
+    assert summary["state"] == "done"
+    assert best["params"] == encoder_parameters(shape("vit_mini"), found)
+    assert best["reduction"] == pytest.approx(1 - best["params"] / summary["baseline"]["params"])
+    assert best["reduction"] >= 0.3
+    assert {"miou", "params", "gmacs"} <= summary["finetuned"].keys()
+    assert summary["evaluations"] >= 3
+    assert summary["workers"] >= 1
+    assert summary["pareto"]
+
+
+@pytest.mark.slow
+def test_the_checkpoint_is_a_stock_sam_of_the_found_size(finished):
+    best = read_json(finished / "summary.json")["best"]
+
+    sam = quatrain.load_sam(finished / best["checkpoint"])
+
+    assert type(sam) is Sam
+    assert sum(p.numel() for p in sam.image_encoder.parameters()) == best["params"]
+
+
+@pytest.mark.slow
+def test_what_finished_before_the_interruption_is_not_done_again(finished):
+    events = list(read_lines(finished / "events.jsonl"))
+    done = [event["task"] for event in events if event["state"] == "done"]
+
+    assert sum(task.startswith("prepare") for task in done) == 1
+    assert any(event["state"] == "remembered" and event["task"].startswith("prepare") for event in events)
+
+
+@pytest.mark.slow
+def test_training_went_on_from_its_checkpoint(finished):
+    steps = [line["step"] for line in read_lines(finished / "training.jsonl") if line["run"] == "supernet"]
+    nets = [line["net"] for line in read_lines(finished / "training.jsonl") if line["run"] == "supernet"]
+
+    assert sorted(set(steps)) == list(range(1, 7))
+    assert len(steps) == 6 * 4
+    assert set(nets) == {"largest", "smallest", "random 1", "random 2"}
+
+
+@pytest.mark.slow
+def test_no_network_is_evaluated_twice_and_none_outside_the_bounds(finished):
+    records = [line for line in read_lines(finished / "search.jsonl") if line["event"] == "record"]
+    bound = 0.7 * encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
+
+    assert len({line["key"] for line in records}) == len(records)
+    assert all(line["params"] <= bound for line in records)
+
+
+@pytest.mark.slow
+def test_the_table_has_every_baseline(finished):
+    names = [line["name"] for line in json.loads((finished / "table.json").read_text())]
+
+    for name in ("pretrained", "fine-tuned", "largest", "smallest", "best", "depth only", "width only"):
+        assert name in names
+    assert any(name.startswith("random nets") for name in names)
+    assert any(name.startswith("top net of") for name in names)
+    assert sum(name.startswith("found widths, channels") for name in names) == 3
+
+
+@pytest.mark.slow
+def test_the_report_stands_alone(finished):
+    page = (finished / "report.html").read_text(encoding="utf8")
+
+    assert "<title>" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    assert page.count("data:image/png") >= 12
+
+
+@pytest.mark.slow
+def test_a_run_folder_of_another_configuration_is_refused(finished):
+    answer = run("--resume", str(finished), "--train.steps=7")
+
+    assert answer.returncode == 2
+    assert len(answer.stderr.strip().splitlines()) == 1
+    assert "steps" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--space.widths", "10", "9999"], "9999"),
+        (["--space.removable", "99"], "block 99"),
+        (["--search.max-params", "1k"], "at most 1,000 parameters"),
+        (["--search.engine", "opentuna"], "opentuner"),
+        (["--model", "vit_x"], "vit_b"),
+        (["--preset", "papr"], "paper"),
+        (["--train.stebs", "3"], "--train.steps"),
+        (["--site", "perlmuter"], "perlmutter"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path, capsys):
+    code = nas.main([*flags, "--run-root", str(tmp_path / "runs")])
+
+    error = capsys.readouterr().err
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1
+    assert words in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [("nowhere", "nowhere"), ("empty", "empty"), ("mismatched", "a.png")],
+)
+def test_images_that_cannot_be_used_are_named(source, words, tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "mismatched").mkdir()
+    Image.new("L", (64, 64)).save(tmp_path / "mismatched" / "a.png")
+    Image.new("L", (32, 64)).save(tmp_path / "mismatched" / "a_truth.png")
+
+    code = nas.main(["--site=local-threads", "--data", str(tmp_path / source), "--run-root", str(tmp_path / "runs")])
+
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert code == 2
+    assert words in error
+
+
+@pytest.mark.parametrize("site", ["local", "local-threads", "slurm", "perlmutter"])
+def test_a_dry_run_describes_the_work_without_doing_any(site, tmp_path, capsys):
+    account = ["--account", "m1234_g"] if site == "perlmutter" else []
+
+    code = nas.main(["--dry-run", "--site", site, *account, "--run-root", str(tmp_path / "runs")])
+
+    said = capsys.readouterr().out
+    assert code == 0
+    for step in ("prepare", "train", "search", "table", "deliver"):
+        assert step in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_planning_does_not_import_torch():
+    code = "import sys; from quatrain.workflows import nas; nas.main(['--dry-run']); print('torch' in sys.modules)"
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.strip().endswith("False")
+
+
+def test_the_plan_counts_every_training():
+    train = next(step for step in nas.plan(mini()) if step.name == "train")
+
+    assert train.count == 2
