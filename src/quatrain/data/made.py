@@ -62,7 +62,7 @@ class MadeImages:
         return Sample(
             name=self._name(index),
             image_HWC=np.repeat(image[..., None], 3, axis=2),
-            masks_NHW=objects(labels, smallest=0.01),
+            masks_NHW=objects(labels, smallest=0.015),
         )
 
     def _name(self, index: int) -> str:
@@ -81,7 +81,7 @@ class MadeImages:
 
 def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Voronoi cells with bent borders, each of one material."""
-    cells = int(rng.integers(count + 1, 11))
+    cells = int(rng.integers(count, count + 4))
     rows, columns = _bent(rng, size_px)
     seeds = rng.uniform(0, size_px, (cells, 2)).astype(np.float32)
     distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
@@ -104,9 +104,9 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """A matrix with rounded to cuboidal particles of the other materials."""
     labels = np.ones((size_px, size_px), np.uint8)
     rows, columns = _bent(rng, size_px, strength=0.02)
-    for number in range(int(rng.integers(3, 10))):
+    for number in range(int(rng.integers(3, 8))):
         y, x = rng.uniform(0, size_px, 2)
-        radii = size_px * rng.uniform(0.08, 0.2) * np.array([1, rng.uniform(0.6, 1)])
+        radii = size_px * rng.uniform(0.1, 0.22) * np.array([1, rng.uniform(0.6, 1)])
         angle, power = rng.uniform(0, np.pi), rng.uniform(2, 6)
         reach = 1.5 * radii[0] + 0.08 * size_px  # corners of a cuboid, and the bend
         near = tuple(slice(max(0, int(at - reach)), int(at + reach)) for at in (y, x))
@@ -120,7 +120,7 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
 
 def islands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Interlocking regions, as after spinodal decomposition."""
-    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.35, 0.6)) for _ in range(count)]
+    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.5, 0.9)) for _ in range(count)]
     return np.asarray(np.argmax(fields, axis=0) + 1, np.uint8)
 
 
@@ -153,7 +153,7 @@ def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) ->
 
 def _greys(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
     """Draw mean greys; in some images they are nearly alike, so that only texture tells."""
-    spread = rng.uniform(0.04, 0.12) if rng.random() < 0.15 else rng.uniform(0.3, 0.65)
+    spread = rng.uniform(0.04, 0.12) if rng.random() < 0.1 else rng.uniform(0.3, 0.65)
     steps = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) / max(1, count - 1) - 0.5
     return rng.permutation(rng.uniform(0.42, 0.58) + spread * steps)
 

@@ -2,7 +2,8 @@
 
     python -m quatrain.supernet.pretrain OUT_DIR
 
-writes vit_mini.pth (the state dict, float32) and its model card vit_mini.md into OUT_DIR. The first stage sees small
+(or `torchrun --nproc-per-node 2 -m quatrain.supernet.pretrain OUT_DIR`) writes vit_mini.pth (the state dict, float32)
+and its model card vit_mini.md into OUT_DIR. The first stage sees small
 images, which cost a quarter, the second one the real size. A run that was interrupted goes on when it is started
 again with the same folder.
 """
@@ -31,7 +32,7 @@ from quatrain.supernet.items import TrainingItems
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import LossConfig, TrainConfig
 from quatrain.supernet.shapes import SamShape, shape
-from quatrain.supernet.train import Step, Trainer, fit
+from quatrain.supernet.train import Step, Trainer, fit, join_group
 
 SEED = 20260
 HELD_OUT = 200
@@ -52,7 +53,7 @@ def stages() -> tuple[Stage, ...]:
     common = TrainConfig(steps=1600, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
     return (
         Stage(image_px=128, train=replace(common, schedule="constant")),
-        Stage(image_px=256, train=replace(common, steps=2100, batch=8, prompts=8, lr=7e-4)),
+        Stage(image_px=256, train=replace(common, steps=3000, batch=8, prompts=8, lr=7e-4)),
     )
 
 
@@ -61,6 +62,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if argv is None else argv
     if len(arguments) != 1:
         raise SystemExit("usage: python -m quatrain.supernet.pretrain OUT_DIR")
+    join_group()
     pretrain(Path(arguments[0]), stages())
 
 

@@ -235,7 +235,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(folder: Path, role: str) -> None:
     """Train one role of a study; in a process group that torchrun started, with all of its processes."""
     study = Study.read(folder)
-    model = study.network(ROLES[role]).to(_device())
+    model = study.network(ROLES[role]).to(join_group())
     trainer = Trainer(model, study.config.train, study.seed, None if role == "finetune" else study.scored())
     meter = Meter(folder, f"train-{role}", total=study.config.train.steps)
 
@@ -247,7 +247,7 @@ def train(folder: Path, role: str) -> None:
     fit(trainer, study.items(), study.checkpoints / f"{role}.pt", report)
 
 
-def _device() -> torch.device:
+def join_group() -> torch.device:
     """Join the process group where torchrun started one, and return this process's device."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
