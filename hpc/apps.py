@@ -21,6 +21,7 @@ from typing import Any
 
 from parsl.app.app import python_app
 from parsl.dataflow.dflow import DataFlowKernel
+from parsl.executors import HighThroughputExecutor
 
 from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
@@ -190,7 +191,7 @@ def open_workers(run: Run, site: Site, request: Request, plan: Sequence[Step] = 
 def _release(kernel: DataFlowKernel) -> None:
     """Shut Parsl down, with what it leaves behind: the jobs of an executor that went bad, and its open log."""
     for executor in kernel.executors.values():
-        if getattr(executor, "bad_state_is_set", False):
+        if isinstance(executor, HighThroughputExecutor) and executor.bad_state_is_set and executor.provider:
             executor.provider.cancel(list(executor.blocks_to_job_id.values()))
     logs = [handler for handler in logging.getLogger("parsl").handlers if _writes_under(handler, kernel.run_dir)]
     kernel.cleanup()

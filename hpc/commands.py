@@ -21,19 +21,17 @@ TAIL_LINES = 20
 COMPLAINT = "quatrain: "
 """How our programs begin the one line that tells a user's mistake."""
 
-Argument = str | int | float | os.PathLike[str]
-
 
 class CommandError(Exception):
     """A program ended with another code than 0; the message holds the end of its log."""
 
 
-def torchrun_argv(arguments: Sequence[Argument], processes: int) -> list[str]:
+def torchrun_argv(arguments: Sequence[object], processes: int) -> list[str]:
     """Return torchrun on this machine; `arguments` are those after its own, such as `-m MODULE ARG`."""
     return [*_torchrun(), "--standalone", "--nnodes=1", f"--nproc-per-node={processes}", *_texts(arguments)]
 
 
-def srun_argv(arguments: Sequence[Argument], allocation: Allocation, processes: int, gpus: int = 0) -> list[str]:
+def srun_argv(arguments: Sequence[object], allocation: Allocation, processes: int, gpus: int = 0) -> list[str]:
     """Return srun that starts one torchrun, with `processes` processes, on each node of an allocation."""
     nodes = len(allocation.nodes)
     return [
@@ -59,11 +57,11 @@ def _torchrun() -> list[str]:
     return [sys.executable, "-m", "torch.distributed.run"]
 
 
-def _texts(arguments: Sequence[Argument]) -> list[str]:
+def _texts(arguments: Sequence[object]) -> list[str]:
     return [os.fspath(item) if isinstance(item, os.PathLike) else str(item) for item in arguments]
 
 
-def launch(arguments: Sequence[Argument], *, processes: int, log: Path, gpus: int = 0) -> None:
+def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int = 0) -> None:
     """Run a torch program with `processes` processes a node: with srun over the nodes of a Slurm block, else here.
 
     `arguments` are `-m MODULE ARG...` or a script and its arguments. Raises UsageError when the program complained
@@ -80,7 +78,7 @@ def launch(arguments: Sequence[Argument], *, processes: int, log: Path, gpus: in
         run(argv, log=log, environment=slurm.step_environment(environment))
 
 
-def python(arguments: Sequence[Argument], *, log: Path) -> None:
+def python(arguments: Sequence[object], *, log: Path) -> None:
     """Run this Python with `arguments`, such as `-m MODULE ARG...`; errors as for `launch`."""
     run([sys.executable, *_texts(arguments)], log=log)
 

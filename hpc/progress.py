@@ -169,7 +169,8 @@ class View:
 
     def advance(self, name: str, count: int = 1, note: str | None = None) -> None:
         """Count more of a task as done."""
-        self._meters[name].advance(count, note)
+        with self._lock:  # results come in on threads of Parsl's
+            self._meters[name].advance(count, note)
 
     def say(self, text: str) -> None:
         """Show one line that stays."""
