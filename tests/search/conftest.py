@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # laws hold on a busy machine too
 settings.load_profile("untimed")
+
+sys.path.insert(0, str(Path(__file__).parent))  # the tests of this folder share search_worlds

@@ -123,10 +123,10 @@ def _table(folder: Path, best: Subnet, best_miou: float) -> None:
 
 def _training(folder: Path, steps: int = 160) -> None:
     rng = np.random.default_rng(0)
-    for run, nets in (("sandwich", ("largest", "smallest", "random")), ("finetune", ("full",))):
+    for run, nets in (("supernet", ("largest", "smallest", "random 1", "random 2")), ("finetune", ("full",))):
         for step in range(steps):
             for number, net in enumerate(nets):
-                loss = 0.3 + 0.15 * number + math.exp(-step / 50) + rng.normal(0, 0.05)
+                loss = 0.3 + 0.1 * number + math.exp(-step / 50) + rng.normal(0, 0.05)
                 line = {"run": run, "step": step, "net": net, "loss": loss, "lr": 3e-4, "seconds": 0.9}
                 append_line(folder / "training.jsonl", line)
 

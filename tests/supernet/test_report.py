@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from report_world import made_run
 
-from quatrain.records import read_json, write_json
+from quatrain.records import append_line, read_json, write_json
 from quatrain.supernet.report import write_report
 
 PARTS = (
@@ -205,6 +205,17 @@ def test_the_found_nets_dropped_blocks_are_listed(bare):
     change(bare / "summary.json", best=best)
 
     assert "10 of 12 blocks stay, with 33 % of the MLP channels. Dropped: 1, 3." in write_report(bare).read_text()
+
+
+def test_the_random_nets_of_a_step_share_a_curve_and_ablations_have_none(made, bare):
+    shutil.copy(made / "training.jsonl", bare)
+    append_line(bare / "training.jsonl", {"run": "supernet-random", "step": 0, "net": "largest", "loss": 1.0})
+
+    text = write_report(bare).read_text(encoding="utf8")
+
+    curves = re.findall(r">((?:supernet|fine-tuned)[^<]*: \w+)</text>", text)
+    assert curves == ["supernet: largest", "supernet: smallest", "supernet: random", "fine-tuned: full"]
+    assert "Supernet: 160 steps of 0.900 s, fine-tuned: 160 steps of 0.900 s." in text
 
 
 def test_writing_a_report_needs_no_torch(run_dir):

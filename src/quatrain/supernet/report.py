@@ -45,6 +45,8 @@ _COLUMNS = (
     "mIoU\nchosen, %",
     "images",
 )
+_RUNS = {"supernet": "supernet", "finetune": "fine-tuned"}
+"""Trainings whose curves are drawn, and what they are called; those of ablations would crowd the chart."""
 _DEFINITIONS = (
     "Each object is prompted with one foreground point, drawn once per image and seed. mIoU is the mean over objects "
     "of the intersection over union with the truth, in percent: best of 3 takes the best of SAM's three candidate "
@@ -332,16 +334,16 @@ def _pictures(example: dict[str, Any], folder: RunFolder) -> tuple[Picture, ...]
 
 
 def _training(title: str, folder: RunFolder) -> Section:
-    lines = [line for line in folder.lines("training.jsonl") if {"run", "net", "step", "loss"} <= line.keys()]
+    lines = [line for line in folder.lines("training.jsonl") if line.get("run") in _RUNS and "loss" in line]
     if not lines:
         raise Missing("nothing has been trained")
-    series: dict[str, list[dict[str, Any]]] = {}
+    losses: dict[str, dict[int, list[float]]] = {}
     for line in lines:
-        label = "full net, fine-tuned" if line["run"] == "finetune" else f"supernet: {line['net']}"
-        series.setdefault(label, []).append(line)
+        steps = losses.setdefault(f"{_RUNS[line['run']]}: {line['net'].split()[0]}", {})
+        steps.setdefault(line["step"], []).append(line["loss"])  # the random nets of one step make one curve
     drawn = [
-        Curve(label=label, x=[line["step"] for line in found], y=[line["loss"] for line in found])
-        for label, found in series.items()
+        Curve(label=label, x=list(steps), y=[sum(values) / len(values) for values in steps.values()])
+        for label, steps in losses.items()
     ]
     caption = "Loss of every net at each step (faint) and its running mean. " + _durations(lines)
     svg = curves(drawn, x_label="step", y_label="loss")
@@ -349,14 +351,12 @@ def _training(title: str, folder: RunFolder) -> Section:
 
 
 def _durations(lines: Sequence[dict[str, Any]]) -> str:
-    names = {"sandwich": "the supernet", "finetune": "the fine-tuned net"}
     texts = []
-    for run, name in names.items():
-        steps = {line["step"]: line.get("seconds") for line in lines if line["run"] == run}
-        taken = [float(seconds) for seconds in steps.values() if seconds is not None]
+    for run, name in _RUNS.items():
+        taken = {line["step"]: line["seconds"] for line in lines if line["run"] == run and line.get("seconds")}
         if taken:
-            texts.append(f"{len(steps):,} steps of {name}, {sum(taken) / len(taken):.2f} s each")
-    return (", ".join(texts) + ".") if texts else ""
+            texts.append(f"{name}: {count(len(taken))} steps of {figure(sum(taken.values()) / len(taken))} s")
+    return (", ".join(texts) + ".").capitalize() if texts else ""
 
 
 def _importance(title: str, folder: RunFolder) -> Section:
