@@ -241,7 +241,7 @@ def mini() -> NasConfig:
     return NasConfig(
         images=192,
         few_shot_images=32,
-        train=TrainConfig(steps=160),
+        train=TrainConfig(steps=160, loss=LossConfig(focal=0.0, entropy=1.0)),
         search=SearchConfig(evaluations=60),
     )
 
