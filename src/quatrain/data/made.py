@@ -62,7 +62,7 @@ class MadeImages:
         return Sample(
             name=self._name(index),
             image_HWC=np.repeat(image[..., None], 3, axis=2),
-            masks_NHW=objects(labels, smallest=0.015),
+            masks_NHW=objects(labels, smallest=0.02),
         )
 
     def _name(self, index: int) -> str:
@@ -81,7 +81,7 @@ class MadeImages:
 
 def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Voronoi cells with bent borders, each of one material."""
-    cells = int(rng.integers(count, count + 4))
+    cells = int(rng.integers(count, count + 3))
     rows, columns = _bent(rng, size_px)
     seeds = rng.uniform(0, size_px, (cells, 2)).astype(np.float32)
     distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
@@ -104,9 +104,9 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """A matrix with rounded to cuboidal particles of the other materials."""
     labels = np.ones((size_px, size_px), np.uint8)
     rows, columns = _bent(rng, size_px, strength=0.02)
-    for number in range(int(rng.integers(3, 8))):
+    for number in range(int(rng.integers(2, 6))):
         y, x = rng.uniform(0, size_px, 2)
-        radii = size_px * rng.uniform(0.1, 0.22) * np.array([1, rng.uniform(0.6, 1)])
+        radii = size_px * rng.uniform(0.14, 0.28) * np.array([1, rng.uniform(0.6, 1)])
         angle, power = rng.uniform(0, np.pi), rng.uniform(2, 6)
         reach = 1.5 * radii[0] + 0.08 * size_px  # corners of a cuboid, and the bend
         near = tuple(slice(max(0, int(at - reach)), int(at + reach)) for at in (y, x))
@@ -120,7 +120,7 @@ def precipitates(rng: np.random.Generator, size_px: int, count: int) -> Labels:
 
 def islands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Interlocking regions, as after spinodal decomposition."""
-    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.5, 0.9)) for _ in range(count)]
+    fields = [smooth_noise(rng, size_px, size_px * rng.uniform(0.7, 1.2)) for _ in range(count)]
     return np.asarray(np.argmax(fields, axis=0) + 1, np.uint8)
 
 
@@ -178,8 +178,8 @@ def _expose(rng: np.random.Generator, field: Field) -> NDArray[np.uint8]:
     charged = field + slope * (np.cos(angle) * columns + np.sin(angle) * rows) / size_px
     if rng.random() < 0.25:
         charged = charged + 0.03 * ndimage.gaussian_filter1d(rng.standard_normal((size_px, 1)), 1.5, axis=0)
-    dose = np.float32(rng.uniform(100, 800))
+    dose = np.float32(rng.uniform(200, 1000))
     counted = rng.poisson(dose * np.clip(charged, 0.01, None)).astype(np.float32) / dose
-    noisy = counted + rng.uniform(0.005, 0.03) * rng.standard_normal(field.shape, np.float32)
+    noisy = counted + rng.uniform(0.005, 0.02) * rng.standard_normal(field.shape, np.float32)
     low, high = np.percentile(noisy, [0.5, 99.5])
     return np.asarray(np.clip((noisy - low) / max(high - low, 1e-6), 0, 1) * 255, np.uint8)
