@@ -110,7 +110,7 @@ def _waves(rng: np.random.Generator, size_px: int, period_px: float, degrees: fl
         2 * np.pi / period * (np.cos(a) * columns + np.sin(a) * rows)
         for period, a in zip(periods, (angle, other), strict=True)
     )
-    return np.float32(first), np.float32(second)  # type: ignore[return-value]
+    return np.float32(first), np.float32(second)
 
 
 def _standard(field: Field) -> Field:
