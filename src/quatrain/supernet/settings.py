@@ -217,6 +217,11 @@ class NasConfig:
     it the table compares the orders before training."""
 
     def __post_init__(self) -> None:
+        # workers may stand in another folder than the driver: paths are made absolute here, once
+        if self.data.partition(":")[0] != "made":
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", self.checkpoint.expanduser().absolute())
         sam = shape(self.model)
         self.space.choices(sam)
         Bounds.parse(sam, max_params=self.search.max_params, max_macs=self.search.max_macs).check(
