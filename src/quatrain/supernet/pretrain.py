@@ -53,7 +53,7 @@ def stages() -> tuple[Stage, ...]:
     common = TrainConfig(steps=1600, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
     return (
         Stage(image_px=128, train=replace(common, schedule="constant")),
-        Stage(image_px=256, train=replace(common, steps=2100, batch=8, prompts=8, lr=7e-4)),
+        Stage(image_px=256, train=replace(common, steps=1700, batch=8, prompts=8, lr=7e-4)),
     )
 
 
