@@ -28,10 +28,13 @@ def prepare_study(folder: Path, config: Any, seed: int) -> dict[str, Any]:
     return steps.prepare(str(folder), config, seed)
 
 
-def train_network(folder: Path, role: str, processes: int) -> None:
-    """Train one role of a nas run (supernet, finetune, ...) with `processes` processes a node."""
+def train_network(folder: Path, role: str, config: Any) -> None:
+    """Train one role of a nas run (supernet, finetune, ...) on every GPU, or every core where there is none."""
+    import torch
+
     from quatrain.hpc import commands
 
+    processes = config.ranks(torch.cuda.device_count() or len(os.sched_getaffinity(0)))
     arguments: list[str | Path] = ["-m", "quatrain.supernet.train", folder, "--role", role]
     commands.launch(arguments, processes=processes, log=folder / "logs" / f"train-{role}.log")
 

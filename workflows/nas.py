@@ -54,7 +54,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
     run.summarise(data=config.data, model=config.model, **prepared)
     space = cattrs.structure(prepared["space"], Space)
     train = session.app(tasks.train_network, shape="block", name="train")
-    for future in [train(run.path, role, config.train.processes) for role in config.roles]:
+    for future in [train(run.path, role, config.train) for role in config.roles]:
         future.result()
     bounds = Bounds.parse(sam, max_params=config.search.max_params, max_macs=config.search.max_macs)
     search = Search(

@@ -78,14 +78,14 @@ class TrainConfig:
     """Seconds between checkpoints."""
     loaders: int = 0
     """Processes that prepare images; 0 prepares them in the training process."""
-    processes: int = 1
-    """Training processes on a computer; set it to the number of its GPUs."""
+    processes: int = 0
+    """Training processes on a computer; 0: one a GPU, or without any one a core, as far as they share a batch."""
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch", "prompts", "processes"):
+        for name in ("steps", "batch", "prompts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("warmup", "random_nets", "loaders"):
+        for name in ("warmup", "random_nets", "loaders", "processes"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("lr", "clip"):
@@ -93,6 +93,13 @@ class TrainConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be positive")
         if not 0 <= self.distill <= 1:
             raise ValueError(f"distill is {self.distill}; it must lie between 0 and 1")
+
+    def ranks(self, devices: int) -> int:
+        """Return how many processes train on a computer with `devices` GPUs, or cores where it has none.
+
+        One thread a process: small networks lose more by waiting for the threads of each operation than they gain.
+        """
+        return self.processes or max(n for n in range(1, max(1, devices) + 1) if self.batch % n == 0)
 
     def rate(self, step: int) -> float:
         """Return the learning rate of `step`; a cosine ends at a fiftieth of the highest."""
