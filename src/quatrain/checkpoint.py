@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ import torch
 
 from quatrain.errors import UsageError
 from quatrain.records import replacing
+
+_UNREADABLE = (
+    *(pickle.UnpicklingError, struct.error, AssertionError, AttributeError, EOFError, LookupError),
+    *(OSError, OverflowError, RuntimeError, TypeError, ValueError),
+)
+"""What torch's reader is known to raise for files that are torn, damaged or no checkpoint at all."""
 
 
 def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
@@ -26,7 +33,7 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
         payload = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:
         raise UsageError(f"there is no checkpoint {os.fspath(path)!r}: give the path of a .pth or .pt file") from None
-    except (pickle.UnpicklingError, RuntimeError, EOFError, IsADirectoryError) as error:
+    except _UNREADABLE as error:
         reason = str(error).strip().split("\n")[0]
         raise UsageError(f"{os.fspath(path)!r} is not a checkpoint that can be read safely: {reason}") from error
     if not isinstance(payload, dict):

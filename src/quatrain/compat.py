@@ -82,8 +82,9 @@ def dgl_graphbolt() -> None:
         log.info("DGL's GraphBolt does not load (%s): it is left out", str(error).split("\n")[0])
         for name in [name for name in sys.modules if name.partition(".")[0] == "dgl"]:
             del sys.modules[name]
-        sys.modules["dgl.graphbolt"] = _NoGraphBolt("dgl.graphbolt")
-        importlib.import_module("dgl")
+        stand_in = _NoGraphBolt("dgl.graphbolt")
+        sys.modules["dgl.graphbolt"] = stand_in
+        importlib.import_module("dgl").__dict__["graphbolt"] = stand_in  # as an import of the real one would
 
 
 class _NoGraphBolt(ModuleType):

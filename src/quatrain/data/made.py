@@ -39,6 +39,8 @@ class MadeImages:
                 raise unknown("material", name, TEXTURES)
         if len(self.materials) < 2:
             raise ValueError(f"materials are {self.materials}; name at least two")
+        if not self.layouts:
+            raise ValueError(f"layouts are {self.layouts}; name at least one")
         for name in self.layouts:
             if name not in LAYOUTS:
                 raise unknown("layout", name, LAYOUTS)

@@ -85,7 +85,7 @@ class TrainConfig:
         for name in ("steps", "batch", "prompts"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("warmup", "random_nets", "loaders", "processes"):
+        for name in ("warmup", "random_nets", "loaders", "processes", "weight_decay"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         for name in ("lr", "clip"):
