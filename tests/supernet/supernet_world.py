@@ -27,9 +27,7 @@ TINY = SamShape(
     decoder_mlp=32,
     decoder_heads=2,
 )
-SPACE = Space(
-    full=TINY.full.widths, choices=((24, 48, 96),) * 4, removable=(1, 2), drop_probability=(0.5, 0.5)
-)
+SPACE = Space(full=TINY.full.widths, choices=((24, 48, 96),) * 4, removable=(1, 2), drop_probability=(0.5, 0.5))
 
 
 def stirred(model, seed=0):

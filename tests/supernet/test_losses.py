@@ -130,8 +130,10 @@ def test_the_iou_heads_error_moves_no_mask():
         ({"focal": 20.0}, lambda logits, truth: 20 * focal(logits, truth)),
         (
             {"entropy": 0.5},
-            lambda logits, truth: 0.5
-            * torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-2, -1)),
+            lambda logits, truth: (
+                0.5
+                * torch.nn.functional.binary_cross_entropy_with_logits(logits, truth, reduction="none").mean((-2, -1))
+            ),
         ),
     ],
 )

@@ -181,7 +181,7 @@ def test_the_shipped_miniature_loads_and_is_small():
 
 
 def test_shipped_weights_that_are_missing_are_told_in_a_line(monkeypatch, tmp_path):
-    monkeypatch.setattr(models.resources, "files", lambda package: tmp_path)
+    monkeypatch.setattr(models.resources, "files", lambda _: tmp_path)
 
     with pytest.raises(UsageError, match=r"there is no checkpoint '.*vit_mini.pth'"):
         models.load_mini()
