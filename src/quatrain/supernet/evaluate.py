@@ -14,6 +14,7 @@ from quatrain.data import prompts
 from quatrain.data.fit import Fit
 from quatrain.data.prepare import Prepared, prepare
 from quatrain.data.sample import ImageSet, Sample
+from quatrain.errors import UsageError
 from quatrain.sam import Sam
 from quatrain.supernet.decode import decode, normalise, upsample
 
@@ -56,9 +57,14 @@ class Exam:
         fit: Fit = "pad",
         max_objects: int = 32,
     ) -> Exam:
-        """Prepare the images at `indices` with at most `max_objects` each; those without an object are left out."""
+        """Prepare the images at `indices` with at most `max_objects` each; those without an object are left out.
+
+        Raise UsageError when none has an object.
+        """
         ready = (prepare(_first(images.read(index), max_objects), image_px, fit=fit) for index in indices)
         kept = tuple(prepared for prepared in ready if len(prepared.masks_NSS))
+        if not kept:
+            raise UsageError(f"none of the {len(indices)} images has an object: check their truth")
         return cls(prepared=kept, points=tuple(prompts.points(p.masks_NSS, image=p.name, seed=seed) for p in kept))
 
     def __len__(self) -> int:

@@ -95,12 +95,18 @@ def load_sam(path: str | os.PathLike[str]) -> Sam:
     shape, subnet = _architecture(payload, os.fspath(path))
     sam = build(shape, seed=0)
     sam.image_encoder = plain_encoder(shape, subnet)
-    return load_weights(sam, payload["model"], f"{os.fspath(path)!r}", f"{shape.name} {subnet.key}").eval()
+    weights = payload.get("model")
+    if not isinstance(weights, dict):
+        raise UsageError(f"{os.fspath(path)!r} holds no weights: its 'model' is a {type(weights).__name__}")
+    return load_weights(sam, weights, f"{os.fspath(path)!r}", f"{shape.name} {subnet.key}").eval()
 
 
 def _architecture(payload: dict[str, Any], path: str) -> tuple[SamShape, Subnet]:
     try:
         shape = cattrs.structure(payload["shape"], SamShape)
-        return shape, Subnet(widths=tuple(payload["widths"]))
+        subnet = Subnet(widths=tuple(map(int, payload["widths"])))
     except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path!r} tells no architecture that can be built: {error}") from error
+    if len(subnet.widths) != shape.depth or max(subnet.widths) > shape.hidden:
+        raise UsageError(f"{path!r} tells no architecture that can be built: {subnet.key} does not fit {shape.name}")
+    return shape, subnet

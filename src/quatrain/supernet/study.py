@@ -79,14 +79,15 @@ class Study:
         path = Path(folder) / "study.json"
         if not path.exists():
             raise UsageError(f"{os.fspath(folder)!r} holds no study.json: give the folder of a nas run")
-        record = read_json(path)
         try:
+            record = read_json(path)
+            seed = int(record["seed"])
             config = _CONVERTER.structure(record["config"], NasConfig)
             dealt = _CONVERTER.structure(record["split"], Split)
             space = record["space"] and _CONVERTER.structure(record["space"], Space)
-        except (cattrs.BaseValidationError, KeyError, TypeError) as error:
+        except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} is not of this version of quatrain: {error}") from error
-        return cls(folder=Path(folder), config=config, seed=record["seed"], split=dealt, space=space)
+        return cls(folder=Path(folder), config=config, seed=seed, split=dealt, space=space)
 
     def write(self) -> None:
         """Write study.json, atomically."""
@@ -109,8 +110,11 @@ class Study:
         return _images(self.config, self.seed)
 
     def indices(self, part: Part) -> list[int]:
-        """Return where the images of a part stand in `images`."""
+        """Return where the images of a part stand in `images`; raise UsageError when one is no longer there."""
         place = {name: index for index, name in enumerate(self.images.names)}
+        gone = [name for name in getattr(self.split, part) if name not in place]
+        if gone:
+            raise UsageError(f"{self.config.data!r} no longer holds {gone[0]!r}: bring it back, or begin another run")
         return [place[name] for name in getattr(self.split, part)]
 
     def exam(self, part: Part, at_most: int | None = None) -> Exam:

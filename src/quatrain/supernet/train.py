@@ -178,7 +178,8 @@ def batches(items: TrainingItems, config: TrainConfig, start: int, rank: int = 0
     share = config.batch // ranks
     firsts = (step * config.batch + rank * share for step in range(start, config.steps))
     stream = [first + place for first in firsts for place in range(share)]
-    yield from DataLoader(items, share, sampler=stream, num_workers=config.loaders)
+    own = torch.Generator()  # else a loader draws from the global one, once more in a run that was resumed
+    yield from DataLoader(items, share, sampler=stream, num_workers=config.loaders, generator=own)
 
 
 def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Report) -> None:

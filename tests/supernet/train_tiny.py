@@ -1,0 +1,46 @@
+"""Start `quatrain.supernet.train` on a study of the tiny Sam; KILL_AT=N ends the process by SIGKILL at step N.
+
+KILL_WHILE=reporting ends it after the step's work and before its checkpoint, KILL_WHILE=saving in the middle of
+writing that checkpoint.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+from supernet_world import TINY
+
+from quatrain import checkpoint
+from quatrain.supernet import train
+from quatrain.supernet.shapes import SHAPES
+
+SHAPES["tiny"] = TINY
+
+
+def killed():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def arrange_death(step, moment):
+    append_line, save = train.append_line, checkpoint.torch.save
+
+    def report(path, line):
+        append_line(path, line)
+        if moment == "reporting" and line["step"] == step:
+            killed()
+
+    def half_saved(payload, path):
+        save(payload, path)
+        if moment == "saving" and payload["step"] == step:
+            os.truncate(path, os.path.getsize(path) // 2)
+            killed()
+
+    train.append_line, checkpoint.torch.save = report, half_saved
+
+
+if __name__ == "__main__":
+    if "KILL_AT" in os.environ:
+        arrange_death(int(os.environ["KILL_AT"]), os.environ["KILL_WHILE"])
+    sys.exit(train.main())
