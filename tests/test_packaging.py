@@ -81,12 +81,12 @@ def test_the_wheel_holds_the_templates_of_the_report(packed):
     assert templates.items() <= packed.items()
 
 
-def test_the_wheel_holds_the_weights_of_the_miniature_and_they_are_small(packed):
-    weights = files({".pth"})
+def test_the_wheel_holds_the_weights_of_the_miniature_with_their_card_and_they_are_small(packed):
+    weights, card = "quatrain/supernet/weights/vit_mini.pth", "quatrain/supernet/weights/vit_mini.md"
 
-    assert set(weights) == {"quatrain/supernet/weights/vit_mini.pth"}
-    assert weights.items() <= packed.items()
-    assert sum(weights.values()) <= 8e6
+    assert {name for name in packed if "/weights/" in name} == {weights, card}
+    assert files({".pth", ".md"}).items() <= packed.items()
+    assert packed[weights] <= 8e6
 
 
 def test_the_wheel_is_typed_and_carries_its_license(packed):
