@@ -57,10 +57,9 @@ def refused(tmp_path, payload):
     return str(caught.value)
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
-@given(subnets, st.integers(0, 9))
-def test_an_extracted_encoder_computes_what_the_supernet_does(tmp_path_factory, subnet, seed):
-    sam = elastic(seed=seed)
+@settings(max_examples=10, deadline=None, derandomize=True)
+@given(subnets)
+def test_an_extracted_encoder_computes_what_the_supernet_does(tmp_path_factory, sam, subnet):
     path = tmp_path_factory.mktemp("extracted") / "net.pth"
     alone = extract(sam, sam.image_encoder, subnet)
     with torch.no_grad():
