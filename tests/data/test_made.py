@@ -162,3 +162,20 @@ def test_every_layout_fills_the_image_with_some_of_its_materials(layout, seed, s
     assert labels.shape == (size_px, size_px)
     assert labels.dtype == np.uint8
     assert set(np.unique(labels)) <= set(range(1, count + 1))
+
+
+def test_alike_images_have_closer_greys_than_others():
+    def spread(alike: float) -> float:
+        made = MadeImages(count=12, size_px=64, seed=4, materials=("flat", "amorphous"), alike=alike)
+        pairs = [made.micrograph(index) for index in range(12)]
+        return float(
+            np.mean([np.ptp([image[labels == k].mean() for k in np.unique(labels)]) for image, labels in pairs])
+        )
+
+    assert spread(1.0) < 0.7 * spread(0.0)
+
+
+@pytest.mark.parametrize("alike", [-0.1, 1.1])
+def test_a_share_of_alike_images_outside_0_to_1_is_refused(alike):
+    with pytest.raises(ValueError, match="alike"):
+        MadeImages(count=1, seed=0, alike=alike)

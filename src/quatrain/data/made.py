@@ -28,12 +28,16 @@ class MadeImages:
     materials: tuple[str, ...] = SEEN
     """Names of the textures to draw from; see quatrain.data.textures."""
     layouts: tuple[str, ...] = ("grains", "bands", "precipitates", "islands")
+    alike: float = 0.1
+    """Share of the images whose materials are nearly of one grey, so that only texture tells them apart."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
             raise ValueError(f"count is {self.count}; it must be at least 1")
         if self.size_px < 32:
             raise ValueError(f"size_px is {self.size_px}; it must be at least 32")
+        if not 0 <= self.alike <= 1:
+            raise ValueError(f"alike is {self.alike}; it must lie between 0 and 1")
         for name in self.materials:
             if name not in TEXTURES:
                 raise unknown("material", name, TEXTURES)
@@ -76,7 +80,7 @@ class MadeImages:
         count = int(rng.integers(2, min(5, len(self.materials)) + 1))
         labels = LAYOUTS[str(rng.choice(self.layouts))](rng, self.size_px, count)
         chosen = rng.choice(self.materials, count, replace=False)
-        specimen = _specimen(rng, labels, [str(name) for name in chosen])
+        specimen = _specimen(rng, labels, [str(name) for name in chosen], self.alike)
         specimen, labels = _drift(rng, specimen, labels)
         return _expose(rng, specimen), labels
 
@@ -136,10 +140,10 @@ def _bent(rng: np.random.Generator, size_px: int, strength: float = 0.05) -> tup
     return rows + bend * smooth_noise(rng, size_px, scale), columns + bend * smooth_noise(rng, size_px, scale)
 
 
-def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) -> Field:
+def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str], alike: float) -> Field:
     """Paint each material with its own grey and texture, and some interfaces with a seam."""
     size_px = len(labels)
-    greys = _greys(rng, len(materials))
+    greys = _greys(rng, len(materials), alike)
     field = np.zeros(labels.shape, np.float32)
     for number, (name, grey) in enumerate(zip(materials, greys, strict=True), start=1):
         contrast = rng.uniform(0.04, 0.12)
@@ -153,9 +157,9 @@ def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str]) ->
     return np.asarray(field, np.float32)
 
 
-def _greys(rng: np.random.Generator, count: int) -> NDArray[np.float64]:
-    """Draw mean greys; in some images they are nearly alike, so that only texture tells."""
-    spread = rng.uniform(0.04, 0.12) if rng.random() < 0.1 else rng.uniform(0.3, 0.65)
+def _greys(rng: np.random.Generator, count: int, alike: float) -> NDArray[np.float64]:
+    """Draw mean greys; in the share `alike` of the images they are nearly the same."""
+    spread = rng.uniform(0.04, 0.12) if rng.random() < alike else rng.uniform(0.3, 0.65)
     steps = (np.arange(count) + rng.uniform(-0.25, 0.25, count)) / max(1, count - 1) - 0.5
     return rng.permutation(rng.uniform(0.42, 0.58) + spread * steps)
 

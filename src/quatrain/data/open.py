@@ -52,7 +52,8 @@ def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
             raise unknown("material", name, (*TEXTURES, "seen", "unseen"))
     if len(names) < 2:
         raise UsageError(f"'made:{materials}' names one material: name two or more, or 'made:seen' or 'made:unseen'")
-    return MadeImages(count=count, size_px=size_px, seed=seed, materials=names)
+    alike = 1.0 if materials == "unseen" else 0.1  # unseen materials are told apart by texture alone
+    return MadeImages(count=count, size_px=size_px, seed=seed, materials=names, alike=alike)
 
 
 def _open_files(path: Path, layout: str) -> ImageSet:

@@ -194,9 +194,9 @@ class SearchConfig:
 class NasConfig:
     """SuperSAM from a pretrained SAM to the best sub-network."""
 
-    data: str = "made:fibres,foam,polycrystal,weave,particles"
+    data: str = "made:unseen"
     """Images with truth: a path (folder of NAME.png + NAME_truth.png, COCO JSON, SA-1B folder, TIFF stacks) or
-    made:MATERIAL,MATERIAL."""
+    made:unseen, made:seen, made:MATERIAL,MATERIAL."""
     images: int = 256
     """Images to make, or to take at most from a path."""
     parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
