@@ -56,7 +56,8 @@ class ElasticEncoder(nn.Module):
 
     def embed(self, image_B3SS: Tensor) -> Tensor:
         """Return patches with their positions, (B, H, W, C): the start of the residual stream."""
-        x_BHWC: Tensor = self.patch_embed(image_B3SS)
+        # a patch embedding lies in memory by channel, and sums with it would too: every layer after would copy it
+        x_BHWC: Tensor = self.patch_embed(image_B3SS).contiguous()
         return x_BHWC if self.pos_embed is None else x_BHWC + self.pos_embed
 
     def block(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:

@@ -49,7 +49,7 @@ class _NormLinear(torch.autograd.Function):
         flat = grad.reshape(-1, ctx.width)
         normed = torch.native_layer_norm(x, x.shape[-1:], gain, shift, ctx.eps)[0].to(ctx.dtype)
         grad_weight = _whole(weight, ctx.width, 0)
-        grad_weight[: ctx.width] = flat.T @ normed.view(-1, x.shape[-1])
+        _multiply(flat.T, normed.view(-1, x.shape[-1]), grad_weight[: ctx.width])
         grad_bias = _whole(weight[:, 0], ctx.width, 0)
         grad_bias[: ctx.width] = flat.sum(dim=0)
         grad_normed = (flat @ weight[: ctx.width].to(ctx.dtype)).view_as(x).to(x.dtype)
@@ -84,7 +84,7 @@ class _GeluLinear(torch.autograd.Function):
             flat = grad.reshape(-1, weight.shape[0])
             total = flat if total is None else total + flat
             torch.mm(total, weight[:, part].to(hidden.dtype), out=grad_active[:, part])
-            grad_weight[:, part] = total.T @ active[:, part]
+            _multiply(total.T, active[:, part], grad_weight[:, part])
         grad_hidden = torch.ops.aten.gelu_backward(grad_active.view_as(hidden), hidden)
         return grad_hidden, grad_weight, cast(Tensor, total).sum(dim=0).to(weight.dtype), None
 
@@ -98,6 +98,14 @@ def _whole(weight: Tensor, width: int, dim: int) -> Tensor:
     grad = torch.empty_like(weight, memory_format=torch.contiguous_format)
     grad.narrow(dim, width, weight.shape[dim] - width).zero_()
     return grad
+
+
+def _multiply(left: Tensor, right: Tensor, room: Tensor) -> None:
+    """Write a matrix product into `room`, whose dtype may be another."""
+    if left.dtype == room.dtype:
+        torch.mm(left, right, out=room)
+    else:
+        room.copy_(left @ right)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
