@@ -83,7 +83,7 @@ def _asked(folder: Path) -> None:
         folder / "run.json",
         {
             "workflow": "nas",
-            "command": ["python", "workflows/nas.py", "--site", "local"],
+            "command": ["--site", "local"],
             "configuration": {"model": "vit_mini", "data": "made:fibres,foam,polycrystal", "images": 192},
             "seed": 0,
             "site": {"name": "local", "cpus_per_node": 2},

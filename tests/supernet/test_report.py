@@ -62,7 +62,7 @@ def test_a_finished_run_gets_every_section(run_dir):
         assert f"<h2>{title}</h2>" in text
     assert text.count("<svg") == 4
     assert text.count("<img") == 12
-    assert "python workflows/nas.py --site local" in text
+    assert "quatrain nas --site local" in text
     assert "96 training, 38 validation, 58 test" in text
 
 

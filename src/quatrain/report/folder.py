@@ -54,7 +54,7 @@ class RunFolder:
 
     @property
     def command(self) -> str:
-        """The command that started the run, as it is typed; empty when it is not known."""
+        """What was typed to start the run, behind the workflow's name; empty when it is not known."""
         command = self.mapping("run.json").get("command", "")
         return command if isinstance(command, str) else shlex.join(command)
 

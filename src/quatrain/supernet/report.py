@@ -89,7 +89,7 @@ def _page(folder: RunFolder) -> Page:
         headline=_sentence(headline, str(summary.get("state", "unfinished"))),
         tagline=_tagline(headline),
         tiles=_tiles(headline, summary),
-        command=folder.command,
+        command=f"quatrain nas {folder.command}",
         sections=tuple(
             section(title, make, folder)
             for title, make in (
