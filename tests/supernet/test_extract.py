@@ -97,15 +97,16 @@ def test_the_parameters_of_official_encoders_are_those_counted(name):
 def test_a_sub_network_of_vit_b_computes_what_the_supernet_does():
     shape = dataclasses.replace(SHAPES["vit_b"], image_px=224)
     subnet = Subnet(widths=(3072, 0, 0, 768, 1020, 0, 0, 1536, 768, 0, 2304, 768))
-    encoder = ElasticEncoder(build(shape, seed=1).image_encoder, shape)
+    # in double precision: through seven wide blocks the stock attention and the fused one round apart by 2e-6 in single
+    encoder = ElasticEncoder(build(shape, seed=1).image_encoder, shape).double()
     with torch.device("meta"):
         alone = plain_encoder(shape, subnet)
     alone.load_state_dict(slice_weights(encoder, subnet), assign=True)
-    image = rand(1, 3, 224, 224)
+    image = rand(1, 3, 224, 224).double()
     with torch.no_grad():
         expected, ours = encoder(image, subnet), alone(image)
 
-    assert (ours - expected).abs().max() <= 1e-6 * expected.abs().max()
+    assert (ours - expected).abs().max() <= 1e-10 * expected.abs().max()
 
 
 def test_an_extracted_net_has_the_prompt_encoder_and_decoder_that_were_trained(sam):
