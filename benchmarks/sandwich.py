@@ -6,7 +6,7 @@ Every value is a ratio of two sides measured in turns in one run (A B A B ...), 
 counted: the median of the repeats of each round, then the mean over the rounds, with half of their range as spread.
 
 - sandwich MODEL SPACE: one step of the largest, the smallest and two random networks, against the four as plain
-  modules of their sizes (torch's layers, the same attention), each forward and backward. Random networks are drawn
+  modules of their sizes (torch's layers, the same attention and memory layout), each forward and backward. Random networks are drawn
   anew in every round.
 - encoder vit_b: forward and backward of the full network at 512 px against segment_anything's encoder.
 
@@ -84,9 +84,23 @@ class PlainBlock(nn.Module):
         return out
 
 
+class PlainPatches(nn.Module):
+    """The stock patch embedding, with its channels last in memory as the elastic encoder has them."""
+
+    def __init__(self, patches: nn.Module) -> None:
+        super().__init__()
+        self.patches = patches
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Return the patches of images."""
+        out: Tensor = self.patches(image).contiguous()
+        return out
+
+
 def plain(shape: SamShape, subnet: Subnet) -> nn.Module:
     """Return a sub-network as an encoder of its own, made of plain modules."""
     encoder = image_encoder(shape)
+    encoder.patch_embed = PlainPatches(encoder.patch_embed)
     encoder.blocks = nn.ModuleList(PlainBlock(encoder.blocks[i], subnet.widths[i]) for i in subnet.kept)
     return encoder
 
@@ -224,7 +238,7 @@ def memory_ratios(
 ) -> Iterator[tuple[str, list[float]]]:
     """Yield each metric with its ratios, a value a seed."""
     pairs = [(measure_apart(ours, model, name, s, batch), measure_apart(theirs, model, name, s, batch)) for s in seeds]
-    for metric in pairs[0][0]:
+    for metric in pairs[0][0] if pairs else ():
         yield metric, [one[metric] / other[metric] for one, other in pairs]
 
 
@@ -235,15 +249,16 @@ def report(case: str, metric: str, ratios: list[float], goal: float) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Measure the cases asked for."""
+    seeds = range(0 if arguments.no_memory else arguments.rounds)
     for model in arguments.models if "sandwich" in arguments.cases else ():
         for name in arguments.spaces:
             case, batch = f"sandwich {model} {name}", arguments.batch[model]
             report(case, "time", sandwich_times(arguments, model, name), 0.95)
-            for metric, ratios in memory_ratios("sandwich", "largest", model, name, range(arguments.rounds), batch):
+            for metric, ratios in memory_ratios("sandwich", "largest", model, name, seeds, batch):
                 report(case, metric, ratios, 1.2)
     if "encoder" in arguments.cases:
         report("encoder vit_b", "time", encoder_times(arguments), 0.85)
-        for metric, ratios in memory_ratios("full", "stock", "vit_b", "none", range(arguments.rounds), 1):
+        for metric, ratios in memory_ratios("full", "stock", "vit_b", "none", seeds, 1):
             report("encoder vit_b", metric, ratios, 0.6)
 
 
@@ -259,6 +274,7 @@ def main() -> None:
     parser.add_argument("--batch-mini", type=int, default=4, help="images of 256 px in a vit_mini step")
     parser.add_argument("--batch-b", type=int, default=1, help="images of 256 px in a vit_b step")
     parser.add_argument("--cpu-time", action="store_true", help="count processor time, for a machine that others use")
+    parser.add_argument("--no-memory", action="store_true", help="time only")
     parser.add_argument("--measure", nargs=5, metavar="WORD", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
