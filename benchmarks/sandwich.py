@@ -6,8 +6,8 @@ Every value is a ratio of two sides measured in turns in one run (A B A B ...), 
 counted: the median of the repeats of each round, then the mean over the rounds, with half of their range as spread.
 
 - sandwich MODEL SPACE: one step of the largest, the smallest and two random networks, against the four as plain
-  modules of their sizes (torch's layers, the same attention and memory layout), each forward and backward. Random networks are drawn
-  anew in every round.
+  modules of their sizes (torch's layers, the same attention and memory layout), each forward and backward. Random
+  networks are drawn anew in every round.
 - encoder vit_b: forward and backward of the full network at 512 px against segment_anything's encoder.
 
 Memory is the peak resident size above that before the step, each side in a fresh process (Linux only). `peak` starts
