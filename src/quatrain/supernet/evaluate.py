@@ -70,6 +70,10 @@ class Exam:
     def __len__(self) -> int:
         return len(self.prepared)
 
+    def __getitem__(self, stretch: slice) -> Exam:
+        """Return the questions of some images."""
+        return Exam(prepared=self.prepared[stretch], points=self.points[stretch])
+
 
 @torch.inference_mode()
 def evaluate(sam: Sam, encode: Encode, exam: Exam, batch: int = 8) -> Scores:

@@ -93,13 +93,13 @@ def _page(folder: RunFolder) -> Page:
         sections=tuple(
             section(title, make, folder)
             for title, make in (
-                ("The nets side by side", _table),
+                ("The nets side by side", net_table),
                 ("Size against quality", _front),
-                ("The net that was found", _architecture),
+                ("The net that was found", net_widths),
                 ("What it sees", _examples),
                 ("Training", _training),
                 ("Which blocks matter", _importance),
-                ("How it was made", _made),
+                ("How it was made", made),
             )
         ),
         footer="Made by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
@@ -199,7 +199,8 @@ def _named(name: str, value: Any) -> str:
 # Sections
 
 
-def _table(title: str, folder: RunFolder) -> Section:
+def net_table(title: str, folder: RunFolder) -> Section:
+    """Return every net of table.json side by side."""
     rows = folder.rows("table.json")
     most = max((row.get("params") or 0 for row in rows), default=0)
     if not most:
@@ -279,7 +280,8 @@ def _validated(row: dict[str, Any], places: dict[str, tuple[float, float]], best
     return None if place is None else place[1] / 100
 
 
-def _architecture(title: str, folder: RunFolder) -> Section:
+def net_widths(title: str, folder: RunFolder) -> Section:
+    """Return the blocks and widths of the best net."""
     best = folder.mapping("summary.json").get("best") or {}
     if not best.get("subnet"):
         raise Missing("no net has been chosen")
@@ -376,7 +378,8 @@ def _importance(title: str, folder: RunFolder) -> Section:
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=caption + "." if chances else ""),))
 
 
-def _made(title: str, folder: RunFolder) -> Section:
+def made(title: str, folder: RunFolder) -> Section:
+    """Return what the run was made with, and what its figures mean."""
     configuration = folder.mapping("run.json").get("configuration", {})
     own = {"model": configuration.get("model"), "data": configuration.get("data"), "images": _split(folder)}
     items = tuple((name, str(value)) for name, value in own.items() if value)

@@ -94,11 +94,16 @@ def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
         checkpoint.save(study.checkpoints / f"{name}.pt", {"model": model.state_dict()})
 
 
-def measure(folder: str, weights: Weights, key: str, part: Part) -> dict[str, float]:
-    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images."""
+def measure(
+    folder: str, weights: Weights, key: str, part: Part, first: int = 0, last: int | None = None
+) -> dict[str, float]:
+    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images.
+
+    `first` and `last` bound a stretch of the part, as in a slice.
+    """
     model, subnet = studies.network(folder, weights), Subnet.parse(key)
     encoder: ElasticEncoder = model.image_encoder
-    return asdict(evaluate(model, lambda images: encoder(images, subnet), studies.exam(folder, part)))
+    return asdict(evaluate(model, lambda images: encoder(images, subnet), studies.exam(folder, part)[first:last]))
 
 
 def latency(folder: str, keys: list[str]) -> list[float]:
@@ -126,21 +131,21 @@ def _milliseconds(model: Sam, subnet: Subnet) -> float:
     return statistics.median(times[2:])
 
 
-def deliver(folder: str, key: str) -> str:
+def deliver(folder: str, key: str, weights: Weights = "supernet") -> str:
     """Write the found sub-network as checkpoints/best.pth, read it back, and return its path in the run folder."""
     study, subnet = studies.opened(folder), Subnet.parse(key)
-    model = studies.network(folder, "supernet")
+    model = studies.network(folder, weights)
     path = study.checkpoints / "best.pth"
     save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
     load_sam(path)
     return str(path.relative_to(study.folder))
 
 
-def illustrate(folder: str, key: str, count: int = 4) -> None:
+def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int = 4) -> None:
     """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
     study = studies.opened(folder)
     exam = studies.exam(folder, "test")
-    nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
+    nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": (weights, key)}
     answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
     examples = []
     for place, prepared in enumerate(exam.prepared[:count]):
