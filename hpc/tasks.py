@@ -46,13 +46,6 @@ def adopt_supernet(folder: Path, source: Path, data: str | None, images: int) ->
     return adopt.adopt(str(folder), str(source), data, images)
 
 
-def count_questions(folder: Path, part: Any) -> int:
-    """Return how many images of a part have an object to ask for."""
-    from quatrain.supernet import adopt
-
-    return adopt.questions(str(folder), part)
-
-
 def tune_subnet(folder: Path, key: str, steps: int) -> None:
     """Train the found sub-network by itself for some steps, on every GPU or core as `train_network` does."""
     import torch
@@ -74,6 +67,20 @@ def measure_subnet(
     from quatrain.supernet import steps
 
     return steps.measure(str(folder), weights, key, part, first, last)
+
+
+def exam_size(folder: Path, part: Any) -> int:
+    """Return how many images of a part can be measured; their places are 0 to that number."""
+    from quatrain.supernet import steps
+
+    return steps.exam_size(str(folder), part)
+
+
+def mark_subnet(folder: Path, weights: Any, key: str, part: Any, places: list[int]) -> dict[str, dict[str, Any]]:
+    """Return what a sub-network reached on each image at some places of a part; see supernet.steps.mark."""
+    from quatrain.supernet import steps
+
+    return steps.mark(str(folder), weights, key, part, places)
 
 
 def time_subnets(folder: Path, keys: list[str]) -> list[float]:

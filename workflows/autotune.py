@@ -44,7 +44,7 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
 
     run, folder = session.run, session.run.path
     facts = nas.train(config.training(), session) if config.supernet is None else adopt(config, session)
-    images = session.app(tasks.count_questions, shape="gpu", name="count")(folder, "validation").result()
+    images = session.app(tasks.exam_size, shape="gpu", name="count")(folder, "validation").result()
     run.summarise(**facts, validation_images=images)
     space, bounds = cattrs.structure(facts["space"], Space), config.bounds(shape(facts["model"]))
     search = Search(

@@ -10,8 +10,7 @@ from typing import Any
 
 from quatrain import checkpoint
 from quatrain.errors import UsageError
-from quatrain.supernet import study as studies
-from quatrain.supernet.study import Part, Study, Weights
+from quatrain.supernet.study import Study, Weights
 
 KEPT: tuple[Weights, ...] = ("start", "finetune")
 """Weights that are taken over beside the supernet where they are there: for the networks to compare with."""
@@ -48,11 +47,6 @@ def adopt(folder: str, source: str, data: str | None, images: int) -> dict[str, 
         "skipped": [f"{skip.name}: {skip.reason}" for skip in ours.images.skipped],
         "space": {**asdict(space), "global_blocks": ours.sam.global_blocks},
     }
-
-
-def questions(folder: str, part: Part) -> int:
-    """Return how many images of a part have an object to ask for."""
-    return len(studies.exam(folder, part))
 
 
 def _check_trained(study: Study) -> None:
