@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from quatrain import checkpoint
 from quatrain.errors import UsageError
 from quatrain.records import append_line, read_json, read_lines
 from quatrain.supernet import steps, train
+from quatrain.supernet.marks import Marks
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import NasConfig, SearchConfig, SpaceConfig, TrainConfig
 from quatrain.supernet.shapes import SHAPES, encoder_parameters
@@ -230,3 +231,21 @@ def test_steps_that_a_resumed_run_repeats_are_gathered_once(tmp_path):
 def test_a_sub_network_of_another_size_is_refused(prepared):
     with pytest.raises(ValueError, match="subnet is 96-96; tiny takes 4 widths of at most 96"):
         steps.measure(str(prepared[0]), "start", "96-96", "test")
+
+
+def test_rungs_of_a_search_add_up_to_what_measuring_returns(delivered):
+    folder, key, _ = delivered
+    count = steps.exam_size(str(folder), "validation")
+
+    rungs = [Marks.read(steps.mark(str(folder), "supernet", key, "validation", [place])) for place in range(count)]
+
+    whole = asdict(sum(rungs[1:], start=rungs[0]).scores)
+    assert whole == steps.measure(str(folder), "supernet", key, "validation")
+
+
+def test_marks_of_a_rung_are_json(delivered):
+    folder, key, _ = delivered
+    record = steps.mark(str(folder), "supernet", key, "test", [0])
+
+    assert json.loads(json.dumps(record)) == record
+    assert list(record["0"]) == ["objects", "oracle", "chosen"]

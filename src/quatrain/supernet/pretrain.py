@@ -27,8 +27,9 @@ from quatrain.records import append_line, read_lines, write_text
 from quatrain.sam import Sam
 from quatrain.seeding import derive
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, Scores, evaluate
+from quatrain.supernet.evaluate import Exam, evaluate
 from quatrain.supernet.items import TrainingItems
+from quatrain.supernet.marks import Scores
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import LossConfig, TrainConfig
 from quatrain.supernet.shapes import SamShape, shape
