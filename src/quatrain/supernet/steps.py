@@ -31,8 +31,8 @@ from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
 
-LATENCY_RUNS = 7
-"""Passes of one image of which the median is reported, after two that warm up."""
+WARM_UPS, LATENCY_RUNS = 2, 7
+"""Passes of one image before it is timed, and those of which the median is reported."""
 
 
 def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
@@ -120,29 +120,30 @@ def mark(folder: str, weights: Weights, key: str, part: Part, places: Sequence[i
     return studies.examiner(folder, weights, part).mark(Subnet.parse(key), places).plain()
 
 
-def latency(folder: str, keys: list[str]) -> list[float]:
-    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker."""
-    model = studies.network(folder, "start")
-    meter = Meter(folder, "latency", total=len(keys))
-    times = []
-    for key in keys:
-        times.append(_milliseconds(model, Subnet.parse(key)))
-        meter.advance()
-    return times
-
-
 @torch.inference_mode()
-def _milliseconds(model: Sam, subnet: Subnet) -> float:
-    encoder: ElasticEncoder = model.image_encoder
-    image = torch.zeros(1, 3, encoder.img_size, encoder.img_size, device=model.device)
-    times = []
-    for _ in range(2 + LATENCY_RUNS):
-        began = time.perf_counter()
-        encoder(image, subnet)
-        if image.is_cuda:
-            torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times[2:])
+def latency(folder: str, keys: list[str]) -> list[float]:
+    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker.
+
+    Every network is timed once a round, so that a machine that slows down meanwhile slows all of them; equal networks
+    get one figure. The median over the rounds is returned.
+    """
+    model = studies.network(folder, "start")
+    image = torch.zeros(1, 3, model.image_encoder.img_size, model.image_encoder.img_size, device=model.device)
+    times: dict[str, list[float]] = {key: [] for key in keys}
+    meter = Meter(folder, "latency", total=len(times) * (WARM_UPS + LATENCY_RUNS))
+    for _ in range(WARM_UPS + LATENCY_RUNS):
+        for key, found in times.items():
+            found.append(_milliseconds(model.image_encoder, image, Subnet.parse(key)))
+            meter.advance()
+    return [statistics.median(times[key][WARM_UPS:]) for key in keys]
+
+
+def _milliseconds(encoder: ElasticEncoder, image_13SS: torch.Tensor, subnet: Subnet) -> float:
+    began = time.perf_counter()
+    encoder(image_13SS, subnet)
+    if image_13SS.is_cuda:
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began)
 
 
 def deliver(folder: str, key: str, weights: Weights = "supernet") -> str:
