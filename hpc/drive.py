@@ -26,6 +26,8 @@ def drive(
 ) -> None:
     """Measure what the search proposes, then `baselines`, until there is nothing left; `told` is called a result.
 
+    One network for each eight workers waits in the queue, so that no worker waits for the engine; none with
+    `in_order`, or for a single worker.
     A network that cannot be measured, after its retries, is set aside. Raises what the last of HOPELESS failures in a
     row raised.
     """
@@ -48,4 +50,5 @@ def drive(
             raise error
         search.set_aside(trial, str(error))
 
-    keep_busy(workers, draw, measure, finish, failed=failed, in_order=in_order)
+    ahead = 0 if in_order or workers == 1 else -(-workers // 8)
+    keep_busy(workers + ahead, draw, measure, finish, failed=failed, in_order=in_order)

@@ -90,10 +90,39 @@ def time_subnets(folder: Path, keys: list[str]) -> list[float]:
     return steps.latency(str(folder), keys)
 
 
+def calibrate_latency(folder: Path) -> str:
+    """Write the latency table of a study's space on this worker; return its path in the run folder."""
+    from quatrain.supernet import steps
+
+    return steps.latency_table(str(folder))
+
+
 def deliver_subnet(folder: Path, key: str, weights: Any = "supernet") -> str:
-    """Extract the found sub-network, draw examples, and return the checkpoint's path in the run folder."""
+    """Extract the found sub-network, draw examples, tidy up, and return the checkpoint's path in the run folder."""
     from quatrain.supernet import steps
 
     steps.gather_training(str(folder))
     steps.illustrate(str(folder), key, weights)
+    steps.forget_prefix(str(folder))
     return steps.deliver(str(folder), key, weights)
+
+
+def export_onnx(folder: Path, path: str) -> dict[str, Any]:
+    """Write a delivered sub-network as ONNX into the run folder; return what supernet.onnx.export tells."""
+    from quatrain.supernet import onnx
+
+    return onnx.export(folder / path, folder / "onnx")
+
+
+def report_search(folder: Path) -> Path:
+    """Write the report of an autotune run that is done, and return its path."""
+    from quatrain.search.report import write_report
+
+    return write_report(folder)
+
+
+def report_study(folder: Path) -> Path:
+    """Write the report of a nas run that is done, and return its path."""
+    from quatrain.supernet.report import write_report
+
+    return write_report(folder)

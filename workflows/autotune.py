@@ -16,6 +16,7 @@ from quatrain.search.lineup import banded, bands, lineup, of_size
 from quatrain.search.search import Search
 from quatrain.search.settings import PRESETS, AutotuneConfig
 from quatrain.search.source import find
+from quatrain.search.timing import TimeTable
 from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space
 from quatrain.supernet.table import outcome
@@ -39,14 +40,16 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
 
 
 def work(config: AutotuneConfig, session: cli.Session) -> None:
-    """Take the supernet, search it, hold the best against baselines and luck, deliver, report."""
-    from quatrain.search.report import write_report  # matplotlib only when there is something to draw
-
+    """Take the supernet, search it, hold the best against baselines and luck, deliver."""
     run, folder = session.run, session.run.path
     facts = nas.train(config.training(), session) if config.supernet is None else adopt(config, session)
     images = session.app(tasks.exam_size, shape="gpu", name="count")(folder, "validation").result()
     run.summarise(**facts, validation_images=images)
-    space, bounds = cattrs.structure(facts["space"], Space), config.bounds(shape(facts["model"]))
+    latency = None
+    if config.max_latency_ms is not None:
+        calibrate = session.app(tasks.calibrate_latency, shape="gpu", name="calibrate")
+        latency = TimeTable.read(folder / calibrate(folder).result())
+    space, bounds = cattrs.structure(facts["space"], Space), config.bounds(shape(facts["model"]), latency)
     search = Search(
         space=space,
         bounds=bounds,
@@ -74,10 +77,12 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
     planned = lineup(space, bounds, best.subnet, of_size(luck, bounds, best.subnet), run.checkpoints)
     lines = nas.publish(planned, measure, session, bounds.sam)
     deliver = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")
-    found = outcome(lines, search, best.subnet, deliver(folder, best.subnet.key, weights).result(), name=row)
+    path = deliver(folder, best.subnet.key, weights).result()
+    found = outcome(lines, search, best.subnet, path, name=row)
     run.summarise(**found, workers=session.workers("gpu"), measured=len(search.measured), aside=search.aside)
-    session.show.say(f"best: {best.subnet.key} in {run.path / found['best']['checkpoint']}")
-    session.show.say(f"report: {write_report(folder)}")
+    if config.onnx:
+        run.summarise(onnx=session.app(tasks.export_onnx, shape="gpu", name="export")(folder, path).result())
+    session.show.say(f"best: {best.subnet.key} in {folder / path}")
 
 
 def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
@@ -91,7 +96,9 @@ def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the autotune workflow with command-line arguments; return its exit code."""
-    workflow = cli.Workflow(name="autotune", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
+    workflow = cli.Workflow(
+        name="autotune", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_search
+    )
     return cli.main(workflow, argv)
 
 

@@ -46,6 +46,8 @@ class AutotuneConfig:
     """Random networks of each size that are measured beside the found ones: what the search adds to luck."""
     finetune_steps: int = 0
     """Steps that the found network is trained by itself at the end."""
+    onnx: bool = False
+    """Also write the found network's encoder and decoder as ONNX, checked against torch."""
     train_steps: int = 120
     """Steps of the small supernet that is trained when none is given."""
 

@@ -174,6 +174,7 @@ def outcome(
             "miou_chosen": line["miou_chosen"],
             "params": line["params"],
             "gmacs": line["gmacs"],
+            "latency_ms": line["latency_ms"],
         }
         for line in lines
     }
