@@ -11,6 +11,7 @@ stretch of images can be looked up.
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quatrain.records import replacing
+from quatrain.records import read_json, replacing, write_json
 from quatrain.search.moves import options
 from quatrain.supernet import steps
 from quatrain.supernet.elastic import ElasticEncoder
@@ -75,25 +76,34 @@ def networks(encoder: ElasticEncoder, space: Space, image_B3SS: Tensor) -> Itera
 
 
 @torch.inference_mode()
-def measure(study: Study, weights: str) -> dict[str, np.ndarray]:
+def column(folder: Path, weights: str, place: int) -> None:
+    """Write, for one validation image, every network's summed IoU; an image that is done already is left alone."""
+    path = folder / f"truth-{weights}-{place}.json"
+    if path.exists():
+        return
+    torch.set_num_threads(1)
+    study = Study.read(folder)
+    sam, question = study.network(weights), study.exam("validation").questions[place]  # type: ignore[arg-type]
+    rows = {}
+    for subnet, embedding in networks(sam.image_encoder, study.scored(), network_input(sam, [question])):
+        ious, _ = candidate_ious(sam, embedding[0], question)
+        rows[subnet.key] = float(ious.amax(dim=1).sum())
+    write_json(path, {"objects": len(question.points), "iou": rows})
+    print(f"image {place} done", file=sys.stderr, flush=True)
+
+
+def measure(study: Study, weights: str, processes: int) -> dict[str, np.ndarray]:
     """Return keys (N,), parameters (N,), summed IoU (N, images) and the number of objects of every image."""
-    sam, exam = study.network(weights), study.exam("validation")  # type: ignore[arg-type]  # one of its names
-    columns, keys = [], []
-    for place, question in enumerate(exam.questions):
-        rows = {}
-        for subnet, embedding in networks(sam.image_encoder, study.scored(), network_input(sam, [question])):
-            ious, _ = candidate_ious(sam, embedding[0], question)
-            rows[subnet.key] = float(ious.amax(dim=1).sum())
-        keys = list(rows)
-        columns.append(list(rows.values()))
-        print(f"image {place + 1} of {len(exam)}", file=sys.stderr, flush=True)
-    params = [encoder_parameters(study.sam, Subnet.parse(key)) for key in keys]
-    objects = [len(question.points) for question in exam.questions]
+    count = len(study.exam("validation"))
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
+        pool.starmap(column, [(study.folder, weights, place) for place in range(count)], chunksize=1)
+    columns = [read_json(study.folder / f"truth-{weights}-{place}.json") for place in range(count)]
+    keys = sorted(columns[0]["iou"])
     return {
         "keys": np.array(keys),
-        "params": np.array(params),
-        "iou": np.array(columns, np.float32).T,
-        "objects": np.array(objects),
+        "params": np.array([encoder_parameters(study.sam, Subnet.parse(key)) for key in keys]),
+        "iou": np.array([[found["iou"][key] for found in columns] for key in keys], np.float32),
+        "objects": np.array([found["objects"] for found in columns]),
     }
 
 
@@ -104,12 +114,12 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, default=Path("runs") / "search-truth", help="where the supernet is")
     parser.add_argument("--train-steps", type=int, default=40)
     parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     study = trained(asked.folder, asked.train_steps, asked.images)
-    table = measure(study, "supernet" if asked.train_steps else "start")
+    table = measure(study, "supernet" if asked.train_steps else "start", asked.processes)
     with replacing(asked.out) as temporary:
-        np.savez_compressed(temporary, **table)
+        np.savez_compressed(temporary, allow_pickle=False, **table)
 
 
 if __name__ == "__main__":

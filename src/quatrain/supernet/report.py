@@ -96,7 +96,7 @@ def _page(folder: RunFolder) -> Page:
                 ("The nets side by side", net_table),
                 ("Size against quality", _front),
                 ("The net that was found", net_widths),
-                ("What it sees", _examples),
+                ("What it sees", examples),
                 ("Training", _training),
                 ("Which blocks matter", _importance),
                 ("How it was made", made),
@@ -110,10 +110,15 @@ def _page(folder: RunFolder) -> Page:
 
 
 def _sam(folder: RunFolder) -> SamShape:
-    name = folder.mapping("run.json").get("configuration", {}).get("model")
+    name = _asked(folder).get("model")
     if name not in SHAPES:
         raise Missing("run.json names no known model")
     return SHAPES[name]
+
+
+def _asked(folder: RunFolder) -> dict[str, Any]:
+    """Return what was asked for, and where the summary knows better, that."""
+    return {**folder.mapping("run.json").get("configuration", {}), **folder.mapping("summary.json")}
 
 
 def _kind(row: dict[str, Any]) -> str:
@@ -304,7 +309,8 @@ def _starred(sam: SamShape) -> list[bool]:
     return [block in sam.global_blocks for block in range(sam.depth)]
 
 
-def _examples(title: str, folder: RunFolder) -> Section:
+def examples(title: str, folder: RunFolder) -> Section:
+    """Return held-out images with the masks of the pretrained and the found net."""
     rows: list[tuple[Picture, ...]] = []
     for example in folder.rows("examples.json")[:_MOST_EXAMPLES]:
         try:
@@ -380,8 +386,8 @@ def _importance(title: str, folder: RunFolder) -> Section:
 
 def made(title: str, folder: RunFolder) -> Section:
     """Return what the run was made with, and what its figures mean."""
-    configuration = folder.mapping("run.json").get("configuration", {})
-    own = {"model": configuration.get("model"), "data": configuration.get("data"), "images": _split(folder)}
+    asked = _asked(folder)
+    own = {"model": asked.get("model"), "data": asked.get("data"), "images": _split(folder)}
     items = tuple((name, str(value)) for name, value in own.items() if value)
     return Section(title=title, lead=_DEFINITIONS, blocks=(Facts(items=items + folder.facts()),))
 
