@@ -76,22 +76,18 @@ def _sentence(summary: dict[str, Any]) -> str:
 
 
 def _tagline(folder: RunFolder, summary: dict[str, Any]) -> str:
-    best = summary.get("best")
     try:
-        bands = folder.rows("bands.json")
+        bands, scores = folder.rows("bands.json"), {line["key"]: line["miou"] for line in _found(folder)}
     except Missing:
         return ""
-    if not best:
+    best = summary.get("best") or {}
+    if best.get("subnet") not in scores:
         return ""
     near = min(bands, key=lambda band: abs(band["params"] - best["params"]))
-    score = next((one["miou"] for one in _found(folder) if one["key"] == best["subnet"]), None)
-    if score is None:
-        return ""
-    gain, spread = 100 * (score - near["mean"]), 50 * (near["highest"] - near["lowest"])
+    gain, spread = 100 * (scores[best["subnet"]] - near["mean"]), 50 * (near["highest"] - near["lowest"])
     verdict = "more than" if gain > spread else "no more than"
-    return (
-        f"{gain:+.1f} points over random nets of its size on the images it was chosen by, {verdict} their own spread."
-    )
+    where = "on the images it was chosen by"
+    return f"{gain:+.1f} points over random nets of its size {where}, {verdict} their own spread."
 
 
 def _tiles(summary: dict[str, Any]) -> tuple[Tile, ...]:
@@ -164,10 +160,10 @@ def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str 
         rows = folder.rows("table.json")
     except Missing:
         return marks
-    for row in rows:
-        if row.get("name") in ("pretrained", "fine-tuned", "largest", "smallest"):
-            marks.append(charts.Mark(x=row["params"] / 1e6, y=100 * row["miou_validation"], label=row["name"]))
-    return marks
+    known = [row for row in rows if row.get("name") in ("pretrained", "fine-tuned", "largest", "smallest")]
+    return marks + [
+        charts.Mark(x=row["params"] / 1e6, y=100 * row["miou_validation"], label=row["name"]) for row in known
+    ]
 
 
 def _climb(title: str, folder: RunFolder) -> Section:

@@ -110,7 +110,7 @@ def _summed(changes: Sequence[tuple[float, int]], first: float) -> tuple[list[fl
 
 
 def busy_share(moments: Sequence[float], busy: Sequence[int], workers: int) -> float:
-    """Return the share of the workers' time that was spent on tasks, from the first one's begin to the last one's end."""
+    """Return the share of the workers' time that was spent on tasks, from the first change to the last."""
     if len(moments) < 2 or moments[-1] <= moments[0]:
         return 0.0
     spans = [later - sooner for sooner, later in pairwise(moments)]
