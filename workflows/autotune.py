@@ -25,7 +25,10 @@ from quatrain.workflows import nas
 
 def plan(config: AutotuneConfig) -> tuple[Step, ...]:
     """What would run, with rough seconds a task on one worker; UsageError when the supernet is none."""
-    mini = config.supernet is None or find(config.supernet).sam.name == "vit_mini"
+    source = None if config.supernet is None else find(config.supernet)
+    if source is not None and config.max_latency_ms is None:
+        config.bounds(source.sam).check(source.space)
+    mini = source is None or source.sam.name == "vit_mini"
     step_s, measured_s = (1.6, 0.05 * config.images) if mini else (12, 0.3 * config.images)
     trained, random = len(config.training().roles) if config.supernet is None else 0, config.random_in_bucket
     return (

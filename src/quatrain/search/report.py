@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import cattrs
 
@@ -95,7 +95,8 @@ def _tiles(summary: dict[str, Any]) -> tuple[Tile, ...]:
     if not best or not baseline:
         return ()
     gain = 100 * (best["miou"] - baseline["miou"])
-    tone, was = "good" if gain > 0 else "bad", f"from {millions(baseline['params'])} M"
+    tone: Literal["good", "bad"] = "good" if gain > 0 else "bad"
+    was = f"from {millions(baseline['params'])} M"
     tiles = [
         Tile(name="Encoder parameters", value=f"{millions(best['params'])} M", change=was),
         Tile(name="mIoU, held out", value=f"{100 * best['miou']:.1f} %", change=f"{gain:+.1f} points", tone=tone),
