@@ -112,7 +112,7 @@ class BufferedFeatures:
     def pull(self, found: Found, swap: Swap) -> Tensor:
         """Read from the source what a step misses and, behind it, the newcomers that are not among that."""
         wanted = found.vertices[found.missed]
-        extra = self._candidates.vertices(self._extra(found, swap))
+        extra = self._candidates.vertices(found.place.newcomers(swap))
         return self._read(np.concatenate([wanted, extra]))
 
     def assemble(self, found: Found, pulled: Tensor) -> Tensor:
@@ -134,19 +134,12 @@ class BufferedFeatures:
             return
         missed = found.place.positions[found.place.slots < 0]
         order = np.argsort(swap.coming)
-        behind = self._extra(found, swap)
-        have = np.concatenate([missed, behind])
+        have = np.concatenate([missed, found.place.newcomers(swap)])
         at = np.searchsorted(swap.coming, have, sorter=order)
         at = order[np.minimum(at, len(order) - 1)]
         mine = swap.coming[at] == have
         slots = self._residents.replace(swap)
         self._rows[torch.from_numpy(slots[at[mine]])] = pulled[torch.from_numpy(np.flatnonzero(mine))]
-
-    def _extra(self, found: Found, swap: Swap) -> Ints:
-        """Return the newcomers that the step does not miss anyway."""
-        if len(swap.coming) == 0:
-            return swap.coming
-        return swap.coming[~np.isin(swap.coming, found.place.positions[found.place.slots < 0])]
 
     def _read(self, vertices: Ints) -> Tensor:
         if len(vertices) == 0:

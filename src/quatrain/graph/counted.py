@@ -53,6 +53,11 @@ class CountedFeatures:
         self._buffer, self._clock = buffer, clock
         self.counters = Counters()
 
+    @property
+    def rows(self) -> int:
+        """How many rows the buffer holds."""
+        return self._buffer.rows
+
     def take(self) -> Counters:
         """Return the counters and begin anew, as at the end of an epoch."""
         taken, self.counters = self.counters, Counters()

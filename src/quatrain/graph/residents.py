@@ -17,6 +17,12 @@ class Place:
     positions: Ints
     slots: Ints
 
+    def newcomers(self, swap: Swap) -> Ints:
+        """Return the newcomers of a swap that are not among the misses, which are pulled anyway."""
+        if len(swap.coming) == 0:
+            return swap.coming
+        return swap.coming[~np.isin(swap.coming, self.positions[self.slots < 0])]
+
 
 class Residents:
     """The rows ("slots") of a buffer and the candidates in them."""
