@@ -69,12 +69,12 @@ class CountedFeatures:
         with self._timed("lookup_s"):
             found = buffer.find(vertices)
         with self._timed("policy_s"):
-            swap = buffer.decide(found)
+            change = buffer.decide(found)
         with self._timed("pull_s"):
-            pulled = buffer.pull(found, swap)
+            pulled = buffer.pull(found, change)
         with self._timed("copy_s"):
             rows = buffer.assemble(found, pulled)
-            buffer.replace(found, swap, pulled)
+            buffer.replace(change, pulled)
         self._count(found, len(pulled), pulled.numel() * pulled.element_size())
         return rows
 

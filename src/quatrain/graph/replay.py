@@ -94,11 +94,11 @@ def _counts(trace: Trace, residents: Residents, watch: _Watch) -> Iterator[tuple
         began = watch.clock()
         place = residents.find(vertices)
         found = watch.clock()
-        swap = residents.decide(place)
+        change = residents.decide(place)
         watch.policy_s += watch.clock() - found
         watch.lookup_s += found - began
         inside, halo = place.slots >= 0, trace.setup.halo.find(vertices) >= 0
-        residents.replace(swap)
+        residents.replace(change)
         masks = (inside, ~inside, inside & halo, ~inside & halo)
         hits, misses, halo_hits, halo_misses = (int(np.count_nonzero(mask)) for mask in masks)
-        yield hits, misses, halo_hits, halo_misses, misses + len(place.newcomers(swap))
+        yield hits, misses, halo_hits, halo_misses, misses + len(change.extra)
