@@ -95,15 +95,18 @@ def _layer(
     to_image = _attend(layer.cross_attn_token_to_image, out_QTC + tokens_QTC, placed_XNC, image_XNC)
     out_QTC = layer.norm2(out_QTC + to_image)
     out_QTC = layer.norm3(out_QTC + layer.mlp(out_QTC))
-    to_tokens_QNC = _attend(layer.cross_attn_image_to_token, placed_XNC, out_QTC + tokens_QTC, out_QTC)
+    to_tokens_QNC = _attend(layer.cross_attn_image_to_token, placed_XNC, out_QTC + tokens_QTC, out_QTC, few_keys=True)
     image_QNC = _each(image_XNC, out_QTC.shape[0]) + to_tokens_QNC
     return out_QTC, layer.norm4(image_QNC)
 
 
-def _attend(attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC: Tensor) -> Tensor:
+def _attend(
+    attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC: Tensor, *, few_keys: bool = False
+) -> Tensor:
     """Return segment_anything's `Attention` of as many batches as the longer side has; the other is repeated.
 
-    It is repeated after its projection, which so runs once.
+    It is repeated after its projection, which so runs once. Many queries of a few keys are normalised side by side,
+    key after key: a kernel that goes through the keys of one query has too little to do at a time.
     """
     batches, heads = max(query_XTC.shape[0], key_YNC.shape[0]), attention.num_heads
     query, key, value = (
@@ -114,7 +117,10 @@ def _attend(attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC:
             (attention.v_proj, value_YNC),
         )
     )
-    out = functional.scaled_dot_product_attention(query, key, value)
+    if few_keys:
+        out = (key * key.shape[-1] ** -0.5 @ query.mT).softmax(dim=-2).mT @ value
+    else:
+        out = functional.scaled_dot_product_attention(query, key, value)
     gathered: Tensor = attention.out_proj(out.transpose(1, 2).flatten(2))
     return gathered
 
