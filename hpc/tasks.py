@@ -75,11 +75,12 @@ def calibrate_latency(folder: Path) -> str:
 
 
 def deliver_subnet(folder: Path, key: str) -> str:
-    """Extract the found sub-network, draw examples, and return the checkpoint's path in the run folder."""
+    """Extract the found sub-network, draw examples, tidy up, and return the checkpoint's path in the run folder."""
     from quatrain.supernet import steps
 
     steps.gather_training(str(folder))
     steps.illustrate(str(folder), key)
+    steps.forget_prefix(str(folder))
     return steps.deliver(str(folder), key)
 
 

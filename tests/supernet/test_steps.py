@@ -288,3 +288,15 @@ def test_the_latency_table_of_a_study_predicts_its_networks(prepared):
 
     assert len(table["checks"]) == 3
     assert latency.predict(table, Study.read(folder).scored().smallest()) > 0
+
+
+def test_the_kept_prefix_is_made_while_networks_are_measured_and_removed_afterwards(delivered):
+    folder, key, _ = delivered
+    before = steps.measure(str(folder), "supernet", key, "validation")
+    assert list((folder / "prefix").glob("*/*.npy"))
+
+    steps.forget_prefix(str(folder))
+    steps.forget_prefix(str(folder))
+
+    assert not (folder / "prefix").exists()
+    assert steps.measure(str(folder), "supernet", key, "validation") == before

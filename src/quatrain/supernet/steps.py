@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -170,6 +171,11 @@ def deliver(folder: str, key: str) -> str:
     save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
     load_sam(path)
     return str(path.relative_to(study.folder))
+
+
+def forget_prefix(folder: str) -> None:
+    """Remove what networks share of each image; it would be made again when it is needed."""
+    shutil.rmtree(Path(folder) / "prefix", ignore_errors=True)
 
 
 def illustrate(folder: str, key: str, count: int = 4) -> None:
