@@ -128,6 +128,8 @@ class SpaceConfig:
     """Blocks that may be dropped; none given: the least important ones, found by dropping each in turn."""
     removable_share: float = 0.42
     """Share of the blocks that importance makes removable (5 of 12, 10 of 24, 13 of 32)."""
+    greedy: bool = False
+    """Score the blocks that are left again after each one that becomes removable (takes their number times longer)."""
     drop_probability: float | None = 0.5
     """Chance that a random net drops a removable block; None: by rank of importance, from 0.8 down to 0.2."""
     order: Literal["importance", "none", "random"] = "importance"
@@ -136,6 +138,8 @@ class SpaceConfig:
     """Bring row and column scores to the same scale before they are averaged."""
 
     def __post_init__(self) -> None:
+        if self.removable is not None:
+            object.__setattr__(self, "removable", tuple(sorted(set(self.removable))))
         if not 0 <= self.removable_share < 1:
             raise ValueError(f"removable_share is {self.removable_share}; it must lie in [0, 1)")
         if self.drop_probability is not None and not 0 <= self.drop_probability <= 1:
