@@ -69,6 +69,8 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
         prepared = prepare(run.path, config, session.seed).result()
     facts = {"data": config.data, "model": config.model, **prepared}
     run.summarise(**facts)
+    if skipped := prepared["skipped"]:
+        session.show.say(f"{len(skipped)} skipped ({run.path / 'summary.json'} has all): {'; '.join(skipped[:3])}")
     start = session.app(tasks.train_network, shape="block", name="train")
     for future in [start(run.path, role, config.train) for role in config.roles]:
         future.result()

@@ -36,6 +36,7 @@ from quatrain.supernet.latency import Timing, calibrate
 from quatrain.supernet.latency import measure as measured_latency
 from quatrain.supernet.latency import write as write_table
 from quatrain.supernet.priority import Order, channel_order, channel_scores, permute_channels
+from quatrain.supernet.results import write_results
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
@@ -229,7 +230,7 @@ def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray 
 
 
 def gather_training(folder: str) -> None:
-    """Write training.jsonl: one line a step and network, of every role, each step once."""
+    """Write training.jsonl, one line a step and network of every role, each step once; and all figures, results.h5."""
     lines = []
     for path in sorted(Path(folder).glob("training-*.jsonl")):
         role = path.stem.removeprefix("training-")
@@ -240,3 +241,4 @@ def gather_training(folder: str) -> None:
             for net, loss in line["losses"].items()
         ]
     write_text(Path(folder) / "training.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_results(folder)

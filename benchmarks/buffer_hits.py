@@ -1,0 +1,172 @@
+"""How near the policies come to the best that any policy could do, on traces of made graphs.
+
+    python benchmarks/buffer_hits.py [--quick] [--seeds 0 1 2] [--fractions 0.25 0.5] [--batch 250]
+
+A made graph (RMAT, or communities with power-law degrees) is cut into 4 parts; one trainer samples its own vertices,
+epoch by epoch in a new order, 2 layers with fan-outs 10 and 25; every policy is replayed over what it read. Any remote
+vertex may be kept, hit rates are those over all remote accesses, from the first step on, and all policies have f |H|
+rows. `oracle` is Belady's rule told the whole trace and filled with what is used first: no policy with as many rows has
+more hits, but for `carry`, which has the batch before as well. `best static` holds what most steps of the trace access.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from lines import emit
+from numpy.typing import NDArray
+
+from quatrain.graph.halo import HaloTable
+from quatrain.graph.replay import Replay, replay
+from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.trace import Setup, Trace
+from quatrain.seeding import numpy_rng
+
+PARTS, FANOUTS = 4, (10, 25)
+Ints = NDArray[np.int64]
+
+
+class Graph:
+    """In-neighbours by vertex; vertices are numbered so that a part's are contiguous."""
+
+    def __init__(self, count: int, source: Ints, target: Ints) -> None:
+        both = np.unique(np.concatenate([source, target]) * count + np.concatenate([target, source]))
+        head, tail = both // count, both % count
+        keep = head != tail
+        self.count, self.tails = count, tail[keep]
+        self.starts = np.searchsorted(head[keep], np.arange(count + 1))
+        self.degrees = np.diff(self.starts)
+
+    def sample(self, vertices: Ints, fanout: int, rng: np.random.Generator) -> Ints:
+        """Up to `fanout` in-neighbours of each vertex, drawn with replacement."""
+        vertices = vertices[self.degrees[vertices] > 0]
+        picks = rng.random((fanout, len(vertices))) * self.degrees[vertices]
+        return np.unique(self.tails[self.starts[vertices] + picks.astype(np.int64)])
+
+    def halo(self, first: int, stop: int) -> HaloTable:
+        """Vertices outside a part with an edge into it."""
+        tails = np.unique(self.tails[self.starts[first] : self.starts[stop]])
+        ids = tails[(tails < first) | (tails >= stop)]
+        return HaloTable(ids, self.degrees[ids])
+
+
+def rmat(scale: int, degree: int, rng: np.random.Generator) -> Graph:
+    """RMAT with the usual .57 .19 .19 .05, cut at random."""
+    edges = degree * 2**scale // 2
+    source = target = np.zeros(edges, np.int64)
+    for _ in range(scale):
+        quadrant = np.searchsorted(np.cumsum([0.57, 0.19, 0.19]), rng.random(edges))
+        source, target = 2 * source + quadrant // 2, 2 * target + quadrant % 2
+    new = rng.permutation(2**scale)
+    return Graph(2**scale, new[source], new[target])
+
+
+def communities(count: int, degree: int, rng: np.random.Generator) -> Graph:
+    """64 communities in a row, 85 % of the edges within one, power-law degrees; parts are runs of communities."""
+    edges, size = degree * count // 2, count // 64
+    weight = rng.permutation((1 + np.arange(size)) ** -0.6)
+    within = np.cumsum(weight) / weight.sum()
+    source = size * rng.integers(0, 64, edges) + np.searchsorted(within, rng.random(edges))
+    home = np.where(rng.random(edges) < 0.85, source // size, rng.integers(0, 64, edges))
+    return Graph(64 * size, source, size * home + np.searchsorted(within, rng.random(edges)))
+
+
+def steps(graph: Graph, own: range, batch: int, epochs: int, rng: np.random.Generator) -> Iterator[tuple[int, Ints]]:
+    """What each step reads: the seeds, their sampled neighbours and those of these."""
+    train = rng.permutation(np.arange(own.start, own.stop))[: len(own) // 2]
+    for epoch in range(epochs):
+        order = rng.permutation(train)
+        for begin in range(0, len(order), batch):
+            read = frontier = np.sort(order[begin : begin + batch])
+            for fanout in FANOUTS:
+                frontier = np.union1d(frontier, graph.sample(frontier, fanout, rng))
+                read = frontier
+            yield epoch, read
+
+
+def record(graph: Graph, *, batch: int, epochs: int, rng: np.random.Generator) -> Trace:
+    """The trace of the second part's trainer."""
+    own = range(graph.count // PARTS, 2 * graph.count // PARTS)
+    rows, local, epoch = [], [], []
+    for number, read in steps(graph, own, batch, epochs, rng):
+        inside = (read >= own.start) & (read < own.stop)
+        rows.append(read[~inside])
+        local.append(int(inside.sum()))
+        epoch.append(number)
+    setup = Setup(halo=graph.halo(own.start, own.stop), dim=100, vertex_count=graph.count)
+    return Trace(
+        setup=setup,
+        vertices=np.concatenate(rows),
+        end=np.cumsum([len(row) for row in rows]),
+        local=np.array(local),
+        epoch=np.array(epoch),
+    )
+
+
+POLICIES = {
+    "static-degree": BufferConfig(policy="static-degree"),
+    "presample": BufferConfig(policy="presample", window=16),
+    "paper": BufferConfig(policy="paper"),
+    "paper, score reset": BufferConfig(policy="paper", score_transfer="reset"),
+    "paper, delta 16": BufferConfig(policy="paper", interval=16),
+    "counts": BufferConfig(policy="counts"),
+    "counts, delta 1": BufferConfig(policy="counts", interval=1),
+    "schedule, window 4": BufferConfig(policy="schedule", window=4),
+    "schedule, window 16": BufferConfig(policy="schedule", window=16),
+    "schedule, window 16, carry": BufferConfig(policy="schedule", window=16, carry=True),
+    "best static": BufferConfig(policy="presample", window=10**6),
+    "oracle": BufferConfig(policy="schedule", window=10**6),
+}
+GRAPHS = {"rmat": rmat, "communities": communities}
+
+
+def scale_of(name: str, quick: bool) -> int:
+    """The first number of a graph: a power of two for RMAT, vertices for communities."""
+    power = 13 if quick else 16
+    return power if name == "rmat" else 2**power
+
+
+def measure(name: str, seeds: list[int], fractions: list[float], *, quick: bool, batch: int) -> None:
+    """Replay every policy over the traces of one kind of graph and print hit rates and rows pulled."""
+    traces = []
+    for seed in seeds:
+        graph = GRAPHS[name](scale_of(name, quick), 20, numpy_rng(seed, "graph", name))
+        traces.append(record(graph, batch=batch, epochs=4 if quick else 8, rng=numpy_rng(seed, "sampling", name)))
+    for fraction in fractions:
+        done: dict[str, list[Replay]] = {}
+        for policy, config in POLICIES.items():
+            done[policy] = [replay(one, replace(config, fraction=fraction, candidates="remote")) for one in traces]
+        tell(f"{name}, f {fraction}, batch {batch}", done)
+
+
+def tell(case: str, done: dict[str, list[Replay]]) -> None:
+    """Print each policy's hit rate, the same against the oracle's, and the share of remote rows that it pulls."""
+    for policy, replays in done.items():
+        hits = [one.remote_hit_rate for one in replays]
+        against = [
+            one.remote_hit_rate / best.remote_hit_rate for one, best in zip(replays, done["oracle"], strict=True)
+        ]
+        pulled = [one.remote_rows.sum() / (one.remote_hits + one.remote_misses).sum() for one in replays]
+        asked, ok = (">= 0.97", min(against) >= 0.97) if policy.startswith("schedule") else ("", None)
+        emit("buffer_hits", f"{case}, {policy}", "remote hit rate", hits, unit="", goal="", ok=None)
+        emit("buffer_hits", f"{case}, {policy}", "hits against the oracle's", against, unit="times", goal=asked, ok=ok)
+        emit("buffer_hits", f"{case}, {policy}", "rows pulled against none", pulled, unit="times", goal="", ok=None)
+
+
+def main() -> None:
+    """Measure both kinds of graph."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="small graphs")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--fractions", type=float, nargs="+", default=[0.25, 0.5])
+    parser.add_argument("--batch", type=int, default=250, help="seed vertices a step")
+    options = parser.parse_args()
+    for name in GRAPHS:
+        measure(name, options.seeds, options.fractions, quick=options.quick, batch=options.batch)
+
+
+if __name__ == "__main__":
+    main()
