@@ -7,8 +7,9 @@
   time is held against one worker's. Workers are up before the first proposal.
 - frugality: searches of a space of which every network is known on every image (benchmarks/truth.py makes the table),
   at most 70 % of the parameters. Counted are the images measured until a network within 1 % of the best one (and within
-  0.1 %) is measured whole. Ours have eight networks in flight. The plain loop is OpenTuner's default bandit over one enumeration
-  a block, one evaluation at a time on every image, repeats measured again; networks above the limit cost it nothing.
+  0.1 %) is measured whole. Ours have eight networks in flight. The plain loop is OpenTuner's default bandit over one
+  enumeration a block, one evaluation at a time on every image, repeats measured again; networks above the limit cost
+  it nothing.
 - crash: a driver that is killed (SIGKILL) at random instants and resumed until it ends, against an undisturbed one,
   results told in the order of their start.
 """
@@ -215,7 +216,7 @@ def plain_loop(bandit: Any, truth: Truth, seed: int) -> Iterator[str]:
 def frugality(quick: bool, path: Path, within: float) -> None:
     """Hold every engine, with and without halving, against the plain loop and random draws."""
     truth, seeds = Truth(path, within), range(3 if quick else 10)
-    case = f"{truth.admitted} of {len(truth.row)} networks, {truth.images} images, {len(truth.good)} within {100 * within:g} %"
+    case = f"{truth.admitted} networks, {truth.images} images, {len(truth.good)} within {100 * within:g} %"
     ways: dict[str, Callable[[int], int]] = {"plain OpenTuner loop": lambda seed: images_of_plain_loop(truth, seed)}
     for engine in ("random", "opentuner", "optuna-tpe", "optuna-nsga2", "evolution"):
         for halving in (False, True):
