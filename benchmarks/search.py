@@ -43,6 +43,7 @@ from quatrain.records import read_json, read_lines
 from quatrain.search.bounds import Bounds
 from quatrain.search.halving import rungs
 from quatrain.search.search import Search
+from quatrain.search.settings import AutotuneConfig
 from quatrain.search.trial import Trial
 from quatrain.seeding import derive
 from quatrain.site_configs import local
@@ -137,7 +138,7 @@ class Truth:
             full=SAM.full.widths, choices=choices, removable=removable, drop_probability=(0.5,) * len(removable)
         )
         self.bounds = Bounds.parse(SAM, max_params="70%")
-        self.whole = dict(zip(self.row, self.iou.sum(1) / self.objects.sum(), strict=True))
+        self.whole = dict(zip(self.row, (self.iou.sum(1) / self.objects.sum()).tolist(), strict=True))
         admitted = [key for key in self.row if self.bounds.admits(Subnet.parse(key))]
         self.best = max(self.whole[key] for key in admitted)
         self.good = {key for key in admitted if self.whole[key] >= (1 - within) * self.best}
@@ -225,7 +226,8 @@ def frugality(quick: bool, path: Path, within: float) -> None:
     spent = {name: [float(way(seed)) for seed in seeds] for name, way in ways.items()}
     for name, counts in spent.items():
         emit("search", case, f"images, {name}", counts, unit="images", goal="", ok=None)
-    ours, plain, luck = (statistics.fmean(spent[n]) for n in ("opentuner, halving", "plain OpenTuner loop", "random"))
+    named = (f"{AutotuneConfig().engine}, halving", "plain OpenTuner loop", "random")
+    ours, plain, luck = (statistics.fmean(spent[name]) for name in named)
     emit("search", case, "plain loop against ours", [plain / ours], unit="ratio", goal=">= 3", ok=plain >= 3 * ours)
     deviation = statistics.stdev(spent["random"])
     margin = (luck - ours) / deviation if deviation else 0.0
