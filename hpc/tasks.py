@@ -74,3 +74,10 @@ def deliver_subnet(folder: Path, key: str) -> str:
     steps.gather_training(str(folder))
     steps.illustrate(str(folder), key)
     return steps.deliver(str(folder), key)
+
+
+def boost_images(folder: Path, config: Any, items: list[Any], seed: int) -> list[dict[str, Any]]:
+    """Boost a chunk of images, with the model kept loaded between chunks; see micrograph.steps.process."""
+    from quatrain.micrograph import steps
+
+    return steps.process(str(folder), config, items, seed)
