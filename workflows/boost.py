@@ -15,8 +15,9 @@ from quatrain.micrograph.settings import PRESETS, BatchConfig
 
 def plan(config: BatchConfig) -> tuple[Step, ...]:
     """What would run, with rough seconds a task on one worker; the images of a folder are counted by name."""
-    from quatrain.micrograph.source import count
+    from quatrain.micrograph.source import check, count
 
+    check(config)
     image_s = 4 if config.masks.model == "vit_mini" or config.masks.source != "sam" else 60
     images = count(config)
     return (Step(name="boost", shape="gpu", count=-(-images // config.chunk), seconds=image_s * config.chunk),)

@@ -18,7 +18,8 @@ def clean(pixels, least):
 
 def by_pixels(pixels, least):
     """The same by labelling every pixel."""
-    parts, count = ndimage.label(pixels)
+    parts, count = ndimage.label(pixels.T)  # of equal parts the first down the columns stays
+    parts = parts.T
     sizes = np.bincount(parts.ravel(), minlength=count + 1)
     sizes[0] = 0
     keep = sizes >= least

@@ -71,10 +71,11 @@ def _of_mask(
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8] | None]:
     """Return the corners of one mask's crops, and the pixels of its only crop when that had to be filled."""
     mask = masks[place]
-    own = owner_HW[mask.window] == place
+    window = _around(mask, int((1 - config.crop_inside) * side))
+    own = owner_HW[window] == place
     if not own.any():  # smaller masks hide all of it
-        own = mask.inside()
-    top, left = mask.box[1], mask.box[0]
+        own = np.ascontiguousarray(mask.pixels()[window])
+    top, left = window[0].start, window[1].start
     room = places_with_room(own, side, config.crop_inside)
     if len(room):
         wanted = int(np.clip(round(mask.area / side**2), config.crops_least, config.crops_most))
@@ -82,6 +83,14 @@ def _of_mask(
         chosen = rng.choice(len(room), min(wanted, len(room)), replace=False)
         return room[chosen] + (top, left), None
     return narrow_crop(grey_HW, own, (top, left), side)
+
+
+def _around(mask: Mask, margin: int) -> tuple[slice, slice]:
+    """Return the window of a mask with the margin by which a crop may reach beyond it."""
+    left, top, right, bottom = mask.box
+    height, width = mask.hw
+    rows = slice(max(0, top - margin), min(height, bottom + margin))
+    return rows, slice(max(0, left - margin), min(width, right + margin))
 
 
 def places_with_room(own_HW: Bools, side: int, share: float) -> NDArray[np.int64]:

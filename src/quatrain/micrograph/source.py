@@ -13,7 +13,8 @@ from quatrain.data.pixels import UnreadableError, read_labels
 from quatrain.data.sample import to_rgb8
 from quatrain.errors import UsageError
 from quatrain.micrograph.read import SUFFIXES, Scale, frames, read
-from quatrain.micrograph.settings import DataConfig
+from quatrain.micrograph.settings import BatchConfig, DataConfig
+from quatrain.supernet.shapes import shape
 
 _TRUTH_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
@@ -52,6 +53,23 @@ def find(data: DataConfig) -> list[Item]:
     files, path = _listed(data), Path(data.data).expanduser()
     names = _names(files, path.parent if path.is_file() else path)
     return [item for name, file in zip(names, files, strict=True) for item in _items(name, file, data.key)]
+
+
+def check(config: BatchConfig) -> None:
+    """Raise UsageError, before anything runs, when a file that the settings name is not there."""
+    masks, fenet = config.masks, config.merging.fenet_weights
+    if masks.source == "sam":
+        sam = shape(masks.model)
+        if sam.checkpoint_url is not None and not masks.checkpoint:
+            raise UsageError(f"{sam.name} needs --masks.checkpoint PATH: get {sam.checkpoint_url} and pass its path")
+    named = {"masks.checkpoint": masks.checkpoint, "masks.folder": masks.folder, "merging.fenet-weights": fenet}
+    for flag, path in named.items():
+        if path and not Path(path).expanduser().exists():
+            raise UsageError(f"there is no {path!r}: give --{flag} the path of what is there")
+    if config.merging.embedder == "sam" and masks.source != "sam":
+        raise UsageError(
+            "the embedder 'sam' needs masks of SAM: give --masks.source sam, or another --merging.embedder"
+        )
 
 
 def count(data: DataConfig) -> int:
