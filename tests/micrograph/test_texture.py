@@ -4,7 +4,8 @@ import pytest
 from quatrain.data.textures import TEXTURES
 from quatrain.micrograph.cluster import kmeans
 from quatrain.micrograph.evaluate import adjusted_rand
-from quatrain.micrograph.texture import Classical, binary_patterns, cooccurrence, describe, intensity, spectrum
+from quatrain.micrograph.merging import standardised
+from quatrain.micrograph.texture import Classical, binary_patterns, cooccurrence, intensity, spectrum
 
 
 def crops_of(name, count, seed=0):
@@ -18,7 +19,9 @@ def crops_of(name, count, seed=0):
 def test_textures_of_one_grey_are_told_apart(pair):
     crops = np.concatenate([crops_of(name, 12) for name in pair])
 
-    found = kmeans(describe(crops), 2, np.random.default_rng(0)).label_C
+    features = Classical().embed(crops, np.zeros((24, 2), np.int64))
+    points = standardised(features, like=features) * Classical().weights(features.shape[1])
+    found = kmeans(points, 2, np.random.default_rng(0)).label_C
 
     assert adjusted_rand(found, np.repeat([0, 1], 12)) > 0.9
 

@@ -22,6 +22,9 @@ class Embedder(Protocol):
     def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the features (C, F) of uint8 crops (C, S, S) whose upper left pixels are `corner_C2`."""
 
+    def weights(self, features: int) -> NDArray[np.float64]:
+        """Return what each of F features counts once all have unit deviation, (F,)."""
+
 
 def embedder(config: MergingConfig, features: Any = None) -> Embedder:
     """Return the embedder that `config` names.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.micrograph.cluster import Clusters, choose_k, kmeans, nearest
+from quatrain.micrograph.cluster import choose_k, kmeans, nearest
 from quatrain.micrograph.crops import Crops, cut
 from quatrain.micrograph.embed import Embedder
 from quatrain.micrograph.masks import Mask
@@ -59,16 +59,18 @@ def merge(
     fill = _fill_corners(masks, grey_HW.shape, side_px) if config.fill == "texture" else _NO_CORNERS
     windows = np.lib.stride_tricks.sliding_window_view(grey_HW, crops.pixels_CSS.shape[1:])
     every = np.concatenate([crops.pixels_CSS, windows[fill[:, 0], fill[:, 1]]])
-    embedding_CF = embedder.embed(every, np.concatenate([crops.corner_C2, fill]))
-    count = len(crops.mask_C)
-    rng = numpy_rng(seed, "kmeans")
-    k = k or choose_k(embedding_CF[:count], config.k_most, rng, config.restarts)
-    clusters = kmeans(embedding_CF[:count], k, rng, config.restarts)
-    cluster_N, confidence_N = _vote(clusters, crops, len(masks))
+    features_CF = embedder.embed(every, np.concatenate([crops.corner_C2, fill]))
+    trusted_C = _trusted(crops, k or 2)
+    embedding_CF = standardised(features_CF, like=features_CF[: len(trusted_C)][trusted_C])
+    embedding_CF *= embedder.weights(embedding_CF.shape[1])
+    centre_KF = _centres(embedding_CF[: len(trusted_C)][trusted_C], config, k, seed)
+    cluster_C = nearest(embedding_CF, centre_KF)
+    cluster_C, filled = cluster_C[: len(trusted_C)], cluster_C[len(trusted_C) :]
+    cluster_N, confidence_N = _vote(cluster_C, len(centre_KF), crops, len(masks))
     labels_HW = paint(masks, cluster_N + 1, grey_HW.shape)
     if len(fill):
-        _fill(labels_HW, fill, side_px, nearest(embedding_CF[count:], clusters.centre_KF) + 1)
-    order = _by_size(labels_HW, len(clusters.centre_KF))
+        _fill(labels_HW, fill, side_px, filled + 1)
+    order = _by_size(labels_HW, len(centre_KF))
     low_N = np.zeros(len(masks), bool)
     low_N[crops.mask_C[crops.low_support_C]] = True
     return Merging(
@@ -77,8 +79,8 @@ def merge(
         confidence_N=confidence_N,
         low_support_N=low_N,
         crops=crops,
-        embedding_CF=embedding_CF[:count],
-        vote_C=order[clusters.label_C + 1],
+        embedding_CF=embedding_CF[: len(crops.mask_C)],
+        vote_C=order[cluster_C + 1],
     )
 
 
@@ -89,10 +91,32 @@ def crop_side(config: MergingConfig, pixel_nm: float | None) -> int:
     return config.crop_px
 
 
-def _vote(clusters: Clusters, crops: Crops, masks: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def _trusted(crops: Crops, k: int) -> NDArray[np.bool_]:
+    """Return which crops may found materials: those with room in their mask, or all where these are too few."""
+    with_room = ~crops.low_support_C
+    return with_room if with_room.sum() > k else np.ones(len(with_room), bool)
+
+
+def standardised(values_CF: NDArray[np.float64], like: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return every column in units of its deviation in `like`, from its mean there; one that is constant becomes 0."""
+    deviation = like.std(axis=0)
+    varies = deviation > 1e-9
+    scaled: NDArray[np.float64] = (values_CF - like.mean(axis=0)) * varies / np.where(varies, deviation, 1)
+    return scaled
+
+
+def _centres(points_CF: NDArray[np.float64], config: MergingConfig, k: int | None, seed: int) -> NDArray[np.float64]:
+    rng = numpy_rng(seed, "kmeans")
+    k = k or choose_k(points_CF, config.k_most, rng, config.restarts)
+    return kmeans(points_CF, k, rng, config.restarts).centre_KF
+
+
+def _vote(
+    cluster_C: NDArray[np.int64], clusters: int, crops: Crops, masks: int
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return each mask's majority cluster and the share of its crops that voted for it."""
-    votes = np.zeros((masks, len(clusters.centre_KF)))
-    np.add.at(votes, (crops.mask_C, clusters.label_C), 1)
+    votes = np.zeros((masks, clusters))
+    np.add.at(votes, (crops.mask_C, cluster_C), 1)
     return votes.argmax(axis=1), votes.max(axis=1) / votes.sum(axis=1)
 
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from quatrain import checkpoint
 from quatrain.errors import UsageError
-from quatrain.micrograph.texture import standardised
 
 if TYPE_CHECKING:
     from quatrain.sam import Sam
@@ -51,7 +50,7 @@ class SamFeatures:
         self._features = features
 
     def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:
-        """Return the mean features under each crop, standardised, float64 (C, F)."""
+        """Return the mean features under each crop, float64 (C, F)."""
         grid, step = self._features.grid
         side = crops_CSS.shape[1]
         low = np.floor(corner_C2 / step).astype(int)
@@ -59,11 +58,15 @@ class SamFeatures:
         means = [
             grid[:, r:bottom, c:right].mean(axis=(1, 2)) for (r, c), (bottom, right) in zip(low, high, strict=True)
         ]
-        return standardised(np.array(means, np.float64).reshape(len(low), -1)) / float(len(grid)) ** 0.5
+        return np.array(means, np.float64).reshape(len(low), -1)
+
+    def weights(self, features: int) -> Floats:
+        """Return equal weights, (F,)."""
+        return np.full(features, features**-0.5)
 
 
 class NetworkEmbedder:
-    """Crops through a convolutional network, features standardised."""
+    """Crops through a convolutional network."""
 
     def __init__(self, name: str, network: nn.Module, side_px: int) -> None:
         """`network` takes (B, 3, side, side) with ImageNet's mean and deviation and gives (B, F)."""
@@ -75,8 +78,12 @@ class NetworkEmbedder:
     def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - the protocol's
         """Return the network's features of uint8 crops (C, S, S), float64 (C, F)."""
         parts = [self._network(self._input(part)) for part in torch.from_numpy(crops_CSS).split(_BATCH)]
-        features = torch.cat(parts).double().numpy()
-        return standardised(features) / float(features.shape[1]) ** 0.5
+        features: Floats = torch.cat(parts).double().numpy()
+        return features
+
+    def weights(self, features: int) -> Floats:
+        """Return equal weights, (F,)."""
+        return np.full(features, features**-0.5)
 
     def _input(self, crops_CSS: Tensor) -> Tensor:
         grey_C1SS = crops_CSS[:, None].float() / 255

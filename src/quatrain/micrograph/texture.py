@@ -12,6 +12,8 @@ _LEVELS = 16
 _OFFSETS = tuple((down, right) for far in (1, 3, 7) for down, right in ((0, far), (far, far), (far, 0), (far, -far)))
 _RINGS = 12
 _CHUNK = 64
+_SIZES = (5, 24, 30, 14)
+"""Features of each group: intensity, co-occurrence, binary patterns, spectrum."""
 
 
 class Classical:
@@ -20,22 +22,13 @@ class Classical:
     name = "classical"
 
     def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - the protocol's
-        """Return the features of uint8 crops (C, S, S), float64 (C, F), each group of comparable weight."""
-        return describe(crops_CSS)
+        """Return the features of uint8 crops (C, S, S), float64 (C, 73)."""
+        chunks = [_groups(crops_CSS[at : at + _CHUNK]) for at in range(0, len(crops_CSS), _CHUNK)]
+        return np.concatenate([np.concatenate(groups, axis=1) for groups in chunks])
 
-
-def describe(crops_CSS: NDArray[np.uint8]) -> Floats:
-    """Return features of crops, standardised over them and weighted so that each group counts the same."""
-    chunks = [_groups(crops_CSS[at : at + _CHUNK]) for at in range(0, len(crops_CSS), _CHUNK)]
-    groups = [np.concatenate(parts) for parts in zip(*chunks, strict=True)]
-    return np.concatenate([standardised(group) / np.sqrt(group.shape[1]) for group in groups], axis=1)
-
-
-def standardised(values_CF: Floats) -> Floats:
-    """Return every column with zero mean and unit deviation; a constant one becomes zero."""
-    deviation = values_CF.std(axis=0)
-    scaled: Floats = (values_CF - values_CF.mean(axis=0)) / np.where(deviation > 1e-9, deviation, 1)
-    return scaled
+    def weights(self, features: int) -> Floats:  # noqa: ARG002 - the protocol's
+        """Return the weight of each standardised feature, so that the four groups count the same."""
+        return np.concatenate([np.full(size, size**-0.5) for size in _SIZES])
 
 
 def _groups(crops_CSS: NDArray[np.uint8]) -> tuple[Floats, ...]:
