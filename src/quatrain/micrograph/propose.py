@@ -15,6 +15,7 @@ from quatrain.errors import UsageError
 from quatrain.micrograph.settings import MasksConfig
 
 if TYPE_CHECKING:
+    from quatrain.micrograph.generator import MaskGenerator
     from quatrain.sam import Sam
 
 Record = dict[str, Any]
@@ -42,39 +43,11 @@ def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, pat
 
 
 def sam_masks(image_HWC: NDArray[np.uint8], config: MasksConfig) -> Proposal:
-    """Return the masks that SAM's automatic generator finds, tile by tile where tiles are asked for."""
+    """Return the masks that SAM finds by itself, tile by tile where tiles are asked for."""
     from quatrain.micrograph.networks import ImageFeatures
 
-    generator = _generator(config)
-    hw = image_HWC.shape[:2]
-    windows = tiles(hw, config.tile_px, config.tile_overlap) if config.tile_px else [(slice(0, hw[0]), slice(0, hw[1]))]
-    records: list[Record] = []
-    for window in windows:
-        found = generator.generate(np.ascontiguousarray(image_HWC[window]))
-        records += found if len(windows) == 1 else [_placed(record, window, hw) for record in found]
+    records = _generator(config).generate(np.ascontiguousarray(image_HWC))
     return Proposal(records=records, features=ImageFeatures(load_model(config), image_HWC))
-
-
-def tiles(hw: tuple[int, int], side: int, overlap: float) -> list[tuple[slice, slice]]:
-    """Return windows of `side` pixels that cover an image, each sharing at least `overlap` with its neighbours."""
-    rows, columns = (_starts(size, side, overlap) for size in hw)
-    return [(slice(r, min(r + side, hw[0])), slice(c, min(c + side, hw[1]))) for r in rows for c in columns]
-
-
-def _starts(size: int, side: int, overlap: float) -> list[int]:
-    if size <= side:
-        return [0]
-    count = int(np.ceil((size - side) / (side * (1 - overlap)))) + 1
-    return [round(start) for start in np.linspace(0, size - side, count)]
-
-
-def _placed(record: Record, window: tuple[slice, slice], hw: tuple[int, int]) -> Record:
-    """Return a tile's record as run lengths of the whole image."""
-    from quatrain.micrograph.masks import encoded
-
-    whole = np.zeros(hw, bool)
-    whole[window] = record["segmentation"]
-    return {**record, "segmentation": {"size": list(hw), "counts": encoded(whole, hw).decode()}}
 
 
 @functools.lru_cache(maxsize=1)
@@ -97,17 +70,22 @@ def load_model(config: MasksConfig) -> Sam:
 
 
 @functools.lru_cache(maxsize=1)
-def _generator(config: MasksConfig) -> Any:
+def _generator(config: MasksConfig) -> MaskGenerator:
     """Return what generates masks with a model, kept as long as the model is."""
-    from quatrain.sam import SamAutomaticMaskGenerator
+    from quatrain.micrograph.generator import MaskGenerator
 
-    return SamAutomaticMaskGenerator(
+    return MaskGenerator(
         load_model(config),
         points_per_side=config.points_per_side,
         points_per_batch=config.points_per_batch,
         pred_iou_thresh=config.pred_iou_thresh,
         stability_score_thresh=config.stability_score_thresh,
         box_nms_thresh=config.box_nms_thresh,
+        mask_nms_thresh=config.mask_nms_thresh or None,
+        tile_px=config.tile_px or None,
+        overlap_px=config.tile_overlap_px,
+        precision="bf16" if config.bf16 else "fp32",
+        output_mode="coco_rle",
     )
 
 

@@ -119,7 +119,7 @@ class _Tree:
         return new
 
     def cut(self, count: int) -> list[int]:
-        """Return the regions that were there when `count` of them were left, or all superpixels when these are fewer."""
+        """Return the regions that were there when `count` of them were left; all superpixels when these are fewer."""
         until = max(len(self.leaves), len(self.pixels) + 1 - count)
         return [node for node in range(until) if self.parent.get(node, until) >= until]
 

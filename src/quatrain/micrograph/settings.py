@@ -163,18 +163,20 @@ class MasksConfig:
     """Where the JSON files lie; beside the images when left out."""
     points_per_side: int = paper(16)
     """Points of the grid along each side."""
-    points_per_batch: int = ours(64)
-    """Points that the decoder takes at once."""
+    points_per_batch: int = ours(32)
+    """Points that the decoder takes at once: memory, not results."""
     pred_iou_thresh: float = ours(0.88)
     """Lowest IoU that SAM predicts for a mask (segment_anything's default)."""
     stability_score_thresh: float = ours(0.95)
     """Lowest stability of a mask against its threshold (segment_anything's default)."""
     box_nms_thresh: float = ours(0.7)
-    """Box IoU from which the lesser mask goes; 1 leaves it to the removal rule `duplicates`, which compares masks."""
+    """Box IoU above which the lesser mask goes (segment_anything's default)."""
+    mask_nms_thresh: float = ours(0.0)
+    """Compare masks, not boxes, above this IoU: a matrix survives whose box is the whole image's; 0 compares boxes."""
     tile_px: int = ours(0)
     """Side of overlapping tiles that are segmented one by one; 0 gives the model the whole image."""
-    tile_overlap: float = ours(0.25)
-    """Share of a tile that the next one repeats."""
+    tile_overlap_px: int = ours(128)
+    """Pixels that neighbouring tiles share at least."""
     bf16: bool = ours(False)
     """Run the model in bfloat16: faster where the hardware has it."""
 
@@ -182,11 +184,11 @@ class MasksConfig:
         if self.source not in ("sam", "regions", "json"):
             raise unknown("source of masks", self.source, ("sam", "regions", "json"))
         _check_least(self, 1, "points_per_side", "points_per_batch")
-        _check_shares(self, "pred_iou_thresh", "stability_score_thresh", "box_nms_thresh")
+        _check_shares(self, "pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "mask_nms_thresh")
         if self.tile_px and self.tile_px < 64:
             raise ValueError(f"tile_px is {self.tile_px}; it must be 0 or at least 64")
-        if not 0 <= self.tile_overlap <= 0.5:
-            raise ValueError(f"tile_overlap is {self.tile_overlap}; it must lie between 0 and 0.5")
+        if self.tile_px and not 0 <= self.tile_overlap_px < self.tile_px:
+            raise ValueError(f"tile_overlap_px is {self.tile_overlap_px}; it must be below tile_px, {self.tile_px}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,7 +233,7 @@ def mini() -> BatchConfig:
 
 def full() -> BatchConfig:
     """The paper's masks: ViT-L, a grid of 16 x 16 points, segment_anything's thresholds."""
-    return BatchConfig(masks=MasksConfig(model="vit_l", box_nms_thresh=1.0))
+    return BatchConfig(masks=MasksConfig(model="vit_l", mask_nms_thresh=0.8))
 
 
 PRESETS = {"mini": mini, "paper": full}
