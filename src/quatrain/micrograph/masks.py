@@ -63,7 +63,8 @@ class Mask:
         height = self.hw[0]
         bounds = np.clip(np.cumsum(self.runs()), left * height, right * height)
         runs = np.diff(bounds, prepend=left * height)
-        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(right - left, height).T
+        columns: NDArray[np.bool_] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(right - left, height)
+        return columns.T
 
     def runs(self) -> Runs:
         """Return its run lengths: outside, inside, outside ... in turn, column after column."""

@@ -56,7 +56,8 @@ def _seen(image_HW: NDArray[np.float32]) -> NDArray[np.float64]:
     )
     stack = np.stack([soft, np.log(fine + 0.01), np.log(coarse + 0.01)], axis=-1).astype(np.float64)
     scaled: NDArray[np.float64] = (stack - stack.mean(axis=(0, 1))) / np.maximum(stack.std(axis=(0, 1)), 1e-6)
-    return scaled * np.array([1.0, 0.5, 0.5])
+    scaled *= (1.0, 0.5, 0.5)
+    return scaled
 
 
 @dataclass
