@@ -57,14 +57,14 @@ class Mask:
     def inside(self) -> NDArray[np.bool_]:
         """Return the mask in its window alone, bool (bottom - top, right - left)."""
         left, top, right, bottom = self.box
-        return np.ascontiguousarray(self._columns(left, right)[top:bottom])
+        return self._columns(left, right)[top:bottom]
 
     def _columns(self, left: int, right: int) -> NDArray[np.bool_]:
         height = self.hw[0]
         bounds = np.clip(np.cumsum(self.runs()), left * height, right * height)
         runs = np.diff(bounds, prepend=left * height)
-        columns: NDArray[np.bool_] = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(right - left, height)
-        return columns.T
+        inside: NDArray[np.bool_] = np.repeat(np.arange(len(runs)) % 2 == 1, runs)
+        return np.ascontiguousarray(inside.reshape(right - left, height).T)
 
     def runs(self) -> Runs:
         """Return its run lengths: outside, inside, outside ... in turn, column after column."""
