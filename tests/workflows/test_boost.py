@@ -2,13 +2,16 @@
 
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
 from quatrain.data.made import MadeImages
+from quatrain.hpc.remote import TaskError
 from quatrain.micrograph.settings import BatchConfig, mini
+from quatrain.micrograph.source import Item
 from quatrain.records import read_json, read_lines
 from quatrain.workflows import boost
 
@@ -131,3 +134,16 @@ def test_the_plan_counts_chunks():
     assert step.shape == "gpu"
     assert step.count == 3
     assert boost.plan(BatchConfig(images=5, chunk=2))[0].count == 3
+
+
+def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second_time():
+    lost, future = [], Future()
+    future.set_exception(TaskError("task boost-0001 failed: its worker died"))
+    chunk = [Item(name="a", path="a.png"), Item(name="b", path="b.png")]
+
+    assert boost._told(future, chunk, lost, again=False) == []
+    assert lost == chunk
+    told = boost._told(future, chunk[:1], lost, again=True)
+
+    assert [(one["name"], one["state"]) for one in told] == [("a", "failed")]
+    assert "its worker died" in told[0]["error"]
