@@ -145,7 +145,7 @@ class PointDecoder:
             some = keys.of(part)
             weights = shared.query.scores(key_QHTD[part], some).softmax(dim=2)
             news.append(some.absorb(weights, value_QHTD[part], shared.spread))
-        return Keys.joined(news)
+        return keys.followed(news)
 
     def _parts(self, token_QHTD: Tensor) -> Iterator[slice]:
         """Cut the points into parts whose scores stay in the cache."""

@@ -186,12 +186,10 @@ class Keys:
             scale_QN = self.scale_QN * (variance_QN * self.scale_QN.square() + spread.eps).rsqrt()
         return Keys(scale_QN=scale_QN, shares_QSN=every, values_QHTE=values)
 
-    @staticmethod
-    def joined(parts: Sequence[Keys]) -> Keys:
-        """Return the keys of all the points of `parts`, in their order."""
-        scales = [part.scale_QN for part in parts if part.scale_QN is not None]
+    def followed(self, parts: Sequence[Keys]) -> Keys:
+        """Return the keys after one more layer, of which `parts` hold the points in their order."""
         return Keys(
-            scale_QN=torch.cat(scales) if scales else None,
-            shares_QSN=[torch.cat(shares) for shares in zip(*(part.shares_QSN for part in parts), strict=True)],
-            values_QHTE=[torch.cat(values) for values in zip(*(part.values_QHTE for part in parts), strict=True)],
+            scale_QN=torch.cat([part.scale_QN for part in parts if part.scale_QN is not None]),
+            shares_QSN=[*self.shares_QSN, torch.cat([part.shares_QSN[-1] for part in parts])],
+            values_QHTE=[*self.values_QHTE, torch.cat([part.values_QHTE[-1] for part in parts])],
         )
