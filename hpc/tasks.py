@@ -39,11 +39,34 @@ def train_network(folder: Path, role: str, config: Any) -> None:
     commands.launch(arguments, processes=processes, log=folder / "logs" / f"train-{role}.log")
 
 
-def measure_subnet(folder: Path, weights: Any, key: str, part: Any) -> dict[str, float]:
-    """Return a sub-network's figures on a part of the images; see supernet.steps.measure."""
+def adopt_supernet(folder: Path, source: Path, data: str | None, images: int) -> dict[str, Any]:
+    """Take a trained supernet over into the run folder; see supernet.adopt."""
+    from quatrain.supernet import adopt
+
+    return adopt.adopt(str(folder), str(source), data, images)
+
+
+def tune_subnet(folder: Path, key: str, steps: int) -> None:
+    """Train the found sub-network by itself for some steps, on every GPU or core as `train_network` does."""
+    import torch
+
+    from quatrain.hpc import commands
+    from quatrain.supernet.study import Study
+
+    config = Study.read(folder).config.train
+    processes = config.ranks(torch.cuda.device_count() or len(os.sched_getaffinity(0)))
+    arguments: list[str | Path] = ["-m", "quatrain.supernet.train", folder, "--role", "tuned"]
+    arguments += ["--subnet", key, "--steps", str(steps)]
+    commands.launch(arguments, processes=processes, log=folder / "logs" / "train-tuned.log")
+
+
+def measure_subnet(
+    folder: Path, weights: Any, key: str, part: Any, first: int = 0, last: int | None = None
+) -> dict[str, float]:
+    """Return a sub-network's figures on a part of the images, or a stretch of it; see supernet.steps.measure."""
     from quatrain.supernet import steps
 
-    return steps.measure(str(folder), weights, key, part)
+    return steps.measure(str(folder), weights, key, part, first, last)
 
 
 def exam_size(folder: Path, part: Any) -> int:
@@ -74,14 +97,28 @@ def calibrate_latency(folder: Path) -> str:
     return steps.latency_table(str(folder))
 
 
-def deliver_subnet(folder: Path, key: str) -> str:
+def deliver_subnet(folder: Path, key: str, weights: Any = "supernet") -> str:
     """Extract the found sub-network, draw examples, tidy up, and return the checkpoint's path in the run folder."""
     from quatrain.supernet import steps
 
     steps.gather_training(str(folder))
-    steps.illustrate(str(folder), key)
+    steps.illustrate(str(folder), key, weights)
     steps.forget_prefix(str(folder))
-    return steps.deliver(str(folder), key)
+    return steps.deliver(str(folder), key, weights)
+
+
+def export_onnx(folder: Path, path: str) -> dict[str, Any]:
+    """Write a delivered sub-network as ONNX into the run folder; return what supernet.onnx.export tells."""
+    from quatrain.supernet import onnx
+
+    return onnx.export(folder / path, folder / "onnx")
+
+
+def report_search(folder: Path) -> Path:
+    """Write the report of an autotune run that is done, and return its path."""
+    from quatrain.search.report import write_report
+
+    return write_report(folder)
 
 
 def report_study(folder: Path) -> Path:

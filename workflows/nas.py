@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
 import cattrs
 
 from quatrain.hpc import cli, tasks
+from quatrain.hpc.drive import drive
 from quatrain.hpc.plan import Step
-from quatrain.hpc.stream import keep_busy
 from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
+from quatrain.search.trial import Trial
 from quatrain.supernet.settings import PRESETS, NasConfig
 from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space, Subnet
@@ -29,12 +30,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
-        Step(
-            name="train",
-            shape="block",
-            count=len(config.roles),
-            seconds=config.train.steps * step_s,
-        ),
+        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
         Step(name="latency", shape="gpu", count=1, seconds=30),
@@ -46,16 +42,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
     """Prepare, train, search, measure, deliver."""
     run, sam = session.run, shape(config.model)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
-    with session.show.task("prepare"):
-        prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")
-        prepared = prepare(run.path, config, session.seed).result()
-    run.summarise(data=config.data, model=config.model, **prepared)
-    if skipped := prepared["skipped"]:
-        session.show.say(f"{len(skipped)} skipped ({run.path / 'summary.json'} has all): {'; '.join(skipped[:3])}")
-    space = cattrs.structure(prepared["space"], Space)
-    train = session.app(tasks.train_network, shape="block", name="train")
-    for future in [train(run.path, role, config.train) for role in config.roles]:
-        future.result()
+    space = cattrs.structure(train(config, session)["space"], Space)
     bounds = Bounds.parse(sam, max_params=config.search.max_params, max_macs=config.search.max_macs)
     search = Search(
         space=space,
@@ -65,12 +52,29 @@ def work(config: NasConfig, session: cli.Session) -> None:
         budget=config.search.evaluations,
         engine=config.search.engine,
     )
-    find(search, [*depth_only(space, bounds, session.seed), *width_only(space, bounds, session.seed)], measure, session)
+    restricted = [*depth_only(space, bounds, session.seed), *width_only(space, bounds, session.seed)]
+    explore("search", search, restricted, measure, session)
     planned = rows(config, sam, space, search, bounds, session.seed)
     best = next(row.subnet for row in planned if row.name == "best")
     lines = publish(planned, measure, session, sam)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
+
+
+def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
+    """Make the supernet and what it is compared with, each on a block of its own; return what is known of the study."""
+    run = session.run
+    with session.show.task("prepare"):
+        prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")
+        prepared = prepare(run.path, config, session.seed).result()
+    facts = {"data": config.data, "model": config.model, **prepared}
+    run.summarise(**facts)
+    if skipped := prepared["skipped"]:
+        session.show.say(f"{len(skipped)} skipped ({run.path / 'summary.json'} has all): {'; '.join(skipped[:3])}")
+    start = session.app(tasks.train_network, shape="block", name="train")
+    for future in [start(run.path, role, config.train) for role in config.roles]:
+        future.result()
+    return facts
 
 
 def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
@@ -88,22 +92,20 @@ def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: Sam
     return lines
 
 
-def find(search: Search, baselines: Iterable[Subnet], measure: Measure, session: cli.Session) -> None:
-    """Keep every worker busy with proposals until the budget is spent, then with the baselines."""
-    session.show.task("search", total=search.left)
-    others = iter(dict.fromkeys(baselines))
+def explore(
+    name: str, search: Search, others: Sequence[Subnet], measure: Measure, session: cli.Session, in_order: bool = False
+) -> None:
+    """Keep every worker busy with what the search proposes, then with other networks that are to be known."""
+    session.show.task(name, total=search.left + len(others))
 
-    def draw() -> Subnet | None:
-        return search.propose() or next((net for net in others if search.known(net) is None), None)
+    def start(trial: Trial) -> Future[Any]:
+        return measure(session.run.path, "supernet", trial.subnet.key, "validation", trial.first, trial.last)
 
-    def start(subnet: Subnet) -> Future[Any]:
-        return measure(session.run.path, "supernet", subnet.key, "validation")
+    def told(trial: Trial) -> None:
+        best = search.best()
+        session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
 
-    def finish(subnet: Subnet, metrics: dict[str, float]) -> None:
-        if search.record(subnet, metrics).proposed and (best := search.best()):
-            session.show.advance("search", note=f"best mIoU {best.score:.3f}")
-
-    keep_busy(session.workers("gpu"), draw, start, finish)
+    drive(search, start, session.workers("gpu"), told, baselines=others, in_order=in_order)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
+from quatrain.search.trial import Trial
 from quatrain.supernet.shapes import encoder_parameters, shape
 from quatrain.supernet.subnet import Space, Subnet
 
@@ -62,6 +63,7 @@ def start(
     budget: int = 30,
     seed: int = 0,
     objective: str = "miou_oracle",
+    rungs: tuple[int, ...] = (),
 ) -> Search:
     """Make a search over `journal`."""
     return Search(
@@ -72,18 +74,19 @@ def start(
         budget=budget,
         engine=engine,
         objective=objective,
+        rungs=rungs,
     )
 
 
 def run(search: Search, workers: int = 1, results: int | None = None, see: Callable[[Subnet], None] = print) -> None:
     """Search with up to `workers` networks in flight, oldest first, until the end or after `results` results."""
-    flying: list[Subnet] = []
+    flying: list[Trial] = []
     while results is None or results > 0:
-        while len(flying) < workers and (subnet := search.propose()) is not None:
-            see(subnet)
-            flying.append(subnet)
+        while len(flying) < workers and (trial := search.propose()) is not None:
+            see(trial.subnet)
+            flying.append(trial)
         if not flying:
             return
         done = flying.pop(0)
-        search.record(done, {"miou_oracle": score(done)})
+        search.record(done, {"miou_oracle": score(done.subnet)})
         results = None if results is None else results - 1

@@ -4,21 +4,22 @@ import builtins
 import sys
 
 import pytest
-from search_worlds import MINI
+from search_worlds import MINI, SAM
 
 from quatrain.errors import UsageError
+from quatrain.search.bounds import Bounds
 from quatrain.search.engine import ENGINES, RandomEngine, check_engine, make_engine
 
 
 def test_every_engine_in_the_table_proposes_networks_of_the_space():
     for name in ENGINES:
-        MINI.check(make_engine(name, MINI, seed=0).ask())
+        MINI.check(make_engine(name, MINI, Bounds(sam=SAM), 0).ask())
 
 
 def test_an_unknown_engine_is_answered_with_the_nearest_name():
     with pytest.raises(UsageError, match="no engine 'opentune': did you mean 'opentuner'"):
-        make_engine("opentune", MINI, seed=0)
-    with pytest.raises(UsageError, match="known: opentuner, random"):
+        make_engine("opentune", MINI, Bounds(sam=SAM), 0)
+    with pytest.raises(UsageError, match="known: evolution, opentuner, optuna-nsga2"):
         check_engine("simulated annealing")
 
 
@@ -34,11 +35,15 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "quatrain.search.bandit", raising=False)
 
     with pytest.raises(UsageError, match=r"needs opentuner: pip install 'quatrain\[search\]'"):
-        make_engine("opentuner", MINI, seed=0)
+        make_engine("opentuner", MINI, Bounds(sam=SAM), 0)
 
 
 def test_the_random_engine_repeats_under_its_seed_and_never_learns():
-    one, other, third = RandomEngine(MINI, 7), RandomEngine(MINI, 7), RandomEngine(MINI, 8)
+    one, other, third = (
+        RandomEngine(MINI, Bounds(sam=SAM), 7),
+        RandomEngine(MINI, Bounds(sam=SAM), 7),
+        RandomEngine(MINI, Bounds(sam=SAM), 8),
+    )
     first = [one.ask() for _ in range(5)]
     for subnet in first:
         other.tell(subnet, 1.0)

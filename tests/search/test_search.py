@@ -14,6 +14,8 @@ from quatrain.records import read_lines
 from quatrain.search.bounds import Bounds
 from quatrain.search.engine import ENGINES, RandomEngine
 from quatrain.search.moves import within
+from quatrain.search.search import Search
+from quatrain.search.trial import Trial
 from quatrain.supernet.shapes import encoder_parameters
 from quatrain.supernet.subnet import Subnet
 
@@ -122,10 +124,11 @@ def test_no_result_beats_one_of_the_front(journal):
 
 def test_a_result_is_on_disk_with_exact_sizes_before_record_returns(journal):
     search = start(journal)
-    subnet = search.propose()
-    assert subnet is not None
+    trial = search.propose()
+    assert trial is not None
+    subnet = trial.subnet
 
-    recorded = search.record(subnet, {"miou_oracle": 0.5, "images": 48})
+    recorded = search.record(trial, {"miou_oracle": 0.5, "images": 48})
 
     line = list(read_lines(journal))[-1]
     assert line["metrics"] == {"miou_oracle": 0.5, "images": 48.0}
@@ -136,8 +139,8 @@ def test_a_result_is_on_disk_with_exact_sizes_before_record_returns(journal):
 def test_a_baseline_is_remembered_but_best_only_within_the_bounds(journal):
     search = start(journal)
     run(search, results=3)
-    search.record(MINI.largest(), {"miou_oracle": 0.99})
-    search.record(MINI.smallest(), {"miou_oracle": 0.98})
+    search.record(Trial(subnet=MINI.largest()), {"miou_oracle": 0.99})
+    search.record(Trial(subnet=MINI.smallest()), {"miou_oracle": 0.98})
 
     best = search.best()
 
@@ -150,10 +153,10 @@ def test_a_baseline_is_remembered_but_best_only_within_the_bounds(journal):
 def test_baselines_cost_no_budget_and_are_never_proposed(journal):
     space = small_space(widths=2, blocks=1, removable=())
     search = start(journal, space=space, bounds=Bounds(sam=SAM), budget=9)
-    search.record(space.largest(), {"miou_oracle": 0.5})
+    search.record(Trial(subnet=space.largest()), {"miou_oracle": 0.5})
 
     assert search.left == 9
-    assert search.propose() == space.smallest()
+    assert search.propose() == Trial(subnet=space.smallest())
     assert search.propose() is None
 
 
@@ -191,21 +194,21 @@ def test_a_result_without_a_finite_objective_is_refused(journal, metrics):
     search = start(journal)
 
     with pytest.raises(ValueError, match=r"miou_oracle of .* is nan"):
-        search.record(MINI.smallest(), metrics)
+        search.record(Trial(subnet=MINI.smallest()), metrics)
     assert results(journal) == []
 
 
 def test_a_second_result_for_one_network_is_refused(journal):
     search = start(journal)
-    search.record(MINI.smallest(), {"miou_oracle": 0.5})
+    search.record(Trial(subnet=MINI.smallest()), {"miou_oracle": 0.5})
 
     with pytest.raises(ValueError, match="has a result already"):
-        search.record(MINI.smallest(), {"miou_oracle": 0.6})
+        search.record(Trial(subnet=MINI.smallest()), {"miou_oracle": 0.6})
 
 
 def test_a_network_of_another_space_is_refused(journal):
     with pytest.raises(ValueError, match="block 0 cannot be 100 wide"):
-        start(journal).record(Subnet(widths=(100,) * 12), {"miou_oracle": 0.5})
+        start(journal).record(Trial(subnet=Subnet(widths=(100,) * 12)), {"miou_oracle": 0.5})
 
 
 # Flight and budget
@@ -228,7 +231,7 @@ def test_networks_lost_in_a_crash_are_proposed_again_first(journal):
     assert resumed.in_flight == ()
     assert resumed.left == 10
     assert [resumed.propose() for _ in range(3)] == lost
-    assert list(resumed.in_flight) == lost
+    assert [Trial(subnet=subnet) for subnet in resumed.in_flight] == lost
     assert len(outcome(journal)) == 3
 
 
@@ -238,7 +241,8 @@ def test_what_is_in_flight_is_known_until_recorded(journal):
     assert one is not None
     search.record(one, {"miou_oracle": 0.5})
 
-    assert search.in_flight == (other,)
+    assert other is not None
+    assert search.in_flight == (other.subnet,)
 
 
 def test_scores_of_repaired_networks_reach_the_engine_as_its_own(journal, monkeypatch):
@@ -258,7 +262,7 @@ def test_scores_of_repaired_networks_reach_the_engine_as_its_own(journal, monkey
 
     search.record(repaired, {"miou_oracle": 0.7})
 
-    assert told == {MINI.largest().key: 0.7, repaired.key: 0.7}
+    assert told == {MINI.largest().key: 0.7, repaired.subnet.key: 0.7}
 
 
 def test_a_result_outside_the_bounds_never_guides_the_engine(journal, monkeypatch):
@@ -266,7 +270,7 @@ def test_a_result_outside_the_bounds_never_guides_the_engine(journal, monkeypatc
     monkeypatch.setattr(RandomEngine, "tell", lambda _engine, subnet, _score: told.append(subnet.key))
     search = start(journal)
 
-    search.record(MINI.largest(), {"miou_oracle": 0.99})
+    search.record(Trial(subnet=MINI.largest()), {"miou_oracle": 0.99})
 
     assert told == []
 
@@ -330,7 +334,7 @@ def test_a_negative_budget_is_refused(journal):
 
 def test_when_the_engine_has_changed_its_mind_nothing_is_evaluated_twice(journal, monkeypatch, caplog):
     run(start(journal, budget=5), workers=2, results=3)
-    monkeypatch.setitem(ENGINES, "random", lambda space, seed: RandomEngine(space, seed + 1))
+    monkeypatch.setitem(ENGINES, "random", lambda space, bounds, seed: RandomEngine(space, bounds, seed + 1))
 
     resumed = start(journal, budget=9)
     run(resumed)
@@ -339,3 +343,113 @@ def test_when_the_engine_has_changed_its_mind_nothing_is_evaluated_twice(journal
     assert sorted(results(journal)) == sorted(set(results(journal)))
     assert len(resumed.evaluations) == 9
     assert resumed.best() == max(resumed.evaluations, key=lambda found: score(found.subnet))
+
+
+# Successive halving
+
+
+RUNGS = (4, 12, 36)
+
+
+def by_images(trial: Trial) -> dict[str, float]:
+    """Figures whose mean over all images is the network's score, and which favour no network on the first ones."""
+    images = range(trial.first, trial.last or RUNGS[-1])
+    noise = sum(0.01 * (-1) ** (i + sum(trial.subnet.widths) // 32) for i in images) / len(images)
+    return {"miou_oracle": score(trial.subnet) + noise, "objects": float(len(images)), "images": float(len(images))}
+
+
+def climb(search: Search, workers: int = 1, results: int | None = None) -> None:
+    """As `run`, with results that depend on the images."""
+    flying: list[Trial] = []
+    while results is None or results > 0:
+        while len(flying) < workers and (trial := search.propose()) is not None:
+            flying.append(trial)
+        if not flying:
+            return
+        done = flying.pop(0)
+        search.record(done, by_images(done))
+        results = None if results is None else results - 1
+
+
+@pytest.mark.parametrize("workers", [1, 5])
+def test_most_networks_see_few_images_and_some_see_all(journal, workers):
+    search = start(journal, budget=30, rungs=RUNGS)
+    climb(search, workers)
+
+    assert len(search.measured) == 30
+    assert 30 // 9 <= len(search.evaluations) <= 8
+    assert all(found.metrics["images"] == 36 for found in search.evaluations)
+
+
+def test_figures_on_more_images_join_those_on_the_first(journal):
+    search = start(journal, budget=6, rungs=RUNGS)
+    climb(search)
+
+    for found in search.evaluations:
+        assert found.metrics == pytest.approx(by_images(Trial(subnet=found.subnet, last=36)))
+
+
+@settings(max_examples=15)
+@given(st.integers(0, 25), st.integers(1, 4), st.sampled_from(["random", "evolution", "opentuner"]))
+def test_a_halving_that_was_interrupted_ends_as_the_undisturbed_one(stop, workers, engine):
+    with TemporaryDirectory() as folder:
+        whole, broken = Path(folder, "whole"), Path(folder, "broken")
+        undisturbed = start(whole, budget=15, engine=engine, rungs=RUNGS)
+        climb(undisturbed, workers)
+        climb(start(broken, budget=15, engine=engine, rungs=RUNGS), workers, results=stop)
+        resumed = start(broken, budget=15, engine=engine, rungs=RUNGS)
+        climb(resumed, workers)
+
+        assert broken.read_text() == whole.read_text()
+        assert resumed.best() == undisturbed.best()
+
+
+def test_a_baseline_is_measured_on_what_it_lacks(journal):
+    search = start(journal, budget=9, rungs=RUNGS)
+    climb(search)
+    short = next(found for found in search.measured if found.metrics["images"] == 4)
+
+    trial = search.baseline(short.subnet)
+
+    assert trial == Trial(subnet=short.subnet, first=4, last=36)
+    assert search.baseline(short.subnet) is None
+    assert search.record(trial, by_images(trial)).metrics["images"] == 36
+    assert search.baseline(search.evaluations[0].subnet) is None
+
+
+def test_a_network_on_its_way_as_a_baseline_is_not_proposed_as_well(journal):
+    space = small_space(widths=2, blocks=1, removable=())
+    search = start(journal, space=space, bounds=Bounds(sam=SAM), budget=9)
+    assert search.baseline(space.largest()) == Trial(subnet=space.largest())
+
+    assert search.propose() == Trial(subnet=space.smallest())
+    assert search.propose() is None
+
+
+# What cannot be measured
+
+
+def test_a_network_that_is_set_aside_never_comes_back(journal):
+    search = start(journal, budget=8, rungs=RUNGS)
+    poison = search.propose()
+    assert poison is not None
+    search.set_aside(poison, "worker died")
+    climb(search, workers=2)
+    resumed = start(journal, budget=8, rungs=RUNGS)
+
+    assert search.aside == resumed.aside == {poison.subnet.key: "worker died"}
+    assert len(search.measured) == 7
+    assert resumed.propose() is None
+    assert resumed.baseline(poison.subnet) is None
+
+
+def test_a_network_that_fails_on_its_way_up_keeps_what_it_reached(journal):
+    search = start(journal, budget=3, rungs=RUNGS)
+    climb(search, results=3)
+    going_on = search.propose()
+    assert going_on is not None
+    search.set_aside(going_on, "worker died")
+    climb(search)
+
+    assert search.known(going_on.subnet) is None
+    assert going_on.subnet in {found.subnet for found in search.measured}

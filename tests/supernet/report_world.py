@@ -12,6 +12,7 @@ from quatrain.records import append_line, write_json
 from quatrain.report.overlay import overlay
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
+from quatrain.search.trial import Trial
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters, shape
 from quatrain.supernet.subnet import Space, Subnet
 
@@ -69,12 +70,13 @@ def _search(folder: Path, evaluations: int) -> Subnet:
     search = Search(
         space=SPACE, bounds=bounds, journal=folder / "search.jsonl", seed=0, budget=evaluations, engine="random"
     )
-    while (subnet := search.propose()) is not None:
-        search.record(subnet, {"miou_oracle": _score(subnet), "miou_chosen": _score(subnet) - 0.03})
+    while (trial := search.propose()) is not None:
+        miou = _score(trial.subnet)
+        search.record(trial, {"miou_oracle": miou, "miou_chosen": miou - 0.03})
     best = search.best()
     assert best is not None
     for subnet in (SPACE.largest(), SPACE.smallest()):
-        search.record(subnet, {"miou_oracle": _score(subnet), "miou_chosen": _score(subnet) - 0.04})
+        search.record(Trial(subnet=subnet), {"miou_oracle": _score(subnet), "miou_chosen": _score(subnet) - 0.04})
     return best.subnet
 
 

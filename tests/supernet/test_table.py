@@ -7,6 +7,7 @@ from supernet_world import SPACE, TINY
 
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
+from quatrain.search.trial import Trial
 from quatrain.supernet.settings import NasConfig, SearchConfig
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters
 from quatrain.supernet.subnet import Space, Subnet
@@ -25,11 +26,11 @@ def figures(subnet):
 
 def searched(tmp_path, bounds=TIGHT, budget=20, baselines=()):
     search = Search(space=SPACE, bounds=bounds, journal=tmp_path / "s.jsonl", seed=0, budget=budget, engine="random")
-    while subnet := search.propose():
-        search.record(subnet, figures(subnet))
+    while trial := search.propose():
+        search.record(trial, figures(trial.subnet))
     for subnet in baselines:
         if search.known(subnet) is None:
-            search.record(subnet, figures(subnet))
+            search.record(Trial(subnet=subnet), figures(subnet))
     return search
 
 

@@ -95,6 +95,17 @@ class Bar:
     """Marked under its number."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Band:
+    """A range of heights over a range of x, with its mean."""
+
+    left: float
+    right: float
+    low: float
+    mean: float
+    high: float
+
+
 def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.add_subplot()
@@ -124,8 +135,10 @@ def front(
     limit: float | None,
     x_label: str,
     y_label: str,
+    bands: Sequence[Band] = (),
+    band_label: str = "",
 ) -> str:
-    """Draw everything measured, the front of the best as a staircase, and labelled marks.
+    """Draw everything measured, the front of the best as a staircase, bands behind it, and labelled marks.
 
     `limit` is a vertical line that separates what was allowed (left) from what was not.
     """
@@ -136,6 +149,10 @@ def front(
             "limit", (limit, 0.01), xycoords=("data", "axes fraction"), xytext=(4, 0), textcoords="offset points",
             color=MUTED, fontsize=8,
         )  # fmt: skip
+    for band in bands:
+        label = band_label if band is bands[0] else None
+        axes.fill_between([band.left, band.right], band.low, band.high, color=GREEN, alpha=0.25, lw=0, label=label)
+        axes.plot([band.left, band.right], [band.mean, band.mean], color=GREEN, linewidth=1.4)
     _dots(axes, others, MUTED, "other nets measured")
     _dots(axes, points, SKY, "proposed by the search")
     if best:
@@ -291,3 +308,50 @@ def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequenc
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
     return _svg(figure, "architecture")
+
+
+@mpl.rc_context(_STYLE)
+def climb(
+    tries: Sequence[tuple[float, float]], best: Curve, levels: Sequence[Curve], *, x_label: str, y_label: str
+) -> str:
+    """Draw every try as a dot, the best so far as a staircase, and level lines to reach; levels use their first y."""
+    figure, axes = _axes(8.4, 3.4)
+    _dots(axes, tries, SKY, "nets measured")
+    axes.step(best.x, best.y, where="post", color=BLUE, linewidth=1.8, label=best.label)
+    for colour, level in zip((GREEN, MUTED, PINK), levels, strict=False):
+        axes.axhline(level.y[0], color=colour, linewidth=1.1, linestyle=(0, (4, 3)), label=level.label)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.margins(x=0.01)
+    axes.legend(loc="lower right", fontsize=8.5)
+    return _svg(figure, "climb")
+
+
+@mpl.rc_context(_STYLE)
+def shares(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Sequence[bool], meaning: str) -> str:
+    """Draw a grid of shares from 0 to 1, a row a label and a column a block; None is what a block cannot be."""
+    figure, axes = _axes(8.4, 0.5 + 0.36 * max(2, len(rows)))
+    for height, (_, values) in enumerate(rows):
+        for block, share in enumerate(values):
+            if share is None:
+                continue
+            axes.add_patch(Rectangle((block - 0.46, height - 0.44), 0.92, 0.88, color=BLUE, alpha=0.08, linewidth=0))
+            axes.add_patch(Rectangle((block - 0.46, height - 0.44), 0.92, 0.88, color=BLUE, alpha=0.8 * share, lw=0))
+            text = f"{100 * share:.0f}" if share else "·"
+            axes.annotate(text, (block, height), ha="center", va="center", fontsize=7.5, color=INK)
+    _number(axes, starred, meaning)
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(visible=False)
+    return _svg(figure, "shares")
+
+
+@mpl.rc_context(_STYLE)
+def occupancy(moments_s: Sequence[float], busy: Sequence[int], workers: int) -> str:
+    """Draw how many of the workers were busy from each moment on."""
+    figure, axes = _axes(8.4, 2.2)
+    axes.fill_between(moments_s, busy, step="post", color=BLUE, alpha=0.35, linewidth=0)
+    axes.axhline(workers, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
+    axes.set(xlabel="seconds since the first network was handed out", ylabel="busy workers", ylim=(0, workers * 1.08))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0)
+    return _svg(figure, "occupancy")

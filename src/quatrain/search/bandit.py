@@ -42,14 +42,15 @@ _BANDIT = "quatrain-bandit"
 
 
 class _Objective(MinimizeTime):  # type: ignore[misc]  # opentuner ships no types
-    """Lower time is better; a network without a result loses instead of failing the comparison."""
+    """Lower time is better, the latest one counts; a network without a result loses instead of failing."""
 
     def config_compare(self, config1: Any, config2: Any) -> int:
         first, second = self._time(config1), self._time(config2)
         return (first > second) - (first < second)
 
     def _time(self, config: Any) -> float:
-        return min((result.time for result in self.driver.results_query(config=config)), default=math.inf)
+        results = self.driver.results_query(config=config)
+        return max(((result.id, result.time) for result in results), default=(0, math.inf))[1]
 
 
 class _Member(PopulationMember):  # type: ignore[misc]  # opentuner ships no types

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Protocol
 
 from quatrain.errors import UsageError
 from quatrain.supernet.shapes import SamShape, encoder_macs, encoder_parameters
@@ -38,35 +39,63 @@ def check_amount(text: str | None) -> None:
         parse_amount(text)
 
 
+class Latency(Protocol):
+    """Tells how long a sub-network's image encoder takes; every wider or deeper network takes at least as long."""
+
+    def ms(self, subnet: Subnet) -> float:
+        """Return milliseconds an image."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """The most parameters and multiply-accumulates that the image encoder of a found network may have."""
+    """The most parameters, multiply-accumulates and time that the image encoder of a found network may take."""
 
     sam: SamShape
     max_params: int | None = None
     """Every parameter of the image encoder counts."""
     max_macs: int | None = None
     """Multiply-accumulates of the image encoder for one image."""
+    max_latency_ms: float | None = None
+    """Milliseconds of the image encoder for one image, by `latency`."""
+    latency: Latency | None = None
+    """What was measured on the device that the limit is about."""
 
     def __post_init__(self) -> None:
         for name, value in (("max_params", self.max_params), ("max_macs", self.max_macs)):
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; it must be at least 1, or None for no limit")
+        if self.max_latency_ms is not None:
+            if not self.max_latency_ms > 0:
+                raise ValueError(f"max_latency_ms is {self.max_latency_ms}; it must be positive, or None for no limit")
+            if self.latency is None:
+                raise ValueError(f"max_latency_ms is {self.max_latency_ms}, but no latency has been measured")
 
     @classmethod
-    def parse(cls, sam: SamShape, *, max_params: str | None = None, max_macs: str | None = None) -> Bounds:
+    def parse(
+        cls,
+        sam: SamShape,
+        *,
+        max_params: str | None = None,
+        max_macs: str | None = None,
+        max_latency_ms: float | None = None,
+        latency: Latency | None = None,
+    ) -> Bounds:
         """Read limits as people write them; "60%" is a share of the full network's figure."""
         return cls(
             sam=sam,
             max_params=None if max_params is None else parse_amount(max_params, encoder_parameters(sam, sam.full)),
             max_macs=None if max_macs is None else parse_amount(max_macs, encoder_macs(sam, sam.full)),
+            max_latency_ms=max_latency_ms,
+            latency=latency,
         )
 
     def admits(self, subnet: Subnet) -> bool:
         """Tell whether `subnet` keeps every limit."""
         if self.max_params is not None and encoder_parameters(self.sam, subnet) > self.max_params:
             return False
-        return self.max_macs is None or encoder_macs(self.sam, subnet) <= self.max_macs
+        if self.max_macs is not None and encoder_macs(self.sam, subnet) > self.max_macs:
+            return False
+        return self.max_latency_ms is None or self.latency is None or self.latency.ms(subnet) <= self.max_latency_ms
 
     def check(self, space: Space) -> None:
         """Raise UsageError when even the smallest network of the space is above a limit."""
@@ -80,3 +109,8 @@ class Bounds:
                     f"no sub-network has at most {limit:,} {what}: the smallest of this space has {figure:,}; "
                     f"raise {flag} or offer narrower widths or more removable blocks"
                 )
+        if self.max_latency_ms is not None and not self.admits(smallest) and self.latency is not None:
+            raise UsageError(
+                f"no sub-network takes at most {self.max_latency_ms:g} ms: the smallest of this space takes "
+                f"{self.latency.ms(smallest):.1f} ms here; raise --max-latency-ms"
+            )

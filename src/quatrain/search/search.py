@@ -6,16 +6,17 @@ import logging
 import math
 import os
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quatrain.errors import UsageError
 from quatrain.records import append_line, fingerprint, read_lines
 from quatrain.search.bounds import Bounds
 from quatrain.search.engine import make_engine
+from quatrain.search.halving import Halving
 from quatrain.search.moves import repair, within
 from quatrain.search.pareto import pareto
+from quatrain.search.trial import Evaluation, Trial, joined
 from quatrain.seeding import numpy_rng
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters
 from quatrain.supernet.subnet import Space, Subnet
@@ -24,29 +25,16 @@ log = logging.getLogger(__name__)
 
 _PATIENCE = 20
 """Proposals in a row that are known already before the search looks for a new network itself."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Evaluation:
-    """A sub-network and what was measured of it."""
-
-    subnet: Subnet
-    params: int
-    """Parameters of its image encoder."""
-    macs: int
-    """Multiply-accumulates of its image encoder for one image."""
-    metrics: dict[str, float]
-    """Measured figures by name."""
-    score: float
-    """The metric that the search raises."""
-    proposed: bool
-    """Whether the search proposed it; a baseline is recorded without that."""
+_SET_ASIDE = 0.0
+"""The score that an engine is told of a network that could not be measured."""
 
 
 class Search:
     """Proposes sub-networks and remembers every result; any number may be in flight, from one thread.
 
-    `budget` counts the networks proposed, `objective` names the metric to raise, `engine` who proposes.
+    `budget` counts the networks proposed, `objective` names the metric to raise, `engine` who proposes. With `rungs`
+    (ascending numbers of images, the last is all of them) networks are measured by successive halving, see
+    quatrain.search.halving; without, on all images at once.
 
     The journal holds proposals and results in the order in which they came. A search that is made over the journal of
     an interrupted one asks and tells its engine in that same order, so both stand at the same point; networks that
@@ -65,73 +53,121 @@ class Search:
         budget: int,
         engine: str = "opentuner",
         objective: str = "miou_oracle",
+        rungs: Sequence[int] = (),
+        eta: int = 3,
     ) -> None:
         if budget < 0:
             raise ValueError(f"budget is {budget}; it must be at least 0 proposals")
         bounds.check(space)
         self._space, self._bounds, self._journal, self._seed = space, bounds, journal, seed
         self._budget, self._objective = budget, objective
-        self._engine = make_engine(engine, space, seed)
+        self._engine = make_engine(engine, space, bounds, seed)
+        self._halving = Halving(rungs, eta)
         self._known: dict[str, Evaluation] = {}
-        self._handed_out: dict[str, Subnet] = {}
+        self._parts: dict[str, Evaluation] = {}
+        self._aside: dict[str, str] = {}
+        self._told: dict[str, float] = {}  # what the engine was told last of each network
+        self._shifts: dict[int, list[float]] = {images: [] for images in rungs}
+        self._handed_out: dict[str, Trial] = {}
+        self._baselines: set[str] = set()
         self._waiting: dict[str, list[Subnet]] = {}  # what the engine proposed, by the network it was repaired to
-        self._left_over: deque[Subnet] = deque()
+        self._left_over: deque[Trial] = deque()
         self._proposals = 0
+        self._exhausted = False
         self._rest = within(space, bounds)
-        self._resume(self._header(engine))
+        self._resume(self._header(engine, eta))
 
     @property
     def evaluations(self) -> tuple[Evaluation, ...]:
-        """Every result, in the order recorded."""
+        """Every network measured on all images, in the order recorded."""
         return tuple(self._known.values())
+
+    @property
+    def measured(self) -> tuple[Evaluation, ...]:
+        """Every network measured on any images, with its latest figures, in the order of their first result."""
+        return tuple({**self._parts, **self._known}.values())
+
+    @property
+    def aside(self) -> dict[str, str]:
+        """The networks that could not be measured, and why."""
+        return dict(self._aside)
 
     @property
     def in_flight(self) -> tuple[Subnet, ...]:
         """The networks handed out by this object and not recorded yet."""
-        return tuple(subnet for subnet in self._handed_out.values() if subnet not in self._left_over)
+        return tuple(trial.subnet for trial in self._handed_out.values() if trial not in self._left_over)
 
     @property
     def left(self) -> int:
         """How many more networks the budget allows, those left over from an interrupted search among them."""
         return max(0, self._budget - self._proposals) + len(self._left_over)
 
-    def propose(self) -> Subnet | None:
-        """Return a new network within the bounds; None when the budget is spent or no such network is left."""
+    def propose(self) -> Trial | None:
+        """Return what to measure next, within the bounds; None when there is nothing, or nothing until more results.
+
+        It is a new network, or one that does well and goes on to more images.
+        """
         if self._left_over:
             return self._left_over.popleft()
-        if self._proposals >= self._budget:
-            return None
-        subnet = self._draw()
-        if subnet is not None:
-            append_line(self._journal, {"event": "propose", "key": subnet.key})
-            self._hand_out(subnet)
-        return subnet
+        trial = self._next()
+        if trial is not None:
+            line = {"event": "propose", "key": trial.subnet.key, "first": trial.first, "last": trial.last}
+            append_line(self._journal, line)
+            self._hand_out(trial)
+        return trial
 
-    def record(self, subnet: Subnet, metrics: Mapping[str, float]) -> Evaluation:
+    def baseline(self, subnet: Subnet) -> Trial | None:
+        """Return what is left to measure of a network that the caller wants to know; it costs no budget.
+
+        None when it is known, under way or set aside.
+        """
+        self._space.check(subnet)
+        if subnet.key in self._known or subnet.key in self._aside or self._is_under_way(subnet):
+            return None
+        self._baselines.add(subnet.key)
+        rungs = self._halving.rungs
+        for images in rungs:
+            self._halving.promote(subnet.key, images)
+        done = max((images for images in rungs if self._halving.score(subnet.key, images) is not None), default=0)
+        return Trial(subnet=subnet, first=done, last=rungs[-1] if rungs else None)
+
+    def record(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
         """Remember a result, on disk before this returns; the network need not have been proposed.
 
-        Raise ValueError when it has a result already, is not of the space, or the objective is missing or not finite.
+        Returns the network's figures over every image so far. Raise ValueError when it has a result on these images
+        already, is not of the space, or the objective is missing or not finite.
         """
+        subnet = trial.subnet
         self._space.check(subnet)
         if subnet.key in self._known:
             raise ValueError(f"{subnet.key} has a result already; ask known() before evaluating a network")
-        evaluation = self._evaluation(subnet, metrics)
-        append_line(
-            self._journal,
-            {
-                "event": "record",
-                "key": subnet.key,
-                "params": evaluation.params,
-                "macs": evaluation.macs,
-                "metrics": evaluation.metrics,
-                "proposed": evaluation.proposed,
-            },
-        )
-        self._learn(evaluation)
+        figures = {name: float(value) for name, value in metrics.items()}
+        if trial.first:
+            figures = joined(self._parts[subnet.key].metrics, figures)
+        evaluation = self._evaluation(subnet, figures)
+        line: dict[str, Any] = {
+            "event": "record",
+            "key": subnet.key,
+            "params": evaluation.params,
+            "macs": evaluation.macs,
+            "metrics": evaluation.metrics,
+            "proposed": evaluation.proposed,
+        }
+        if self._is_whole(trial):
+            append_line(self._journal, line)
+            self._learn(evaluation)
+        else:
+            append_line(self._journal, {**line, "event": "part", "last": trial.last})
+            self._learn_part(evaluation, trial.last or 0)
         return evaluation
 
+    def set_aside(self, trial: Trial, reason: str) -> None:
+        """Give a network up for good, because it cannot be measured; the search goes on without it."""
+        append_line(self._journal, {"event": "aside", "key": trial.subnet.key, "reason": reason})
+        self._give_up(trial.subnet, reason)
+
     def known(self, subnet: Subnet) -> Evaluation | None:
-        """Return the result of `subnet`, or None when it has none."""
+        """Return the result of `subnet` on all images, or None when it has none."""
         return self._known.get(subnet.key)
 
     def best(self) -> Evaluation | None:
@@ -143,15 +179,31 @@ class Search:
         """Return the front of parameters (fewer) against score (higher) over every result, bounds or not."""
         return pareto(self._known.values(), lambda found: (found.params, found.score))
 
+    def _next(self) -> Trial | None:
+        return self._promotion() or self._new() or self._promotion(last_call=True)
+
+    def _promotion(self, *, last_call: bool = False) -> Trial | None:
+        found = self._halving.promotion(last_call=last_call)
+        return found and Trial(subnet=Subnet.parse(found[0]), first=found[1], last=found[2])
+
+    def _new(self) -> Trial | None:
+        if self._exhausted or self._proposals >= self._budget:
+            return None
+        subnet = self._draw()
+        if subnet is None:
+            self._exhausted = True
+            return None
+        return Trial(subnet=subnet, last=next(iter(self._halving.rungs), None))
+
     def _draw(self) -> Subnet | None:
         for _ in range(_PATIENCE):
             proposal = self._engine.ask()
             subnet = repair(self._space, self._bounds, proposal, self._seed)
-            if subnet.key in self._known:
-                self._engine.tell(proposal, self._known[subnet.key].score)
+            if subnet.key in self._told:
+                self._engine.tell(proposal, self._told[subnet.key])
                 continue
             self._waiting.setdefault(subnet.key, []).append(proposal)
-            if subnet.key not in self._handed_out:
+            if not self._is_under_way(subnet):
                 return subnet
         return self._draw_alone()
 
@@ -164,14 +216,22 @@ class Search:
         return next(filter(self._is_new, self._rest), None)
 
     def _is_new(self, subnet: Subnet) -> bool:
-        return subnet.key not in self._known and subnet.key not in self._handed_out
+        return subnet.key not in self._told and not self._is_under_way(subnet)
 
-    def _hand_out(self, subnet: Subnet) -> None:
-        self._handed_out[subnet.key] = subnet
-        self._proposals += 1
+    def _is_under_way(self, subnet: Subnet) -> bool:
+        return subnet.key in self._handed_out or subnet.key in self._baselines
 
-    def _evaluation(self, subnet: Subnet, metrics: Mapping[str, float]) -> Evaluation:
-        figures = {name: float(value) for name, value in metrics.items()}
+    def _is_whole(self, trial: Trial) -> bool:
+        return trial.last is None or trial.last == self._halving.rungs[-1]
+
+    def _hand_out(self, trial: Trial) -> None:
+        self._handed_out[trial.subnet.key] = trial
+        if trial.first:
+            self._halving.promote(trial.subnet.key, trial.first)
+        else:
+            self._proposals += 1
+
+    def _evaluation(self, subnet: Subnet, figures: dict[str, float]) -> Evaluation:
         score = figures.get(self._objective, math.nan)
         if not math.isfinite(score):
             raise ValueError(f"{self._objective} of {subnet.key} is {score}; give a finite number for the objective")
@@ -186,16 +246,36 @@ class Search:
         )
 
     def _learn(self, evaluation: Evaluation) -> None:
-        subnet, score = evaluation.subnet, evaluation.score
-        self._known[subnet.key] = evaluation
+        key, score = evaluation.subnet.key, evaluation.score
+        self._known[key] = evaluation
+        for images in self._halving.rungs:
+            if (part := self._halving.score(key, images)) is not None:
+                self._shifts[images].append(score - part)
+        self._guide(evaluation.subnet, score)
+
+    def _learn_part(self, evaluation: Evaluation, images: int) -> None:
+        """Take a result on some of the images: it is told as what it would be on all, by those that have both."""
+        self._parts[evaluation.subnet.key] = evaluation
+        self._halving.add(evaluation.subnet.key, images, evaluation.score)
+        shifts = self._shifts[images]
+        self._guide(evaluation.subnet, evaluation.score + (math.fsum(shifts) / len(shifts) if shifts else 0.0))
+
+    def _give_up(self, subnet: Subnet, reason: str) -> None:
+        self._aside[subnet.key] = reason
+        self._guide(subnet, _SET_ASIDE)
+
+    def _guide(self, subnet: Subnet, score: float) -> None:
+        """Tell the engine, as the answer to what it proposed where it did."""
         self._handed_out.pop(subnet.key, None)
+        self._baselines.discard(subnet.key)
+        self._told[subnet.key] = score
         proposals = self._waiting.pop(subnet.key, [])
         for proposal in proposals:
             self._engine.tell(proposal, score)
         if subnet not in proposals and self._bounds.admits(subnet):
             self._engine.tell(subnet, score)
 
-    def _header(self, engine: str) -> dict[str, Any]:
+    def _header(self, engine: str, eta: int) -> dict[str, Any]:
         return {
             "event": "start",
             "model": self._bounds.sam.name,
@@ -204,7 +284,10 @@ class Search:
             "seed": self._seed,
             "max_params": self._bounds.max_params,
             "max_macs": self._bounds.max_macs,
+            "max_latency_ms": self._bounds.max_latency_ms,
             "objective": self._objective,
+            "rungs": list(self._halving.rungs),
+            "eta": eta if self._halving.rungs else None,
         }
 
     def _resume(self, header: dict[str, Any]) -> None:
@@ -228,10 +311,15 @@ class Search:
             subnet = Subnet.parse(line["key"])
             if line["event"] == "record":
                 self._learn(self._evaluation(subnet, line["metrics"]))
-                continue
-            if in_step and self._draw() != subnet:
-                in_step = False  # another version of the engine; what is known stays known
-                log.warning(
-                    "%s: the engine no longer proposes the journal's networks; it goes on afresh", self._journal
-                )
-            self._hand_out(subnet)
+            elif line["event"] == "part":
+                self._learn_part(self._evaluation(subnet, line["metrics"]), line["last"])
+            elif line["event"] == "aside":
+                self._give_up(subnet, line["reason"])
+            else:
+                trial = Trial(subnet=subnet, first=line["first"], last=line["last"])
+                if in_step and self._next() != trial:
+                    in_step = False  # another version of the engine; what is known stays known
+                    log.warning(
+                        "%s: the engine no longer proposes the journal's networks; it goes on afresh", self._journal
+                    )
+                self._hand_out(trial)

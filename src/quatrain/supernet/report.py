@@ -93,13 +93,13 @@ def _page(folder: RunFolder) -> Page:
         sections=tuple(
             section(title, make, folder)
             for title, make in (
-                ("The nets side by side", _table),
+                ("The nets side by side", net_table),
                 ("Size against quality", _front),
-                ("The net that was found", _architecture),
-                ("What it sees", _examples),
+                ("The net that was found", net_widths),
+                ("What it sees", examples),
                 ("Training", _training),
                 ("Which blocks matter", _importance),
-                ("How it was made", _made),
+                ("How it was made", made),
             )
         ),
         footer="Made by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
@@ -110,10 +110,15 @@ def _page(folder: RunFolder) -> Page:
 
 
 def _sam(folder: RunFolder) -> SamShape:
-    name = folder.mapping("run.json").get("configuration", {}).get("model")
+    name = _asked(folder).get("model")
     if name not in SHAPES:
         raise Missing("run.json names no known model")
     return SHAPES[name]
+
+
+def _asked(folder: RunFolder) -> dict[str, Any]:
+    """Return what was asked for, and where the summary knows better, that."""
+    return {**folder.mapping("run.json").get("configuration", {}), **folder.mapping("summary.json")}
 
 
 def _kind(row: dict[str, Any]) -> str:
@@ -199,7 +204,8 @@ def _named(name: str, value: Any) -> str:
 # Sections
 
 
-def _table(title: str, folder: RunFolder) -> Section:
+def net_table(title: str, folder: RunFolder) -> Section:
+    """Return every net of table.json side by side."""
     rows = folder.rows("table.json")
     most = max((row.get("params") or 0 for row in rows), default=0)
     if not most:
@@ -279,7 +285,8 @@ def _validated(row: dict[str, Any], places: dict[str, tuple[float, float]], best
     return None if place is None else place[1] / 100
 
 
-def _architecture(title: str, folder: RunFolder) -> Section:
+def net_widths(title: str, folder: RunFolder) -> Section:
+    """Return the blocks and widths of the best net."""
     best = folder.mapping("summary.json").get("best") or {}
     if not best.get("subnet"):
         raise Missing("no net has been chosen")
@@ -302,7 +309,8 @@ def _starred(sam: SamShape) -> list[bool]:
     return [block in sam.global_blocks for block in range(sam.depth)]
 
 
-def _examples(title: str, folder: RunFolder) -> Section:
+def examples(title: str, folder: RunFolder) -> Section:
+    """Return held-out images with the masks of the pretrained and the found net."""
     rows: list[tuple[Picture, ...]] = []
     for example in folder.rows("examples.json")[:_MOST_EXAMPLES]:
         try:
@@ -376,9 +384,10 @@ def _importance(title: str, folder: RunFolder) -> Section:
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=caption + "." if chances else ""),))
 
 
-def _made(title: str, folder: RunFolder) -> Section:
-    configuration = folder.mapping("run.json").get("configuration", {})
-    own = {"model": configuration.get("model"), "data": configuration.get("data"), "images": _split(folder)}
+def made(title: str, folder: RunFolder) -> Section:
+    """Return what the run was made with, and what its figures mean."""
+    asked = _asked(folder)
+    own = {"model": asked.get("model"), "data": asked.get("data"), "images": _split(folder)}
     items = tuple((name, str(value)) for name, value in own.items() if value)
     return Section(title=title, lead=_DEFINITIONS, blocks=(Facts(items=items + folder.facts()),))
 

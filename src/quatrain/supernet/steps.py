@@ -120,9 +120,16 @@ def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
         checkpoint.save(study.checkpoints / f"{name}.pt", {"model": model.state_dict()})
 
 
-def measure(folder: str, weights: Weights, key: str, part: Part) -> dict[str, float]:
-    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images."""
-    return asdict(studies.examiner(folder, weights, part).mark(Subnet.parse(key)).scores)
+def measure(
+    folder: str, weights: Weights, key: str, part: Part, first: int = 0, last: int | None = None
+) -> dict[str, float]:
+    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images.
+
+    `first` and `last` bound a stretch of the part, as in a slice.
+    """
+    examiner = studies.examiner(folder, weights, part)
+    places = range(len(examiner.exam))[first:last]
+    return asdict(examiner.mark(Subnet.parse(key), places).scores)
 
 
 def exam_size(folder: str, part: Part) -> int:
@@ -164,10 +171,10 @@ def latency_table(folder: str, checks: int = 6) -> str:
     return LATENCY_TABLE
 
 
-def deliver(folder: str, key: str) -> str:
+def deliver(folder: str, key: str, weights: Weights = "supernet") -> str:
     """Write the found sub-network as checkpoints/best.pth, read it back, and return its path in the run folder."""
     study, subnet = studies.opened(folder), Subnet.parse(key)
-    model = studies.network(folder, "supernet")
+    model = studies.network(folder, weights)
     path = study.checkpoints / "best.pth"
     save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
     load_sam(path)
@@ -179,11 +186,11 @@ def forget_prefix(folder: str) -> None:
     shutil.rmtree(Path(folder) / "prefix", ignore_errors=True)
 
 
-def illustrate(folder: str, key: str, count: int = 4) -> None:
+def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int = 4) -> None:
     """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
     study = studies.opened(folder)
     exam = studies.exam(folder, "test")
-    nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
+    nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": (weights, key)}
     answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
     examples = []
     for place, question in enumerate(exam.questions[:count]):

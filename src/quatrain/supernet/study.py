@@ -38,8 +38,11 @@ from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space
 
 Part = Literal["train", "validation", "test"]
-Weights = Literal["start", "start-none", "start-random", "supernet", "supernet-none", "supernet-random", "finetune"]
-"""Checkpoints of a study: before training (channels sorted by importance, not, or at random), and after."""
+Weights = Literal[
+    "start", "start-none", "start-random", "supernet", "supernet-none", "supernet-random", "finetune", "tuned"
+]
+"""Checkpoints of a study: before training (channels sorted by importance, not, or at random), and after; `tuned` is the
+found sub-network trained by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,23 +161,29 @@ def _mean(values: Any) -> float:
     return statistics.fmean(values)
 
 
-def outcome(lines: Sequence[Mapping[str, Any]], search: Search, best: Subnet, checkpoint: str) -> dict[str, Any]:
-    """Return what summary.json tells of a study: baseline, fine-tuned and best net, the front, the evaluations."""
+def outcome(
+    lines: Sequence[Mapping[str, Any]], search: Search, best: Subnet, checkpoint: str, name: str = "best"
+) -> dict[str, Any]:
+    """Return what summary.json tells of a study: baseline, fine-tuned and best net, the front, the evaluations.
+
+    `name` is the row of the best net; where the full net was not fine-tuned, its figures are None.
+    """
     figures = {
         line["name"]: {
             "miou": line["miou_oracle"],
             "miou_chosen": line["miou_chosen"],
             "params": line["params"],
             "gmacs": line["gmacs"],
+            "latency_ms": line["latency_ms"],
         }
         for line in lines
     }
-    reduction = 1 - figures["best"]["params"] / figures["pretrained"]["params"]
+    reduction = 1 - figures[name]["params"] / figures["pretrained"]["params"]
     front = [{"subnet": e.subnet.key, "params": e.params, "gmacs": e.macs / 1e9, **e.metrics} for e in search.pareto()]
     return {
         "baseline": figures["pretrained"],
-        "finetuned": figures["fine-tuned"],
-        "best": {**figures["best"], "reduction": reduction, "subnet": best.key, "checkpoint": checkpoint},
+        "finetuned": figures.get("fine-tuned"),
+        "best": {**figures[name], "reduction": reduction, "subnet": best.key, "checkpoint": checkpoint},
         "pareto": front,
         "evaluations": len(search.evaluations),
     }

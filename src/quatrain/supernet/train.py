@@ -5,7 +5,7 @@ Start it by hand, on any number of processes, on a run folder that `quatrain nas
     torchrun --nproc-per-node 4 -m quatrain.supernet.train RUN_DIR --role supernet
 
 Roles: supernet (sandwich rule), supernet-none and supernet-random (the same with channels unsorted and sorted at
-random), finetune (the full network alone, with the same images).
+random), finetune (the full network alone, with the same images), tuned (one sub-network of the supernet, alone).
 
 What a step does depends on the weights, the optimiser, the step's number, the seed and the data alone. So a run that
 was killed and started again ends with the very weights of one that was not.
@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,10 +51,10 @@ class Trainer:
     """A model, its optimiser and its place in the stream of images.
 
     With a `space`, every step trains the full, the smallest and some random networks (sandwich rule: US-Nets,
-    section 3; BigNAS, section 3.1); without one, the full network alone.
+    section 3; BigNAS, section 3.1); with a sub-network in its place, that one alone; with neither, the full network.
     """
 
-    def __init__(self, model: Sam, config: TrainConfig, seed: int, space: Space | None = None) -> None:
+    def __init__(self, model: Sam, config: TrainConfig, seed: int, space: Space | Subnet | None = None) -> None:
         if not isinstance(model.image_encoder, ElasticEncoder):
             raise TypeError(f"the encoder is a {type(model.image_encoder).__name__}; train an ElasticEncoder")
         self.model, self.config, self.seed, self.space = model, config, seed, space
@@ -79,6 +80,8 @@ class Trainer:
         """Return the networks that `step` trains, by name, the largest first."""
         if self.space is None:
             return {"full": self.encoder.shape.full}
+        if isinstance(self.space, Subnet):
+            return {"found": self.space}
         rng = numpy_rng(self.seed, "networks", step)
         drawn = {f"random {i + 1}": self.space.sample(rng) for i in range(self.config.random_nets)}
         full = Subnet(widths=self.space.full)  # the teacher, also where the space itself offers narrower blocks only
@@ -213,6 +216,7 @@ ROLES: dict[str, Weights] = {
     "supernet-none": "start-none",
     "supernet-random": "start-random",
     "finetune": "start",
+    "tuned": "supernet",
 }
 """What can be trained in a study, and the weights that it starts from."""
 
@@ -222,9 +226,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="quatrain.supernet.train", description=(__doc__ or "").split("\n")[0])
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the folder of a nas run")
     parser.add_argument("--role", choices=ROLES, default="supernet", help="what to train")
+    parser.add_argument("--subnet", type=Subnet.parse, help="of role tuned: the sub-network, such as 384-0-256")
+    parser.add_argument("--steps", type=int, help="of role tuned: how long")
     arguments = parser.parse_args(argv)
+    if (arguments.role == "tuned") != (arguments.subnet is not None) or (arguments.role == "tuned") != bool(
+        arguments.steps
+    ):
+        parser.error("role tuned takes --subnet and --steps, the others neither")
     try:
-        train(arguments.folder, arguments.role)
+        train(arguments.folder, arguments.role, arguments.subnet, arguments.steps)
     except (UsageError, ValueError) as error:
         print(f"quatrain: {error}", file=sys.stderr)
         return 2
@@ -234,12 +244,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def train(folder: Path, role: str) -> None:
+TUNED_LR = 0.3
+"""Highest learning rate of a found sub-network, as a share of the supernet's."""
+
+
+def train(folder: Path, role: str, subnet: Subnet | None = None, steps: int | None = None) -> None:
     """Train one role of a study; in a process group that torchrun started, with all of its processes."""
     study = Study.read(folder)
     model = study.network(ROLES[role]).to(join_group())
-    trainer = Trainer(model, study.config.train, study.seed, None if role == "finetune" else study.scored())
-    meter = Meter(folder, f"train-{role}", total=study.config.train.steps)
+    config, what = study.config.train, subnet or (None if role == "finetune" else study.scored())
+    if steps:
+        config = replace(config, steps=steps, warmup=min(config.warmup, steps // 5), lr=TUNED_LR * config.lr)
+    trainer = Trainer(model, config, study.seed, what)
+    meter = Meter(folder, f"train-{role}", total=config.steps)
 
     def report(step: int, done: Step) -> None:
         append_line(folder / f"training-{role}.jsonl", {"step": step, **done})

@@ -1,0 +1,109 @@
+"""The best sub-network of a supernet within bounds on size and time, searched by every worker at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import cattrs
+
+from quatrain.hpc import cli, tasks
+from quatrain.hpc.plan import Step
+from quatrain.hpc.remote import TaskError
+from quatrain.records import write_json
+from quatrain.search.halving import rungs
+from quatrain.search.lineup import banded, bands, lineup, of_size
+from quatrain.search.search import Search
+from quatrain.search.settings import PRESETS, AutotuneConfig
+from quatrain.search.source import find
+from quatrain.search.timing import TimeTable
+from quatrain.supernet.shapes import shape
+from quatrain.supernet.subnet import Space
+from quatrain.supernet.table import outcome
+from quatrain.workflows import nas
+
+
+def plan(config: AutotuneConfig) -> tuple[Step, ...]:
+    """What would run, with rough seconds a task on one worker; UsageError when the supernet is none."""
+    source = None if config.supernet is None else find(config.supernet)
+    if source is not None and config.max_latency_ms is None:
+        config.bounds(source.sam).check(source.space)
+    mini = source is None or source.sam.name == "vit_mini"
+    step_s, measured_s = (1.6, 0.05 * config.images) if mini else (12, 0.3 * config.images)
+    trained, random = len(config.training().roles) if config.supernet is None else 0, config.random_in_bucket
+    return (
+        Step(name="prepare", shape="gpu", count=1, seconds=20),
+        Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s),
+        Step(name="search", shape="gpu", count=config.evaluations, seconds=measured_s / config.eta),
+        Step(name="luck", shape="gpu", count=2 + 3 * random, seconds=measured_s),
+        Step(name="tune", shape="block", count=config.finetune_steps > 0, seconds=config.finetune_steps * step_s / 4),
+        Step(name="table", shape="gpu", count=12 + 2 * random, seconds=measured_s),
+        Step(name="deliver", shape="gpu", count=1, seconds=40),
+    )
+
+
+def work(config: AutotuneConfig, session: cli.Session) -> None:
+    """Take the supernet, search it, hold the best against baselines and luck, deliver."""
+    run, folder = session.run, session.run.path
+    facts = nas.train(config.training(), session) if config.supernet is None else adopt(config, session)
+    images = session.app(tasks.exam_size, shape="gpu", name="count")(folder, "validation").result()
+    run.summarise(**facts, validation_images=images)
+    latency = None
+    if config.max_latency_ms is not None:
+        calibrate = session.app(tasks.calibrate_latency, shape="gpu", name="calibrate")
+        latency = TimeTable.read(folder / calibrate(folder).result())
+    space, bounds = cattrs.structure(facts["space"], Space), config.bounds(shape(facts["model"]), latency)
+    search = Search(
+        space=space,
+        bounds=bounds,
+        journal=folder / "search.jsonl",
+        seed=session.seed,
+        budget=config.evaluations,
+        engine=config.engine,
+        objective=config.objective,
+        rungs=rungs(images, eta=config.eta, least=config.first_images),
+        eta=config.eta,
+    )
+    measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
+    nas.explore("search", search, [], measure, session, in_order=config.in_order)
+    best = search.best()
+    if best is None:
+        raise TaskError(f"none of {len(search.aside)} sub-networks could be measured: see search.jsonl in {folder}")
+    luck = bands(space, bounds, search, count=config.random_in_bucket, seed=session.seed)
+    others = [space.largest(), space.smallest(), *(net for band in luck for net in band.subnets)]
+    nas.explore("luck", search, others, measure, session)
+    write_json(folder / "bands.json", banded(luck, search))
+    weights, row = ("tuned", "best, fine-tuned") if config.finetune_steps else ("supernet", "best")
+    if config.finetune_steps:
+        tune = session.app(tasks.tune_subnet, shape="block", name="tune")
+        tune(folder, best.subnet.key, config.finetune_steps).result()
+    planned = lineup(space, bounds, best.subnet, of_size(luck, bounds, best.subnet), run.checkpoints)
+    lines = nas.publish(planned, measure, session, bounds.sam)
+    deliver = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")
+    path = deliver(folder, best.subnet.key, weights).result()
+    found = outcome(lines, search, best.subnet, path, name=row)
+    run.summarise(**found, workers=session.workers("gpu"), measured=len(search.measured), aside=search.aside)
+    if config.onnx:
+        run.summarise(onnx=session.app(tasks.export_onnx, shape="gpu", name="export")(folder, path).result())
+    session.show.say(f"best: {best.subnet.key} in {folder / path}")
+
+
+def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
+    """Take the given supernet over; return what is known of it."""
+    with session.show.task("prepare"):
+        start = session.app(tasks.adopt_supernet, shape="gpu", name="adopt")
+        source = find(config.supernet or "").folder
+        facts: dict[str, Any] = start(session.run.path, source, config.data, config.images).result()
+    return facts
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the autotune workflow with command-line arguments; return its exit code."""
+    workflow = cli.Workflow(
+        name="autotune", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_search
+    )
+    return cli.main(workflow, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
