@@ -126,3 +126,10 @@ def report_study(folder: Path) -> Path:
     from quatrain.supernet.report import write_report
 
     return write_report(folder)
+
+
+def boost_images(folder: Path, config: Any, items: list[Any], seed: int) -> list[dict[str, Any]]:
+    """Boost a chunk of images, with the model kept loaded between chunks; see micrograph.steps.process."""
+    from quatrain.micrograph import steps
+
+    return steps.process(str(folder), config, items, seed)

@@ -12,6 +12,7 @@ from segment_anything.modeling import (  # noqa: E402 - see above
     Sam,
     TwoWayTransformer,
 )
+from segment_anything.modeling.image_encoder import get_rel_pos  # noqa: E402 - see above
 
 __all__ = [
     "ImageEncoderViT",
@@ -21,5 +22,6 @@ __all__ = [
     "SamAutomaticMaskGenerator",
     "SamPredictor",
     "TwoWayTransformer",
+    "get_rel_pos",
     "sam_model_registry",
 ]

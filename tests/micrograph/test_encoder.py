@@ -3,11 +3,17 @@ from __future__ import annotations
 import pytest
 import torch
 
-from quatrain.micrograph.encoder import encode
+from quatrain import compat
+from quatrain.micrograph.encoder import attend_globally, encode
+from quatrain.supernet.attention import attend
 from quatrain.supernet.extract import plain_encoder
 from quatrain.supernet.models import image_encoder, load_mini
 from quatrain.supernet.shapes import SHAPES
 from quatrain.supernet.subnet import Subnet
+
+compat.torchvision_ops()
+
+from segment_anything.modeling.image_encoder import Attention  # noqa: E402 - after the stand-in
 
 
 @pytest.fixture
@@ -23,6 +29,19 @@ def _error(encoder, image, precision):
 
 def test_the_embedding_is_the_stock_one(image):
     assert _error(load_mini().image_encoder, image, "fp32") < 1e-5
+
+
+@pytest.mark.parametrize(("grid", "made_for"), [((6, 6), 6), ((5, 7), 6), ((1, 3), 4)])
+def test_global_attention_is_the_fused_one(grid, made_for):
+    attention = Attention(16, num_heads=2, use_rel_pos=True, input_size=(made_for, made_for))
+    torch.nn.init.normal_(attention.rel_pos_h)
+    torch.nn.init.normal_(attention.rel_pos_w)
+    qkv = torch.randn(1, *grid, 48)
+
+    with torch.no_grad():
+        ours = attend_globally(qkv, attention)
+
+        torch.testing.assert_close(ours, attend(qkv, attention, 0), rtol=1e-4, atol=1e-5)
 
 
 def test_half_precision_stays_near(image):

@@ -79,7 +79,7 @@ def test_a_part_of_the_points_is_a_part_of_the_keys_and_parts_join_again():
     level = Level(image_NC=image, fixed_C=torch.zeros(8).double())
     _, keys = _advanced(layer, level, Keys(), position, token)
 
-    joined = Keys.joined([keys.of(slice(0, 1)), keys.of(slice(1, 4))])
+    joined = Keys().followed([keys.of(slice(0, 1)), keys.of(slice(1, 4))])
 
     torch.testing.assert_close(joined.scale_QN, keys.scale_QN)
     torch.testing.assert_close(joined.shares_QSN, keys.shares_QSN)

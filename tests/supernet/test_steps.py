@@ -116,7 +116,7 @@ def test_preparing_twice_gives_the_same_study(prepared, tmp_path):
 
 
 def test_blocks_named_by_the_user_are_removable_whatever_they_are_worth(tmp_path):
-    config = NasConfig(**CONFIG, space=SpaceConfig(removable=(2,), drop_probability=None, widths=(10, 96)))
+    config = NasConfig(**CONFIG, space=SpaceConfig(removable=(2,), drop_by_rank=True, widths=(10, 96)))
 
     space = steps.prepare(str(tmp_path), config, SEED)["space"]
 
@@ -270,7 +270,7 @@ def test_marks_of_a_rung_are_json(delivered):
 
 
 def test_greedy_removal_makes_its_own_blocks_removable_and_tells_their_order(tmp_path):
-    config = NasConfig(**CONFIG, space=SpaceConfig(greedy=True, removable_share=0.5, drop_probability=None))
+    config = NasConfig(**CONFIG, space=SpaceConfig(greedy=True, removable_share=0.5, drop_by_rank=True))
 
     space = steps.prepare(str(tmp_path), config, SEED)["space"]
 

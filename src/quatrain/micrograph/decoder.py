@@ -89,7 +89,7 @@ class PointDecoder:
     def draw(self, answer: Answer, points: Tensor) -> Tensor:
         """Return the logits of the three candidate masks of some points (their indices), (points, 3, 4 h, 4 w)."""
         logits_QKM = answer.iou_QM.new_empty(len(points), 16 * self._size, 3)
-        positions = min(self._size, max(1, _CACHED // (16 * self._fine)))
+        positions = max(1, _CACHED // (16 * self._fine))
         for part in torch.arange(len(points)).split(max(1, positions // self._size)):
             some = answer.of(points[part])
             for first in range(0, self._size, positions):
@@ -145,7 +145,7 @@ class PointDecoder:
             some = keys.of(part)
             weights = shared.query.scores(key_QHTD[part], some).softmax(dim=2)
             news.append(some.absorb(weights, value_QHTD[part], shared.spread))
-        return Keys.joined(news)
+        return keys.followed(news)
 
     def _parts(self, token_QHTD: Tensor) -> Iterator[slice]:
         """Cut the points into parts whose scores stay in the cache."""

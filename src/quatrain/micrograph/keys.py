@@ -40,9 +40,12 @@ class Level:
     def project(self, weight_OC: Tensor, bias_O: Tensor, heads: int, position_NC: Tensor | None = None) -> Projection:
         """Map the keys, plus `position_NC` where given, by a linear layer whose outputs belong to `heads` heads."""
         fixed = self.fixed_C if position_NC is None else position_NC + self.fixed_C
+        mapped_NO, shift_NO = self.image_NC @ weight_OC.T, torch.atleast_2d(fixed @ weight_OC.T + bias_O)
+        if not self.carriers_HEC:  # nothing of a point yet: r is one, and both are one product
+            return Projection(image_HND=_by_head(mapped_NO + shift_NO, heads), fixed_HND=None, carriers_HEO=())
         return Projection(
-            image_HND=_by_head(self.image_NC @ weight_OC.T, heads),
-            fixed_HND=_by_head(torch.atleast_2d(fixed @ weight_OC.T + bias_O), heads),
+            image_HND=_by_head(mapped_NO, heads),
+            fixed_HND=_by_head(shift_NO, heads),
             carriers_HEO=tuple(carrier @ weight_OC.T for carrier in self.carriers_HEC),
         )
 
@@ -77,8 +80,8 @@ class Projection:
     """A linear map of the keys of a level, as far as all points share it."""
 
     image_HND: Tensor
-    fixed_HND: Tensor
-    """The share of positions and biases; N is 1 where it is the same everywhere."""
+    fixed_HND: Tensor | None
+    """The share of positions and biases; N is 1 where it is the same everywhere; None where the image holds it."""
     carriers_HEO: tuple[Tensor, ...]
 
     def scores(self, token_QHTD: Tensor, keys: Keys) -> Tensor:
@@ -89,7 +92,8 @@ class Projection:
             flat.baddbmm_((token_QHTD @ said.mT).flatten(1, 2), shares)
         if keys.scale_QN is not None:
             flat.mul_(keys.scale_QN[:, None])
-        score += token_QHTD @ self.fixed_HND.mT
+        if self.fixed_HND is not None:
+            score += token_QHTD @ self.fixed_HND.mT
         return score
 
     def gather(self, attention_QHTN: Tensor, keys: Keys) -> Tensor:
@@ -99,19 +103,21 @@ class Projection:
         """
         if keys.scale_QN is not None:
             attention_QHTN.mul_(keys.scale_QN[:, None, None])
-        gathered: Tensor = attention_QHTN @ self.image_HND + self.fixed_HND
+        gathered: Tensor = attention_QHTN @ self.image_HND
+        if self.fixed_HND is not None:
+            gathered += self.fixed_HND
         for shares, said in zip(keys.shares_QSN, self._said(keys), strict=True):
             gathered += torch.bmm(attention_QHTN.flatten(1, 2), shares.mT).unflatten(1, gathered.shape[1:3]) @ said
         return gathered
 
     def rows(self, keys: Keys, positions: slice) -> Tensor:
         """Return the mapped keys themselves at some positions, (Q, N, O), of a projection with one head."""
-        mapped = self.image_HND[:, positions].expand(len(keys.values_QHTE[0]), -1, -1)
+        mapped = self.image_HND[:, positions].repeat(len(keys.values_QHTE[0]), 1, 1)
         for shares, said in zip(keys.shares_QSN, self._said(keys), strict=True):
-            mapped = torch.baddbmm(mapped, shares[:, :, positions].mT, said[:, 0])
+            mapped.baddbmm_(shares[:, :, positions].mT, said[:, 0])
         if keys.scale_QN is not None:
             mapped.mul_(keys.scale_QN[:, positions, None])
-        return mapped.add_(self.fixed_HND)
+        return mapped if self.fixed_HND is None else mapped.add_(self.fixed_HND)
 
     def _said(self, keys: Keys) -> list[Tensor]:
         """Return the map of B_j for each layer, by this projection's heads, (Q, H, S, D)."""
@@ -180,12 +186,10 @@ class Keys:
             scale_QN = self.scale_QN * (variance_QN * self.scale_QN.square() + spread.eps).rsqrt()
         return Keys(scale_QN=scale_QN, shares_QSN=every, values_QHTE=values)
 
-    @staticmethod
-    def joined(parts: Sequence[Keys]) -> Keys:
-        """Return the keys of all the points of `parts`, in their order."""
-        scales = [part.scale_QN for part in parts if part.scale_QN is not None]
+    def followed(self, parts: Sequence[Keys]) -> Keys:
+        """Return the keys after one more layer, of which `parts` hold the points in their order."""
         return Keys(
-            scale_QN=torch.cat(scales) if scales else None,
-            shares_QSN=[torch.cat(shares) for shares in zip(*(part.shares_QSN for part in parts), strict=True)],
-            values_QHTE=[torch.cat(values) for values in zip(*(part.values_QHTE for part in parts), strict=True)],
+            scale_QN=torch.cat([part.scale_QN for part in parts if part.scale_QN is not None]),
+            shares_QSN=[*self.shares_QSN, torch.cat([part.shares_QSN[-1] for part in parts])],
+            values_QHTE=[*self.values_QHTE, torch.cat([part.values_QHTE[-1] for part in parts])],
         )

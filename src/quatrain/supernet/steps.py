@@ -88,7 +88,8 @@ def _space(study: Study, importance: Importance, order: tuple[int, ...] | None) 
         drop = tuple(float(order.index(block)) if block in order else worth for block, worth in enumerate(drop))
     elif removable is None:
         removable = removable_blocks(drop, wanted.removable_share)
-    return wanted.space(study.sam, removable, drop_probabilities(drop, removable, wanted.drop_probability))
+    fixed = None if wanted.drop_by_rank else wanted.drop_probability
+    return wanted.space(study.sam, removable, drop_probabilities(drop, removable, fixed))
 
 
 def _bounds(study: Study) -> Bounds:
@@ -222,7 +223,7 @@ def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) ->
 
 def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray | None) -> str:
     height, width = prepared.valid_hw
-    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0).astype(np.uint8)
+    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0)
     path = folder / "examples" / f"{name}.png"
     with replacing(path) as temporary:
         Image.fromarray(image_HWC if masks_NHW is None else overlay(image_HWC, masks_NHW)).save(temporary)
