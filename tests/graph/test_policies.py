@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from quatrain.errors import UsageError
 from quatrain.graph.halo import HaloTable
 from quatrain.graph.policies import make_policy
+from quatrain.graph.policy import distinct
 from quatrain.graph.settings_buffer import BufferConfig, reference_quirks
 
 SIZE = 12
@@ -164,3 +165,8 @@ def test_every_policy_fills_every_row_with_distinct_candidates(halo, config, acc
 
     assert len(filled) == len(set(filled.tolist())) == rows
     assert all(0 <= position < halo.size for position in filled)
+
+
+@given(st.lists(st.integers(-3, 9)))
+def test_distinct_positions_ascend(positions):
+    assert distinct(array(*positions)).tolist() == sorted(set(positions))

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from quatrain.errors import UsageError
 from quatrain.graph.halo import Candidates, Ints
 from quatrain.graph.ladder import Ladder
-from quatrain.graph.policy import NOBODY, STAY, Policy, Setting, Swap
+from quatrain.graph.policy import NOBODY, STAY, Policy, Setting, Swap, distinct
 from quatrain.graph.schedule import Schedule
 from quatrain.graph.settings_buffer import FORESEEING, BufferConfig
 
@@ -42,7 +42,7 @@ class Presample(StaticDegree):
     def fill(self) -> Ints:
         """Return the first by the number of steps that access them, by degree among equals."""
         told = islice(self._setting.accesses, self._setting.config.window)
-        return most_accessed(self._setting, [np.unique(positions) for positions in told])
+        return most_accessed(self._setting, [distinct(positions) for positions in told])
 
 
 def most_accessed(setting: Setting, accesses: list[Ints]) -> Ints:
@@ -79,7 +79,7 @@ class Counts:
         floor = self._ladder.floor()
         if self._steps % self._interval or floor is None:
             return STAY
-        coming = np.unique(misses[self._counts[misses] > floor])
+        coming = distinct(misses[self._counts[misses] > floor])
         return self._swap(coming[np.argsort(-self._counts[coming], kind="stable")])
 
     def _swap(self, coming: Ints) -> Swap:
@@ -130,7 +130,7 @@ class Paper:
 
     def _evict(self) -> Swap:
         slots = np.flatnonzero(self._step - self._score[self._residents] > self._patience + TIE)
-        waiting = np.unique(np.concatenate([NOBODY, *self._missed]))
+        waiting = distinct(np.concatenate([NOBODY, *self._missed]))
         waiting = waiting[~self._inside[waiting]]
         self._missed = [waiting]
         count = min(len(slots), len(waiting))

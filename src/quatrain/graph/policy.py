@@ -17,6 +17,14 @@ from quatrain.graph.settings_buffer import BufferConfig
 NOBODY: Ints = np.empty(0, np.int64)
 
 
+def distinct(positions: Ints) -> Ints:
+    """Return each of `positions` once, ascending; by sorting, which is far quicker here than numpy's hash table."""
+    ordered = np.sort(positions)
+    first = np.ones(len(ordered), bool)
+    np.not_equal(ordered[1:], ordered[:-1], out=first[1:])
+    return ordered[first]
+
+
 @dataclass(frozen=True, slots=True)
 class Swap:
     """Positions that leave the buffer and positions that take their place, equally many and without repeats."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.graph.halo import Ints
-from quatrain.graph.policy import NOBODY, STAY, Setting, Swap
+from quatrain.graph.policy import NOBODY, STAY, Setting, Swap, distinct
 
 Batch = TypeVar("Batch")
 NEVER = np.iinfo(np.int32).max
@@ -124,7 +124,7 @@ class _Window:
         told = next(self._accesses, None)
         if told is None:
             return None
-        positions, step = np.unique(told), self._grown
+        positions, step = distinct(told), self._grown
         pending = self.pending(positions)
         self._reserve(len(positions))
         self._following[self._latest[positions[pending]] - self._offset] = step
@@ -236,7 +236,7 @@ class _Shelves:
 
     def _still(self, positions: Ints) -> Ints:
         """Return those that are in the buffer and still without a known use, once each."""
-        return np.unique(positions[self._inside[positions] & ~self._window.pending(positions)])
+        return distinct(positions[self._inside[positions] & ~self._window.pending(positions)])
 
     def _append(self, positions: Ints, step: int) -> None:
         if step != NEVER:
