@@ -1,0 +1,104 @@
+"""The feature path of a trainer, put together from a graph and the settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quatrain.graph.buffer import BufferedFeatures, LocalPart
+from quatrain.graph.counted import CountedFeatures, Counters
+from quatrain.graph.halo import HaloTable, Ints
+from quatrain.graph.library import dgl
+from quatrain.graph.partition import FEATURES
+from quatrain.graph.settings import GnnConfig
+from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.source import FeatureSource, IndexedSource, MemorySource
+
+
+class Features(Protocol):
+    """A source that tells what it did."""
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return features, float32 (n, F)."""
+
+    def take(self) -> Counters:
+        """Return what was counted since the last time."""
+
+
+class DirectFeatures:
+    """A source as it is, counted: DistDGL's own way, where the DistTensor copies local rows and pulls the others."""
+
+    def __init__(self, source: FeatureSource, own: range) -> None:
+        """Count vertices outside `own` as remote."""
+        self._source, self._own = source, own
+        self._counters = Counters()
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return the rows of the source."""
+        began = time.perf_counter()
+        rows = self._source.read(vertices)
+        self._counters.pull_s += time.perf_counter() - began
+        away = int(((vertices < self._own.start) | (vertices >= self._own.stop)).sum())
+        self._counters.remote_misses += away
+        self._counters.remote_rows += away
+        self._counters.remote_bytes += away * rows.shape[1] * rows.element_size()
+        self._counters.local_rows += len(vertices) - away
+        return rows
+
+    def take(self) -> Counters:
+        """Return the counters and begin anew."""
+        taken, self._counters = self._counters, Counters()
+        return taken
+
+
+def own_vertices(graph: Any) -> range:
+    """Return the vertices of this machine's part."""
+    book = graph.get_partition_book()
+    ids = book.partid2nids(book.partid)
+    return range(int(ids[0]), int(ids[-1]) + 1)
+
+
+def halo(graph: Any) -> HaloTable:
+    """Return the halo of this machine's part, with in-degrees asked for from the machines that own it."""
+    structure = graph.local_partition
+    outside: Ints = structure.ndata[dgl.NID][~structure.ndata["inner_node"].bool()].numpy()
+    ids = np.sort(outside)
+    return HaloTable(ids, graph.in_degrees(torch.from_numpy(ids)))
+
+
+def path(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None) -> Features:
+    """Return the way of features to a trainer: a copy of all, DistDGL's own, or through a buffer.
+
+    `accesses` tells the vertices of each step to come, for policies that foresee.
+    """
+    if config.train.replicate:
+        return DirectFeatures(replicated(graph), range(graph.num_nodes()))
+    if config.buffer.policy == "none":
+        return DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph))
+    return buffered(graph, config.buffer, accesses)
+
+
+def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None) -> CountedFeatures:
+    """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
+    tensor, own = graph.ndata[FEATURES], own_vertices(graph)
+    local = LocalPart(first=own.start, stop=own.stop, source=MemorySource(tensor.local_partition, own.start))
+    buffer = BufferedFeatures(
+        IndexedSource(tensor),
+        halo(graph),
+        config,
+        tensor.shape[1],
+        local=local,
+        accesses=accesses,
+        vertex_count=graph.num_nodes(),
+    )
+    return CountedFeatures(buffer)
+
+
+def replicated(graph: Any) -> FeatureSource:
+    """Return a source that holds every feature of the graph in this process."""
+    return MemorySource(graph.ndata[FEATURES][torch.arange(graph.num_nodes())])
