@@ -1,0 +1,93 @@
+"""What a buffer does, counted and timed from outside."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from quatrain.graph.buffer import BufferedFeatures, Found
+
+
+@dataclass(kw_only=True, slots=True)
+class Counters:
+    """Sums over reads. The halo's hit rate leaves remote vertices outside the halo out, the remote one counts them."""
+
+    halo_hits: int = 0
+    halo_misses: int = 0
+    remote_hits: int = 0
+    remote_misses: int = 0
+    local_rows: int = 0
+    """Rows of this part."""
+    remote_rows: int = 0
+    """Rows pulled: misses and newcomers of the buffer."""
+    remote_bytes: int = 0
+    lookup_s: float = 0.0
+    policy_s: float = 0.0
+    pull_s: float = 0.0
+    copy_s: float = 0.0
+    """Seconds to put batches together, this part's own rows among them, and to write newcomers into the buffer."""
+
+    @property
+    def halo_hit_rate(self) -> float | None:
+        """Hits over accesses of halo vertices, None without any."""
+        return _rate(self.halo_hits, self.halo_misses)
+
+    @property
+    def remote_hit_rate(self) -> float | None:
+        """Hits over accesses of all remote vertices, None without any."""
+        return _rate(self.remote_hits, self.remote_misses)
+
+
+def _rate(hits: int, misses: int) -> float | None:
+    return hits / (hits + misses) if hits + misses else None
+
+
+class CountedFeatures:
+    """A buffer that keeps counters: the same verb, the same rows."""
+
+    def __init__(self, buffer: BufferedFeatures, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._buffer, self._clock = buffer, clock
+        self.counters = Counters()
+
+    def take(self) -> Counters:
+        """Return the counters and begin anew, as at the end of an epoch."""
+        taken, self.counters = self.counters, Counters()
+        return taken
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return what the buffer returns."""
+        buffer = self._buffer
+        with self._timed("lookup_s"):
+            found = buffer.find(vertices)
+        with self._timed("policy_s"):
+            swap = buffer.decide(found)
+        with self._timed("pull_s"):
+            pulled = buffer.pull(found, swap)
+        with self._timed("copy_s"):
+            rows = buffer.assemble(found, pulled)
+            buffer.replace(found, swap, pulled)
+        self._count(found, len(pulled), pulled.numel() * pulled.element_size())
+        return rows
+
+    def _count(self, found: Found, pulled: int, size: int) -> None:
+        counters, inside = self.counters, found.place.slots >= 0
+        halo = found.place.positions >= 0
+        if self._buffer.config.candidates == "remote":
+            halo = self._buffer.halo.find(found.vertices[found.remote]) >= 0
+        counters.halo_hits += int((halo & inside).sum())
+        counters.halo_misses += int((halo & ~inside).sum())
+        counters.remote_hits += int(inside.sum())
+        counters.remote_misses += int((~inside).sum())
+        counters.local_rows += len(found.local)
+        counters.remote_rows += pulled
+        counters.remote_bytes += size
+
+    @contextmanager
+    def _timed(self, name: str) -> Iterator[None]:
+        began = self._clock()
+        yield
+        setattr(self.counters, name, getattr(self.counters, name) + self._clock() - began)

@@ -1,0 +1,80 @@
+"""How the buffer of remote features is run. Nothing here needs torch or DGL, so that planning is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from quatrain.errors import unknown
+
+POLICIES = ("none", "static-degree", "presample", "paper", "counts", "schedule")
+"""What a run may choose from; `quatrain.graph.policies` builds them."""
+EVICTING = ("paper", "counts")
+"""Policies that change the buffer every `interval` steps."""
+FORESEEING = ("presample", "schedule")
+"""Policies that need to be told accesses in advance."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BufferConfig:
+    """Which remote rows are kept, how many, and how that changes."""
+
+    policy: str = "counts"
+    """One of POLICIES."""
+    fraction: float = 0.25
+    """Rows of the buffer as a share of the halo's vertices (f)."""
+    decay: float = 0.995
+    """`paper`: factor on the score of a buffered row for each step that does not use it (gamma)."""
+    interval: int = 32
+    """`paper`, `counts`: steps between two changes of the buffer (delta)."""
+    window: int = 64
+    """`schedule`: steps known in advance; `presample`: steps that are counted before the first."""
+    candidates: Literal["halo", "remote"] = "halo"
+    """What may be kept: vertices of the halo, as published, or any vertex of another part. `fraction` stays one of the
+    halo. Sampling more than one layer reaches remote vertices outside the halo."""
+    score_transfer: Literal["paper", "reset"] = "paper"
+    """`paper`: what a newcomer's score begins with, the accesses that it was counted for (published) or 1."""
+    alpha_decimals: int | None = None
+    """`paper`, quirk: decimals to which the threshold gamma**delta is rounded (the authors' code: 3)."""
+    victims: Literal["lowest-score", "id-order"] = "lowest-score"
+    """`paper`, quirk: which rows below the threshold leave first (the authors' code: id-order)."""
+    count_on_eviction: bool = True
+    """`paper`, quirk: count the misses of a step that evicts (the authors' code: False)."""
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise unknown("policy", self.policy, POLICIES)
+        if not 0 <= self.fraction <= 1:
+            raise ValueError(f"fraction is {self.fraction}; it must lie between 0 and 1")
+        if not 0 < self.decay < 1:
+            raise ValueError(f"decay is {self.decay}; it must lie between 0 and 1, both excluded")
+        if self.interval < (1 if self.policy in EVICTING else 0):
+            raise ValueError(f"interval is {self.interval}; {self.policy!r} needs at least 1 step between two changes")
+        if self.window < 1:
+            raise ValueError(f"window is {self.window}; it must be at least 1 step")
+        if self.alpha_decimals is not None and self.alpha_decimals < 1:
+            raise ValueError(f"alpha_decimals is {self.alpha_decimals}; it must be at least 1, or None for no rounding")
+        for name, known in (
+            ("candidates", ("halo", "remote")),
+            ("score_transfer", ("paper", "reset")),
+            ("victims", ("lowest-score", "id-order")),
+        ):
+            if getattr(self, name) not in known:
+                raise unknown(name, getattr(self, name), known)
+
+    def rows(self, halo: int) -> int:
+        """Return how many rows the buffer has beside a halo of `halo` vertices: floor(f |H|), none without a policy."""
+        return 0 if self.policy == "none" else int(self.fraction * halo)
+
+
+def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: int = 32) -> BufferConfig:
+    """Return the `paper` policy with every quirk of the authors' public code, for comparisons with it."""
+    return BufferConfig(
+        policy="paper",
+        fraction=fraction,
+        decay=decay,
+        interval=interval,
+        alpha_decimals=3,
+        victims="id-order",
+        count_on_eviction=False,
+    )

@@ -1,0 +1,103 @@
+"""Where features come from: one verb, `read(vertices)`, and the sources that wrap others.
+
+A source turns global vertex ids, int64 of shape (n,), into their features, float32 of shape (n, F), row i for id i.
+Ids may repeat and stand in any order. Sources of other processes are read from one thread only (`lookahead`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+
+class FeatureSource(Protocol):
+    """Anything that has features by vertex."""
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return the features of `vertices` (int64 (n,)) as float32 (n, F)."""
+
+
+class MemorySource:
+    """Features in memory, those of the vertices `first`, `first + 1`, ... in this order."""
+
+    def __init__(self, rows: Tensor, first: int = 0) -> None:
+        self._rows = rows
+        self._first = first
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return rows of the tensor, in its dtype; IndexError for a vertex that it does not hold."""
+        return self._rows.index_select(0, vertices - self._first if self._first else vertices)
+
+
+class IndexedSource:
+    """Features by `rows[vertices]`, such as those of DGL's DistTensor."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return what indexing gives."""
+        rows: Tensor = self._rows[vertices]
+        return rows
+
+
+class ThrottledSource:
+    """A source behind an emulated link: it sleeps for as long as the rows would take. For tests and benchmarks only.
+
+    What it yields is no measurement of a network: anything that was measured with it must say so (`LABEL`).
+    """
+
+    LABEL = "throttled source, not a network"
+
+    def __init__(
+        self,
+        source: FeatureSource,
+        *,
+        mbit_s: float,
+        latency_s: float = 0.0,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        if not mbit_s > 0:
+            raise ValueError(f"mbit_s is {mbit_s}; a link needs more than 0 Mbit/s")
+        if latency_s < 0:
+            raise ValueError(f"latency_s is {latency_s}; it must be at least 0")
+        self._source, self._sleep = source, sleep
+        self._bytes_s, self._latency_s = mbit_s * 1e6 / 8, latency_s
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return the rows of the source after latency + bytes / bandwidth seconds; an empty request is free."""
+        rows = self._source.read(vertices)
+        if len(vertices):
+            self._sleep(self._latency_s + rows.numel() * rows.element_size() / self._bytes_s)
+        return rows
+
+
+class HalfSource:
+    """Rows that travel as float16 and arrive as float32. LOSSY: 11 bits of each number survive; never a default.
+
+    The source that it wraps must hold float16 (`to_half`), since it is the sender who halves the bytes.
+    """
+
+    lossy = True
+
+    def __init__(self, source: FeatureSource) -> None:
+        self._source = source
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return float32 rows; ValueError when the source sends anything but float16."""
+        rows = self._source.read(vertices)
+        if rows.dtype != torch.float16:
+            raise ValueError(f"the source sends {rows.dtype}; float16 on the wire needs a source that holds float16")
+        return rows.float()
+
+
+def to_half(rows: Tensor) -> Tensor:
+    """Return `rows` as float16 for the sender's side; ValueError when a number does not fit (above 65,504)."""
+    halves = rows.to(torch.float16)
+    if bool((halves.isinf() & ~rows.isinf()).any()):
+        raise ValueError(f"a feature of {float(rows.abs().max()):g} does not fit float16, whose largest is 65504")
+    return halves
