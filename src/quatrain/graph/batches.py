@@ -49,6 +49,8 @@ class Batches:
 
     def __init__(self, graph: Any, vertices: Ints, config: TrainConfig, seed: int) -> None:
         self._graph, self._vertices, self._batch, self._seed = graph, vertices, config.batch, seed
+        self.seconds = 0.0
+        """Time that sampling took so far."""
         stock = config.sampler == "stock"
         self._sampler: Any = (
             dgl.dataloading.NeighborSampler(list(config.fanout))
@@ -74,7 +76,9 @@ class Batches:
                 inputs, outputs, blocks = next(batches)
             except StopIteration:
                 return
-            yield Batch(inputs, outputs, blocks, time.perf_counter() - began)
+            took = time.perf_counter() - began
+            self.seconds += took
+            yield Batch(inputs, outputs, blocks, took)
 
 
 class Foresight:

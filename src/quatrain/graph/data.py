@@ -6,6 +6,7 @@ V vertices, E edges, F features.
 from __future__ import annotations
 
 import hashlib
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class Graph:
         wanted, height = vertices[order], rows_of_slice(self.features)
         result = np.empty((len(vertices), self.features.shape[1]), np.float32)
         borders = np.searchsorted(wanted, np.arange(0, self.features.shape[0] + height, height))
-        for index, (low, high) in enumerate(zip(borders[:-1], borders[1:], strict=True)):
+        for index, (low, high) in enumerate(itertools.pairwise(borders)):
             if low < high:
                 start = index * height
                 part = np.asarray(self.features[start : start + height], dtype=np.float32)

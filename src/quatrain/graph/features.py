@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -28,6 +29,15 @@ class Features(Protocol):
 
     def take(self) -> Counters:
         """Return what was counted since the last time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How features come to a trainer."""
+
+    features: Features
+    rows: int
+    """Rows of other machines that it keeps."""
 
 
 class DirectFeatures:
@@ -71,19 +81,20 @@ def halo(graph: Any) -> HaloTable:
     return HaloTable(ids, graph.in_degrees(torch.from_numpy(ids)))
 
 
-def path(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None) -> Features:
+def way(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None) -> Way:
     """Return the way of features to a trainer: a copy of all, DistDGL's own, or through a buffer.
 
     `accesses` tells the vertices of each step to come, for policies that foresee.
     """
     if config.train.replicate:
-        return DirectFeatures(replicated(graph), range(graph.num_nodes()))
+        own = own_vertices(graph)
+        return Way(DirectFeatures(replicated(graph), range(graph.num_nodes())), graph.num_nodes() - len(own))
     if config.buffer.policy == "none":
-        return DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph))
+        return Way(DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph)), 0)
     return buffered(graph, config.buffer, accesses)
 
 
-def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None) -> CountedFeatures:
+def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None) -> Way:
     """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
     tensor, own = graph.ndata[FEATURES], own_vertices(graph)
     local = LocalPart(first=own.start, stop=own.stop, source=MemorySource(tensor.local_partition, own.start))
@@ -96,7 +107,7 @@ def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None) -
         accesses=accesses,
         vertex_count=graph.num_nodes(),
     )
-    return CountedFeatures(buffer)
+    return Way(CountedFeatures(buffer), buffer.rows)
 
 
 def replicated(graph: Any) -> FeatureSource:

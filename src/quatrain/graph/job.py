@@ -26,7 +26,7 @@ WAIT_S = 0.05
 """How long DGL's processes wait between two tries to connect; its own 1 and 3 s make half of a short job."""
 TRIES = 1200
 """Tries before a connection is given up."""
-SHM = Path("/dev/shm")
+SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -131,7 +131,9 @@ def join(job: Job, machine: int, role: str) -> None:
     from quatrain.graph.library import dgl
 
     sampling.register()
-    kvstore, rpc_client, rpc_server = (getattr(dgl.distributed, name) for name in ("kvstore", "rpc_client", "rpc_server"))
+    kvstore, rpc_client, rpc_server = (
+        getattr(dgl.distributed, name) for name in ("kvstore", "rpc_client", "rpc_server")
+    )
     kvstore.empty_shared_mem = _prefixed(kvstore.empty_shared_mem, job.graph_name(machine))
     rpc_client.get_local_machine_id = lambda _servers: machine
     impatient = SimpleNamespace(sleep=lambda seconds: time.sleep(min(seconds, WAIT_S)))

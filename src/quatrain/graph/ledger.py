@@ -12,7 +12,6 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from quatrain.graph.batches import Batch
 from quatrain.graph.counted import Counters
 
 
@@ -27,11 +26,6 @@ class Step:
     """int64 (B,)."""
     sample_s: float
     counters: Counters
-
-    @classmethod
-    def of(cls, batch: Batch, features: Tensor, labels: Tensor, counters: Counters) -> Step:
-        """Put a sampled batch together with its features and labels."""
-        return cls(batch.blocks, features, labels, batch.seconds, counters)
 
 
 @dataclass(kw_only=True, slots=True)

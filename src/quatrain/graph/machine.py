@@ -6,6 +6,7 @@ them: when one of them or of another machine dies, all end, and the end of the d
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -27,7 +28,7 @@ PATIENCE_S = 120.0
 """How long the machines of a job wait for each other."""
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
-TAIL_LINES = 20
+TAIL_LINES = 15
 
 
 class Died(Exception):  # noqa: N818 - what happened, not what is wrong with the input
@@ -183,19 +184,30 @@ def _dies_with(parent: int) -> Callable[[], None]:
     return arrange
 
 
-def own_address(hosts: int) -> str:
-    """Return the address under which the other hosts reach this one; that of the loop where there is no other."""
-    return "127.0.0.1" if hosts == 1 else socket.gethostbyname(socket.gethostname())
+def own_address() -> str:
+    """Return the address under which other hosts reach this one, or that of the loop where there is no network."""
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(socket.gethostname())
+        if not address.startswith("127."):
+            return address
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address of nobody's: this sends nothing, it only chooses the interface
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
 
 
 def main() -> int:
     """Look after machines until their job is done; return the exit code."""
-    folder, machines = Path(sys.argv[1]), [int(word) for word in sys.argv[2:]]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("machines", type=int, nargs="+", help="numbers of this host's machines")
+    parser.add_argument("--address", help="where the others reach this host")
+    given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     try:
-        job = Job.read(folder)
-        hosts = job.machines if len(machines) < job.machines else 1
-        Keeper(job, machines, os.environ.get("QUATRAIN_ADDRESS") or own_address(hosts)).run()
+        job = Job.read(given.run_dir)
+        alone = len(given.machines) == job.machines
+        Keeper(job, given.machines, given.address or ("127.0.0.1" if alone else own_address())).run()
     except UsageError as error:
         print(f"quatrain: {error}", file=sys.stderr)
         return 2

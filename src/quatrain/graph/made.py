@@ -88,7 +88,7 @@ def community(communities: Ints, count: int, rng: np.random.Generator) -> Ints:
 
 
 def _pick(total: npt.NDArray[np.float64], point: npt.NDArray[np.float64]) -> Ints:
-    return np.clip(np.searchsorted(total, point, side="right") - 1, 0, len(total) - 2)
+    return np.asarray(np.clip(np.searchsorted(total, point, side="right") - 1, 0, len(total) - 2))
 
 
 def _sizes(count: int) -> Iterator[int]:
@@ -128,9 +128,9 @@ def write(folder: Path, edges: Ints, features: Floats, labels: Ints, rng: np.ran
     """
     raw = folder / "raw"
     raw.mkdir(parents=True, exist_ok=True)
-    counts = {"num_nodes_list": np.array([len(labels)]), "num_edges_list": np.array([edges.shape[1]])}
+    vertices, count = np.array([len(labels)]), np.array([edges.shape[1]])
     with replacing(raw / "data.npz") as path:
-        np.savez(path, edge_index=edges, node_feat=features, **counts)
+        np.savez(path, edge_index=edges, node_feat=features, num_nodes_list=vertices, num_edges_list=count)
     with replacing(raw / "node-label.npz") as path:
         np.savez(path, node_label=labels.astype(np.float32)[:, None])
     (folder / "split" / "time").mkdir(parents=True, exist_ok=True)

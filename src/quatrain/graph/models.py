@@ -5,6 +5,7 @@ V input vertices of a block, F features, C classes, B vertices of the batch.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -47,7 +48,7 @@ def network(config: TrainConfig, features: int, classes: int) -> Network:
 
 def _sage(config: TrainConfig, features: int, classes: int) -> list[nn.Module]:
     widths = [features, *[config.hidden] * (len(config.fanout) - 1), classes]
-    return [dgl.nn.SAGEConv(a, b, "mean") for a, b in zip(widths[:-1], widths[1:], strict=True)]
+    return [dgl.nn.SAGEConv(a, b, "mean") for a, b in itertools.pairwise(widths)]
 
 
 def _gat(config: TrainConfig, features: int, classes: int) -> list[nn.Module]:

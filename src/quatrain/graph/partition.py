@@ -72,8 +72,8 @@ def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder
         held = read_facts(place)
         if held.graph != identity:
             raise UsageError(
-                f"{str(place)!r} holds {len(held.parts)} {held.method} parts of another graph or cut ({held.graph}, not "
-                f"{identity}): give another --partition.folder, or remove this one"
+                f"{str(place)!r} holds parts of another graph or cut ({held.graph}, not {identity}): "
+                "give another --partition.folder, or remove this one"
             )
         return place
     if place.exists() and any(place.iterdir()):
@@ -115,7 +115,7 @@ def _cut(graph: Graph, identity: str, method: str, parts: int, undirected: bool,
         where = np.empty(graph.vertices, np.int64)
         where[original] = np.arange(graph.vertices)
         splits = {part: np.sort(where[graph.splits[part]]) for part in PARTS}
-        np.savez(work / "splits.npz", **splits)
+        np.savez(work / "splits.npz", train=splits["train"], valid=splits["valid"], test=splits["test"])
         ranges = read_json(work / f"{NAME}.json")["node_map"]["_N"]
         rows = [_part(graph, original, splits["train"], work, index, span) for index, span in enumerate(ranges)]
         cut = sum(row.pop("cut") for row in rows) / max(1, edges)

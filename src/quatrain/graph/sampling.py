@@ -20,7 +20,7 @@ from torch import Tensor
 
 from quatrain.graph.library import dgl
 
-rpc = dgl.distributed.rpc
+rpc: Any = dgl.distributed.rpc
 
 Ints = npt.NDArray[np.int64]
 DRAW = 910_001
@@ -128,7 +128,8 @@ class SeededSampler:
 
     def sample_blocks(self, graph: Any, vertices: Tensor) -> tuple[Tensor, Tensor, list[Any]]:
         """Return input vertices, output vertices, and a block a layer, the input layer's first."""
-        outputs, blocks = vertices, []
+        outputs = vertices
+        blocks: list[Any] = []
         key = hashlib.blake2b(vertices.numpy().tobytes(), digest_size=8, key=self._seed.to_bytes(8, "little")).digest()
         for layer, fanout in reversed(list(enumerate(self._fanout))):
             seed = int.from_bytes(key, "little") ^ layer

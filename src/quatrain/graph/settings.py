@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -98,6 +98,8 @@ class TrainConfig:
     """Copy all features to every trainer first: the floor that no buffer gets below, if there is the memory."""
     evaluate_every: int = 5
     """Epochs between two looks at the validation vertices; 0 never looks."""
+    save_every: int = 1
+    """Epochs between two checkpoints, beside those after each look at the validation vertices; 0: only those."""
     threads: int = 1
     """OpenMP threads of a process."""
 
@@ -111,7 +113,7 @@ class TrainConfig:
             raise ValueError(f"dropout is {self.dropout}; it must lie in [0, 1)")
         if not self.lr > 0:
             raise ValueError(f"lr is {self.lr}; it must be positive")
-        for name in ("evaluate_every", "look_ahead"):
+        for name in ("evaluate_every", "save_every", "look_ahead"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
@@ -135,8 +137,12 @@ class GnnConfig:
     """What is trained."""
     buffer: BufferConfig = field(default_factory=BufferConfig)
     """Which features of other machines' vertices are kept."""
+    compare: tuple[str, ...] = ()
+    """Policies that are trained with as well, for the report to set them side by side."""
 
     def __post_init__(self) -> None:
+        for policy in self.compare:
+            replace(self.buffer, policy=policy)  # says what is wrong with it
         kind, made, name = self.data.partition(":")
         if kind != "made":  # workers may stand in another folder than the driver
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
@@ -146,7 +152,7 @@ class GnnConfig:
 
 def mini() -> GnnConfig:
     """About a minute on a laptop: a made graph of 20,000 vertices on two machines that share the host."""
-    return GnnConfig(made=MadeConfig(vertices=20_000), train=TrainConfig(epochs=10, batch=500))
+    return GnnConfig(made=MadeConfig(vertices=20_000), train=TrainConfig(epochs=10, batch=500), compare=("none",))
 
 
 def default() -> GnnConfig:

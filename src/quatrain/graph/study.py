@@ -1,10 +1,10 @@
 """One gnn run in a run folder: what its processes share.
 
-    gnn.json             configuration and seed
-    cluster/             see quatrain.graph.job
-    checkpoints/gnn.pt   the training's state after its last epoch
-    epochs.json          a row an epoch
-    result.json          what came out
+gnn.json             configuration and seed
+cluster/             see quatrain.graph.job
+checkpoints/gnn.pt   the training's state after its last epoch
+epochs.json          a row an epoch
+result.json          what came out
 """
 
 from __future__ import annotations

@@ -41,8 +41,6 @@ class Trainer:
 
     def __init__(self, study: Study, job: Job, machine: int, trainer: int) -> None:
         """Open the graph and take up the last checkpoint, if there is one."""
-
-
         self.study, self.config, self.epoch = study, study.config.train, 0
         self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
         self.device = torch.device("cuda", trainer) if torch.cuda.is_available() else torch.device("cpu")
@@ -52,6 +50,7 @@ class Trainer:
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
+        self.rows = 0
         if study.checkpoint.exists():
             self.load()
         self.replica = nn.parallel.DistributedDataParallel(self.model)
@@ -74,24 +73,22 @@ class Trainer:
 
     def batches(self, part: str) -> Batches:
         """Return this trainer's batches of a part of the vertices."""
-
         with np.load(self.splits) as splits:
             vertices = share(splits[part], self.rank, self.ranks)
         return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank))
 
     def run(self) -> None:
         """Train to the last epoch, then tell the accuracy on the test vertices."""
-
         batches = self.batches("train")
         stream = Foresight(itertools.chain.from_iterable(map(batches.epoch, range(self.epoch, self.config.epochs))))
-        prepare = self.preparation(stream)
+        prepare = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
         while self.epoch < self.config.epochs:
             stop = self.next_stop()
             with self.ahead(itertools.islice(stream, (stop - self.epoch) * batches.steps), prepare) as steps:
                 while self.epoch < stop:
                     self.train(itertools.islice(steps, batches.steps))
-                    if stop > self.epoch:
+                    if self.config.save_every and self.epoch % self.config.save_every == 0:
                         self.save()
                     if meter:
                         meter.set(self.epoch, f"loss {self.history[-1]['loss']:.3f}")
@@ -100,34 +97,39 @@ class Trainer:
             self.save()
         accuracy = self.accuracy("test")
         if not self.rank:
-            write_json(self.study.folder / "result.json", {"test_accuracy": accuracy})
+            write_json(self.study.folder / "result.json", {"test_accuracy": accuracy, "buffer_rows": self.rows})
 
     def next_stop(self) -> int:
         """Return the epoch before which nothing but training asks DGL for anything."""
         every = self.config.evaluate_every or self.config.epochs
         return min(self.config.epochs, (self.epoch // every + 1) * every)
 
-    def preparation(self, stream: Foresight) -> Callable[[Batch], Step]:
+    def preparation(self, batches: Batches, stream: Foresight) -> Callable[[Batch], Step]:
         """Return what makes a batch ready: its features by way of the buffer, and its labels."""
-
-        config, labels = self.study.config.buffer, self.graph.ndata[LABELS]
-        path = features.path(self.graph, self.study.config, stream.accesses() if config.policy in FORESEEING else None)
+        config, labels = self.study.config, self.graph.ndata[LABELS]
+        foresees = config.buffer.policy in FORESEEING and not config.train.replicate
+        way = features.way(self.graph, config, stream.accesses() if foresees else None)
+        self.rows, source = way.rows, way.features
 
         def prepare(batch: Batch) -> Step:
-            return Step.of(batch, path.read(batch.inputs), labels[batch.outputs], path.take())
+            sampled_s = batches.seconds
+            rows, labels_B = source.read(batch.inputs), labels[batch.outputs]
+            counters = source.take()
+            counters.policy_s -= batches.seconds - sampled_s  # a policy that foresees samples while it decides
+            return Step(batch.blocks, rows, labels_B, batch.seconds, counters)
 
         return prepare
 
-    def ahead(self, batches: Iterable[Batch], prepare: Callable[[Batch], Step]) -> AbstractContextManager[Iterator[Step]]:
+    def ahead(
+        self, batches: Iterable[Batch], prepare: Callable[[Batch], Step]
+    ) -> AbstractContextManager[Iterator[Step]]:
         """Return an iterator over prepared batches, made ready on a thread of their own where that is asked for."""
-
         if not self.config.look_ahead:
             return nullcontext(map(prepare, batches))
         return LookAhead(batches, prepare, depth=self.config.look_ahead)
 
     def train(self, steps: Iterator[Step]) -> None:
         """Train one epoch and enter it into the history."""
-
         torch.manual_seed(derive(self.study.seed, "dropout", self.epoch, self.rank))
         self.replica.train()
         ledger = Ledger()
@@ -149,12 +151,11 @@ class Trainer:
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
-        return float(loss)
+        return float(loss.detach())
 
     @torch.no_grad()
     def accuracy(self, part: str) -> float:
         """Return the share of a part's vertices that are labelled rightly, over all trainers."""
-
         self.model.eval()
         right = torch.zeros(2, dtype=torch.float64, device=self.device)
         for batch in self.batches(part).epoch(0):
