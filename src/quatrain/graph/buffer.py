@@ -16,7 +16,8 @@ import torch
 from torch import Tensor
 
 from quatrain.graph.halo import Candidates, HaloTable, Ints, RemoteTable
-from quatrain.graph.policies import Swap, make_policy
+from quatrain.graph.policies import make_policy
+from quatrain.graph.policy import Swap
 from quatrain.graph.residents import Place, Residents
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import FeatureSource

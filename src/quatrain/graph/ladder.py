@@ -58,7 +58,8 @@ class Ladder:
         stays = self._value(front) == self._heap[0]
         if not stays.all():
             self.add(front[~stays])
-        return front[stays]
+        settled: Ints = front[stays]
+        return settled
 
     def _append(self, value: int, positions: Ints) -> None:
         if value not in self._rungs:

@@ -113,9 +113,10 @@ class Paper:
 
     def fill(self) -> Ints:
         """Return the first by degree, each with S_E = 1."""
-        self._residents = self._setting.candidates.likeliest(self._setting.rows)
-        self._inside[self._residents] = True
-        return self._residents.copy()
+        first = self._setting.candidates.likeliest(self._setting.rows)
+        self._residents = first.copy()
+        self._inside[first] = True
+        return first
 
     def step(self, hits: Ints, misses: Ints) -> Swap:
         """Score a step and, every `interval` steps, evict."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from quatrain.graph.halo import Candidates, Ints
-from quatrain.graph.policies import Policy, Swap
+from quatrain.graph.policy import Policy, Swap
 
 
 @dataclass(frozen=True, slots=True)
