@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +29,9 @@ PATIENCE_S = 120.0
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
 TAIL_LINES = 15
+
+PROGRAMS = {"server": "quatrain.graph.server", "train": "quatrain.graph.train"}
+"""The modules of a machine's processes."""
 
 
 class Died(Exception):  # noqa: N818 - what happened, not what is wrong with the input
@@ -47,8 +50,9 @@ class Child:
 class Keeper:
     """The machines of one host."""
 
-    def __init__(self, job: Job, machines: Sequence[int], address: str) -> None:
-        self.job, self.machines, self.address = job, machines, address
+    def __init__(self, job: Job, machines: Sequence[int], address: str, programs: Mapping[str, str] = PROGRAMS) -> None:
+        """Take the numbers of this host's machines, the host's address, and what runs in each role."""
+        self.job, self.machines, self.address, self.programs = job, machines, address, programs
         self.children: list[Child] = []
 
     def run(self) -> None:
@@ -90,7 +94,7 @@ class Keeper:
         name = "-".join([role, *map(str, numbers)])
         log = self.job.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", f"quatrain.graph.{role}", str(self.job.folder), *map(str, numbers)]
+        command = [sys.executable, "-m", self.programs[role], str(self.job.folder), *map(str, numbers)]
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.job.threads)}
         if self.address.startswith("127."):
             environment["GLOO_SOCKET_IFNAME"] = "lo"

@@ -99,7 +99,7 @@ def _communities(vertices: int, rng: np.random.Generator) -> Ints:
     """Deal vertices into communities of uneven sizes."""
     number = max(2, vertices // COMMUNITY)
     share = rng.dirichlet(np.full(number, 4.0))
-    return rng.choice(number, size=vertices, p=share).astype(np.int64)
+    return np.asarray(rng.choice(number, size=vertices, p=share), dtype=np.int64)
 
 
 def _spread(labels: Ints, edges: Ints, classes: int) -> Ints:
@@ -108,7 +108,7 @@ def _spread(labels: Ints, edges: Ints, classes: int) -> Ints:
     vertices = len(labels)
     votes = np.bincount(ends[1] * classes + labels[ends[0]], minlength=vertices * classes).reshape(vertices, classes)
     votes[np.arange(vertices), labels] += 1
-    return votes.argmax(axis=1).astype(np.int64)
+    return np.asarray(votes.argmax(axis=1), dtype=np.int64)
 
 
 def _features(labels: Ints, config: MadeConfig) -> Iterator[Floats]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -39,12 +39,12 @@ from quatrain.seeding import derive
 class Trainer:
     """One training process: its share of the vertices, its features, its replica of the network."""
 
-    def __init__(self, study: Study, job: Job, machine: int, trainer: int) -> None:
-        """Open the graph and take up the last checkpoint, if there is one."""
+    def __init__(self, study: Study, job: Job, graph: Any, machine: int, trainer: int) -> None:
+        """Take up the last checkpoint, if there is one."""
         self.study, self.config, self.epoch = study, study.config.train, 0
         self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
         self.device = torch.device("cuda", trainer) if torch.cuda.is_available() else torch.device("cpu")
-        self.graph = dgl.distributed.DistGraph(job.graph_name(machine))
+        self.graph = graph
         facts = read_facts(job.parts)
         torch.manual_seed(derive(study.seed, "weights"))
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
@@ -166,10 +166,9 @@ class Trainer:
         return float(right[0] / right[1])
 
 
-def main() -> None:
-    """Join the job and train."""
-    folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    study, job = Study.read(folder), Job.read(folder)
+@contextmanager
+def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
+    """Join a job as one of its trainers and give its graph; at the end, wait for the others."""
     torch.set_num_threads(job.threads)
     join(job, machine, "client")
     rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
@@ -177,9 +176,19 @@ def main() -> None:
         torch.cuda.set_device(trainer)
     backend = "nccl" if torch.cuda.is_available() else "gloo"
     dist.init_process_group(backend, init_method=job.meeting(), rank=rank, world_size=ranks)
-    Trainer(study, job, machine, trainer).run()
-    dist.barrier()
-    dist.destroy_process_group()
+    try:
+        yield dgl.distributed.DistGraph(job.graph_name(machine))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Join the job and train."""
+    folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    job = Job.read(folder)
+    with joined(job, machine, trainer) as graph:
+        Trainer(Study.read(folder), job, graph, machine, trainer).run()
 
 
 if __name__ == "__main__":
