@@ -46,6 +46,20 @@ def measure_subnet(folder: Path, weights: Any, key: str, part: Any) -> dict[str,
     return steps.measure(str(folder), weights, key, part)
 
 
+def exam_size(folder: Path, part: Any) -> int:
+    """Return how many images of a part can be measured; their places are 0 to that number."""
+    from quatrain.supernet import steps
+
+    return steps.exam_size(str(folder), part)
+
+
+def mark_subnet(folder: Path, weights: Any, key: str, part: Any, places: list[int]) -> dict[str, dict[str, Any]]:
+    """Return what a sub-network reached on each image at some places of a part; see supernet.steps.mark."""
+    from quatrain.supernet import steps
+
+    return steps.mark(str(folder), weights, key, part, places)
+
+
 def time_subnets(folder: Path, keys: list[str]) -> list[float]:
     """Return the milliseconds an image of each sub-network's encoder, one after another on this worker."""
     from quatrain.supernet import steps

@@ -74,6 +74,17 @@ def test_a_front_without_baselines_or_proposals_can_be_drawn():
     assert "quality" in texts(drawn_front(marks=[], points=[], best=[]))
 
 
+def test_the_names_of_curves_stand_above_the_drawing():
+    lines = [Curve(label=f"net {number}", x=range(4), y=range(number, number + 4)) for number in range(6)]
+    svg = curves(lines, x_label="step", y_label="loss")
+    named = [float(y) for y in re.findall(r'<text [^>]*y="([\d.]+)"[^>]*>net \d</text>', svg)]
+    frame = svg.partition('id="patch_2"')[2].partition("</g>")[0]
+    drawn = [float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", frame)]
+
+    assert len(named) == 6
+    assert max(named) < min(drawn)
+
+
 def test_a_dropped_block_is_named_and_the_others_tell_their_width():
     labels = texts(CHARTS["architecture"]())
 

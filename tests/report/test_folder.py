@@ -66,6 +66,19 @@ def test_facts_come_from_both_files_and_leave_out_what_is_unknown(folder):
     )
 
 
+@pytest.mark.parametrize(("changed", "told"), [(False, "0123456789ab"), (True, "0123456789ab, with changes")])
+def test_a_commit_is_told_in_words(folder, changed, told):
+    write_json(folder.path / "run.json", {"git": {"commit": "0123456789abcdef", "changed": changed}})
+
+    assert folder.facts() == (("git", told),)
+
+
+def test_a_run_that_writes_its_own_report_is_not_called_running_in_it(folder):
+    write_json(folder.path / "summary.json", {"state": "running", "seconds": 9.0})
+
+    assert folder.facts() == (("wall time", "9 s"),)
+
+
 def test_a_section_that_misses_its_files_says_so(folder):
     def make(title: str, files: RunFolder) -> Section:
         return Section(title=title, lead=str(files.json("table.json")))

@@ -22,14 +22,15 @@ def points(images, prompts):
 @pytest.mark.parametrize(("images", "prompts"), [(1, 1), (1, 3), (3, 1), (2, 4)])
 def test_predictions_equal_the_mask_decoders_image_by_image(sam, images, prompts):
     embedding = rand(images, 16, 4, 4)
-    sparse, dense = rand(images * prompts, 2, 16, seed=1), rand(images * prompts, 16, 4, 4, seed=2)
+    sparse, dense = rand(images * prompts, 2, 16, seed=1), rand(images, 16, 4, 4, seed=2)
     position = sam.prompt_encoder.get_dense_pe()
 
     logits, iou = predict(sam.mask_decoder, embedding, position, sparse, dense)
 
     for image in range(images):
         own = slice(image * prompts, (image + 1) * prompts)
-        expected = sam.mask_decoder.predict_masks(embedding[image : image + 1], position, sparse[own], dense[own])
+        same = dense[image].expand(prompts, -1, -1, -1)
+        expected = sam.mask_decoder.predict_masks(embedding[image : image + 1], position, sparse[own], same)
         torch.testing.assert_close((logits[own], iou[own]), expected, rtol=1e-5, atol=1e-5)
 
 

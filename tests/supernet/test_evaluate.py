@@ -10,7 +10,8 @@ from supernet_world import TINY, Rectangles, elastic
 from quatrain.data import prompts
 from quatrain.errors import UsageError
 from quatrain.supernet import evaluate as evaluate_module
-from quatrain.supernet.evaluate import Exam, candidate_masks, evaluate, image_batches
+from quatrain.supernet.evaluate import Exam, Examiner, batch_size, candidate_masks, evaluate, image_batches
+from quatrain.supernet.shapes import SHAPES
 
 SIDE = TINY.image_px
 
@@ -19,6 +20,10 @@ def exam(images=None, **changes):
     images = images or Rectangles()
     settings = {"image_px": SIDE, "seed": 7}
     return Exam.of(images, range(len(images)), **settings | changes)
+
+
+def points(some):
+    return [question.points for question in some.questions]
 
 
 @pytest.fixture(scope="module")
@@ -48,8 +53,8 @@ def answering(monkeypatch):
 def candidates(questions, right=0, others=False):
     """Three masks an object: the truth at place `right`, `others` everywhere else."""
     masks = []
-    for prepared in questions.prepared:
-        truth = prepared.masks_NSS
+    for question in questions.questions:
+        truth = question.prepared.masks_NSS
         wrong = np.full_like(truth, others)
         masks.append(np.stack([truth if place == right else wrong for place in range(3)], axis=1))
     return masks
@@ -116,27 +121,27 @@ def test_figures_do_not_depend_on_the_batch(sam):
 def test_prompts_are_frozen_by_image_and_seed():
     once, again, other = exam(), exam(), exam(seed=8)
 
-    assert all(np.array_equal(*pair) for pair in zip(once.points, again.points, strict=True))
-    assert not all(np.array_equal(*pair) for pair in zip(once.points, other.points, strict=True))
+    assert all(np.array_equal(*pair) for pair in zip(points(once), points(again), strict=True))
+    assert not all(np.array_equal(*pair) for pair in zip(points(once), points(other), strict=True))
 
 
 def test_prompts_of_an_image_do_not_depend_on_the_others():
     images = Rectangles()
     alone = Exam.of(images, [3], image_px=SIDE, seed=7)
 
-    assert np.array_equal(alone.points[0], exam().points[3])
-    expected = prompts.points(alone.prepared[0].masks_NSS, image=images.names[3], seed=7)
-    assert np.array_equal(alone.points[0], expected)
+    assert np.array_equal(points(alone)[0], points(exam())[3])
+    expected = prompts.points(alone.questions[0].prepared.masks_NSS, image=images.names[3], seed=7)
+    assert np.array_equal(points(alone)[0], expected)
 
 
 def test_at_most_so_many_objects_are_asked_for():
-    assert [len(points) for points in exam(max_objects=2).points] == [2, 1, 2, 2, 2, 1]
+    assert [len(some) for some in points(exam(max_objects=2))] == [2, 1, 2, 2, 2, 1]
 
 
 def test_images_without_an_object_are_left_out():
     questions = exam(Rectangles(objects=(0, 2, 0, 1)))
 
-    assert [prepared.name[-1] for prepared in questions.prepared] == ["1", "3"]
+    assert [question.prepared.name[-1] for question in questions.questions] == ["1", "3"]
     assert len(questions) == 2
 
 
@@ -151,7 +156,7 @@ def test_batches_hold_normalised_images_in_order(sam):
     found = list(image_batches(sam, questions, batch=4))
 
     assert [len(images) for images, _ in found] == [4, 2]
-    assert [prepared.name for _, some in found for prepared, _ in some] == list(Rectangles().names)
+    assert [question.prepared.name for _, some in found for question in some] == list(Rectangles().names)
     assert all(not images[:, :, 20:].any() for images, _ in found)
     assert all(images.abs().max() < 3 for images, _ in found)
 
@@ -160,7 +165,7 @@ def test_candidate_masks_have_the_size_of_the_image_without_padding(sam):
     questions = exam(Rectangles(size=(20, 32)))
     embedding = sam.image_encoder(torch.zeros(1, 3, SIDE, SIDE))[0]
 
-    masks, predicted = candidate_masks(sam, embedding.detach(), questions.prepared[0], questions.points[0])
+    masks, predicted = candidate_masks(sam, embedding.detach(), questions.questions[0])
 
     assert masks.shape == (2, 3, 20, 32)
     assert masks.dtype == torch.bool
@@ -176,3 +181,42 @@ def test_scores_are_plain_numbers(sam):
         "objects": int,
         "images": int,
     }
+
+
+def test_rungs_add_up_to_the_whole_exam_to_the_bit(sam):
+    questions, subnet = exam(), TINY.full
+    examiner = Examiner(sam, questions)
+
+    rungs = examiner.mark(subnet, [4]) + examiner.mark(subnet, [0, 2]) + examiner.mark(subnet, [5, 3, 1])
+
+    assert rungs == examiner.mark(subnet)
+    assert rungs.scores == examiner.mark(subnet).scores
+
+
+def test_an_image_is_marked_alike_whatever_else_is_asked(sam):
+    examiner = Examiner(sam, exam())
+    whole = examiner.mark(TINY.full)
+
+    assert all(examiner.mark(TINY.full, [place]).of == {place: whole.of[place]} for place in range(6))
+
+
+def test_an_examiner_and_a_plain_evaluation_agree(sam):
+    questions = exam(Rectangles(size=(20, 32)))
+    scores = Examiner(sam, questions).mark(TINY.full).scores
+
+    expected = evaluate(sam, sam.image_encoder, questions)
+    assert dataclasses.astuple(scores) == pytest.approx(dataclasses.astuple(expected), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("places", "message"),
+    [([0, 6], "places holds 6; give different ones from 0 to 5"), ([-1], "holds -1"), ([2, 2], "holds a place twice")],
+)
+def test_places_that_the_exam_does_not_have_are_refused(sam, places, message):
+    with pytest.raises(ValueError, match=message):
+        Examiner(sam, exam()).mark(TINY.full, places)
+
+
+@pytest.mark.parametrize(("name", "batch"), [("vit_mini", 4), ("vit_b", 1), ("vit_h", 1)])
+def test_small_images_run_together(name, batch):
+    assert batch_size(SHAPES[name], torch.device("cpu")) == batch

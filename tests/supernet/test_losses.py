@@ -147,6 +147,19 @@ def test_a_weight_of_zero_switches_its_part_off(only, part):
     torch.testing.assert_close(loss, each[..., 0].mean() + each[..., 1:].amin(-1).mean())
 
 
+def test_a_share_of_the_candidates_loss_goes_to_all_of_them():
+    logits, truth = rand(2, 3, 4, 8, 8).requires_grad_(), (rand(2, 3, 8, 8, seed=1) > 0).float()
+
+    def loss(others):
+        return sam_loss(logits, rand(2, 3, 4), truth, LossConfig(dice=1, focal=0, iou=0, others=others))
+
+    each = dice(logits, truth[:, :, None].expand_as(logits))
+    torch.testing.assert_close(loss(1.0), each[..., 0].mean() + each[..., 1:].mean())
+    torch.testing.assert_close(loss(0.25), 0.75 * loss(0.0) + 0.25 * loss(1.0))
+    (gradient,) = torch.autograd.grad(loss(0.25), logits)
+    assert (gradient.abs().amax(dim=(-2, -1)) > 0).all()
+
+
 def test_an_iou_weight_of_zero_leaves_the_head_without_gradient():
     iou = rand(1, 1, 4).requires_grad_()
 

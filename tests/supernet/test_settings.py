@@ -151,6 +151,7 @@ def test_a_block_that_a_model_does_not_have_is_refused_with_those_that_it_has(bl
         (lambda: LossConfig(dice=0, focal=0), "dice, focal and entropy are all 0"),
         (lambda: TrainConfig(steps=0), "steps is 0; it must be at least 1"),
         (lambda: TrainConfig(batch=0), "batch is 0; it must be at least 1"),
+        (lambda: LossConfig(others=1.5), "others is 1.5; it must lie between 0 and 1"),
         (lambda: TrainConfig(warmup=-1), "warmup is -1; it must be at least 0"),
         (lambda: TrainConfig(lr=0), "lr is 0; it must be positive"),
         (lambda: TrainConfig(lr=math.nan), "lr is nan; it must be positive"),

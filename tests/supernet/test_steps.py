@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -14,6 +14,7 @@ from quatrain import checkpoint
 from quatrain.errors import UsageError
 from quatrain.records import append_line, read_json, read_lines
 from quatrain.supernet import steps, train
+from quatrain.supernet.marks import Marks
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import NasConfig, SearchConfig, SpaceConfig, TrainConfig
 from quatrain.supernet.shapes import SHAPES, encoder_parameters
@@ -160,14 +161,28 @@ def test_the_full_net_scores_the_same_in_every_order_of_channels(prepared):
     assert figures == pytest.approx([figures[0]] * 3, abs=0.02)
 
 
-def test_latency_is_told_for_each_net_in_order(prepared):
+def test_latency_is_told_for_each_net_in_order(prepared, monkeypatch):
+    folder, _ = prepared
+    small = "24-0-0-24"
+    rounds = []
+
+    def clocked(_encoder, image_13SS, subnet):
+        assert image_13SS.shape == (1, 3, TINY.image_px, TINY.image_px)
+        rounds.append(subnet.key)
+        return float(len(rounds))
+
+    monkeypatch.setattr(steps, "_milliseconds", clocked)
+    milliseconds = steps.latency(str(folder), [TINY.full.key, small, TINY.full.key])
+
+    assert rounds == [TINY.full.key, small] * 9  # in turn, equal nets once
+    assert milliseconds == [11.0, 12.0, 11.0]  # the median of those after the warm-up
+    assert read_json(folder / "progress" / "latency.json")["done"] == 18
+
+
+def test_the_time_of_a_pass_is_positive(prepared):
     folder, _ = prepared
 
-    milliseconds = steps.latency(str(folder), [TINY.full.key, "24-0-0-24"])
-
-    assert len(milliseconds) == 2
-    assert all(time > 0 for time in milliseconds)
-    assert read_json(folder / "progress" / "latency.json")["done"] == 2
+    assert steps.latency(str(folder), ["24-0-0-24"])[0] > 0
 
 
 def test_the_delivered_net_is_a_stock_sam_of_the_found_size(delivered):
@@ -230,3 +245,21 @@ def test_steps_that_a_resumed_run_repeats_are_gathered_once(tmp_path):
 def test_a_sub_network_of_another_size_is_refused(prepared):
     with pytest.raises(ValueError, match="subnet is 96-96; tiny takes 4 widths of at most 96"):
         steps.measure(str(prepared[0]), "start", "96-96", "test")
+
+
+def test_rungs_of_a_search_add_up_to_what_measuring_returns(delivered):
+    folder, key, _ = delivered
+    count = steps.exam_size(str(folder), "validation")
+
+    rungs = [Marks.read(steps.mark(str(folder), "supernet", key, "validation", [place])) for place in range(count)]
+
+    whole = asdict(sum(rungs[1:], start=rungs[0]).scores)
+    assert whole == steps.measure(str(folder), "supernet", key, "validation")
+
+
+def test_marks_of_a_rung_are_json(delivered):
+    folder, key, _ = delivered
+    record = steps.mark(str(folder), "supernet", key, "test", [0])
+
+    assert json.loads(json.dumps(record)) == record
+    assert list(record["0"]) == ["objects", "oracle", "chosen"]

@@ -12,6 +12,7 @@ from supernet_world import SPACE, TINY
 from quatrain import checkpoint
 from quatrain.errors import UsageError
 from quatrain.records import read_json, write_json
+from quatrain.supernet import study as studies
 from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import LossConfig, NasConfig, SearchConfig, SpaceConfig, TrainConfig, paper
@@ -185,15 +186,15 @@ def test_a_space_is_missing_before_the_study_is_prepared(study):
 def test_exams_are_frozen_and_have_the_size_that_was_asked_for(study):
     once, again = study.exam("train", 3), Study.read(study.folder).exam("train", 3)
 
-    assert [prepared.name for prepared in once.prepared] == list(study.split.train[:3])
-    assert all(np.array_equal(*pair) for pair in zip(once.points, again.points, strict=True))
-    assert once.prepared[0].image_CHW.shape == (3, TINY.image_px, TINY.image_px)
+    assert [question.prepared.name for question in once.questions] == list(study.split.train[:3])
+    assert all(np.array_equal(a.points, b.points) for a, b in zip(once.questions, again.questions, strict=True))
+    assert once.questions[0].prepared.image_CHW.shape == (3, TINY.image_px, TINY.image_px)
 
 
 def test_an_exam_asks_for_no_more_objects_than_configured(tmp_path):
     study = Study.create(tmp_path, config(max_objects=1), seed=4)
 
-    assert all(len(points) == 1 for points in study.exam("train").points)
+    assert all(len(question.points) == 1 for question in study.exam("train").questions)
 
 
 def test_training_items_come_from_the_training_images_alone(study):
@@ -224,3 +225,56 @@ def test_the_pretrained_network_is_elastic(study):
 
     assert isinstance(model.image_encoder, ElasticEncoder)
     assert torch.equal(model.image_encoder.pos_embed, build(TINY, 1).image_encoder.pos_embed)
+
+
+def trained(study, seed):
+    checkpoint.save(study.checkpoints / "supernet.pt", {"model": build(TINY, seed).state_dict()})
+
+
+def position(model):
+    return model.image_encoder.pos_embed
+
+
+def test_a_worker_keeps_study_network_and_exam_between_its_tasks(study):
+    replace(study, space=SPACE).write()
+    trained(study, 1)
+    folder = str(study.folder)
+
+    for load in (studies.opened, lambda f: studies.network(f, "supernet"), lambda f: studies.exam(f, "test")):
+        assert load(folder) is load(folder)
+    assert studies.examiner(folder, "supernet", "test") is studies.examiner(folder, "supernet", "test")
+
+
+def test_weights_that_were_trained_again_are_read_again(study):
+    folder = str(study.folder)
+    trained(study, 1)
+    before = position(studies.network(folder, "supernet"))
+    trained(study, 2)
+
+    assert torch.equal(before, build(TINY, 1).image_encoder.pos_embed)
+    assert torch.equal(position(studies.network(folder, "supernet")), build(TINY, 2).image_encoder.pos_embed)
+
+
+def test_a_study_that_was_prepared_since_is_read_again(study):
+    folder = str(study.folder)
+    assert studies.opened(folder).space is None
+    replace(study, space=SPACE).write()
+
+    assert studies.opened(folder).scored() == SPACE
+
+
+def test_run_folders_do_not_get_into_each_others_way(tmp_path):
+    folders = []
+    for seed in range(4):
+        made = Study.create(tmp_path / str(seed), config(), seed=seed)
+        replace(made, space=SPACE).write()
+        trained(made, seed)
+        folders.append(str(made.folder))
+
+    for _ in range(2):
+        for seed, folder in enumerate(folders):
+            assert studies.opened(folder).seed == seed
+            assert torch.equal(position(studies.network(folder, "supernet")), build(TINY, seed).image_encoder.pos_embed)
+            studies.examiner(folder, "supernet", "validation").mark(SPACE.smallest())
+    assert all(len(list((tmp_path / str(seed) / "prefix").iterdir())) == 2 for seed in range(4))
+    assert all(cache.cache_info().currsize <= 2 for cache in (studies._opened, studies._network, studies._exam))

@@ -203,7 +203,7 @@ def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.01)
-    axes.legend(loc="upper right", ncols=min(4, max(1, len(lines))), fontsize=8.5)
+    axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=min(4, len(lines)), fontsize=8.5)
     return _svg(figure, "curves")
 
 

@@ -62,16 +62,24 @@ class RunFolder:
         """Return what run.json and summary.json tell about any run: seed, state, time, place, versions."""
         run, summary = self.mapping("run.json"), self.mapping("summary.json")
         site, driver, seconds = run.get("site"), run.get("driver") or {}, summary.get("seconds")
+        state = summary.get("state")
         items = [
             ("seed", run.get("seed")),
-            ("state", summary.get("state")),
+            ("state", None if state == "running" else state),  # a report is a run's last act: it runs, and is done
             ("wall time", None if seconds is None else duration(seconds)),
             ("site", site.get("name") if isinstance(site, dict) else site),
             ("started", driver.get("started")),
-            ("git", run.get("git")),
+            ("git", _commit(run.get("git"))),
             *sorted((run.get("versions") or {}).items()),
         ]
         return tuple((name, str(value)) for name, value in items if value not in (None, ""))
+
+
+def _commit(git: Any) -> str:
+    """Return a commit as run.json records it, short, and whether files had been changed since."""
+    if not isinstance(git, dict):
+        return str(git or "")
+    return str(git.get("commit", ""))[:12] + (", with changes" if git.get("changed") else "")
 
 
 def section(title: str, make: Callable[[str, RunFolder], Section], folder: RunFolder) -> Section:

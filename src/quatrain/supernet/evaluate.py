@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+import hashlib
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -17,34 +20,49 @@ from quatrain.data.sample import ImageSet, Sample
 from quatrain.errors import UsageError
 from quatrain.sam import Sam
 from quatrain.supernet.decode import decode, normalise, upsample
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.marks import Mark, Marks, Scores
+from quatrain.supernet.overlap import Truth
+from quatrain.supernet.prefix import Prefix, PrefixStore
+from quatrain.supernet.shapes import SamShape
+from quatrain.supernet.subnet import Subnet
 
 # N objects of an image, S side of the network's input
 
 Encode = Callable[[Tensor], Tensor]
 """Normalised images (B, 3, S, S) to embeddings (B, C, h, w)."""
-Question = tuple[Prepared, NDArray[np.float32]]
-"""An image and its prompts, x and y in pixels of the network's input, float32 (N, 2)."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Scores:
-    """What one network reached on a set of images."""
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """An image and what is asked about it."""
 
-    miou_oracle: float
-    """Mean over objects of the best IoU among the three candidate masks."""
-    miou_chosen: float
-    """Mean over objects of the IoU of the candidate whose predicted IoU is highest."""
-    objects: int
-    images: int
+    prepared: Prepared
+    points: NDArray[np.float32]
+    """One point (x, y) an object, float32 (N, 2), in pixels of the network's input."""
+    _truths: dict[tuple[int, torch.device], Truth] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """What stands for the image, 32 hexadecimal digits."""
+        content = hashlib.sha256(repr(self.prepared.valid_hw).encode())
+        content.update(np.ascontiguousarray(self.prepared.image_CHW).data)
+        return content.hexdigest()[:32]
+
+    def truth(self, logits_px: int, device: torch.device) -> Truth:
+        """Return the true masks, counted for mask logits of `logits_px` a side; kept for the next network."""
+        key = (logits_px, device)
+        if key not in self._truths:
+            masks = torch.from_numpy(self.prepared.masks_NSS).to(device)
+            self._truths[key] = Truth.of(masks, self.prepared.valid_hw, logits_px)
+        return self._truths[key]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exam:
     """Images with their frozen prompts, ready for any number of networks."""
 
-    prepared: tuple[Prepared, ...]
-    points: tuple[NDArray[np.float32], ...]
-    """For every image one point (x, y) an object, float32 (N, 2), in pixels of the network's input."""
+    questions: tuple[Question, ...]
 
     @classmethod
     def of(
@@ -62,61 +80,131 @@ class Exam:
         Raise UsageError when none has an object.
         """
         ready = (prepare(_first(images.read(index), max_objects), image_px, fit=fit) for index in indices)
-        kept = tuple(prepared for prepared in ready if len(prepared.masks_NSS))
+        kept = [prepared for prepared in ready if len(prepared.masks_NSS)]
         if not kept:
             raise UsageError(f"none of the {len(indices)} images has an object: check their truth")
-        return cls(prepared=kept, points=tuple(prompts.points(p.masks_NSS, image=p.name, seed=seed) for p in kept))
+        asked = (prompts.points(prepared.masks_NSS, image=prepared.name, seed=seed) for prepared in kept)
+        return cls(questions=tuple(Question(prepared=p, points=q) for p, q in zip(kept, asked, strict=True)))
 
     def __len__(self) -> int:
-        return len(self.prepared)
+        return len(self.questions)
 
-
-@torch.inference_mode()
-def evaluate(sam: Sam, encode: Encode, exam: Exam, batch: int = 8) -> Scores:
-    """Score one network on an exam; masks are compared at the network's input size, padding left out."""
-    oracle: list[float] = []
-    chosen: list[float] = []
-    for images, some in image_batches(sam, exam, batch):
-        for (prepared, points), embedding in zip(some, encode(images), strict=True):
-            iou_N3, predicted_N3 = candidate_ious(sam, embedding, prepared, points)
-            oracle += iou_N3.amax(dim=1).tolist()
-            chosen += iou_N3.gather(1, predicted_N3.argmax(dim=1, keepdim=True))[:, 0].tolist()
-    return Scores(
-        miou_oracle=float(np.mean(oracle)), miou_chosen=float(np.mean(chosen)), objects=len(oracle), images=len(exam)
-    )
+    def first(self, count: int) -> Exam:
+        """Return the exam of the first `count` images."""
+        return Exam(questions=self.questions[:count])
 
 
 def _first(sample: Sample, count: int) -> Sample:
     return replace(sample, masks_NHW=sample.masks_NHW[:count])
 
 
-def image_batches(sam: Sam, exam: Exam, batch: int) -> Iterator[tuple[Tensor, list[Question]]]:
+@torch.inference_mode()
+def evaluate(sam: Sam, encode: Encode, exam: Exam, batch: int = 8) -> Scores:
+    """Score one network on an exam; masks are compared at the network's input size, padding left out."""
+    marks: list[Mark] = []
+    for images, some in image_batches(sam, exam, batch):
+        marks += [_mark(sam, embedding, question) for question, embedding in zip(some, encode(images), strict=True)]
+    return Marks(of=dict(enumerate(marks))).scores
+
+
+class Examiner:
+    """Marks sub-networks of one supernet on any images of an exam; what they share is computed once.
+
+    An image's mark depends on neither the other images asked for nor on the prefix being kept: images always run in
+    batches of the same size, the last one completed by repeating an image.
+    """
+
+    def __init__(self, sam: Sam, exam: Exam, *, prefix: Prefix | None = None, store: PrefixStore | None = None) -> None:
+        """Take a Sam with an ElasticEncoder; networks that have the `prefix` go on from what `store` kept of it."""
+        self.exam = exam
+        self._sam = sam
+        self._encoder: ElasticEncoder = sam.image_encoder
+        self._prefix = prefix
+        self._store = store
+        self._batch = batch_size(self._encoder.shape, sam.device)
+
+    @torch.inference_mode()
+    def mark(self, subnet: Subnet, places: Iterable[int] | None = None) -> Marks:
+        """Return the marks of one network on the images at `places` of the exam; on all of them without any given.
+
+        Raise ValueError for a place that the exam does not have, or that comes twice.
+        """
+        asked = list(range(len(self.exam)) if places is None else places)
+        outside = [place for place in asked if not 0 <= place < len(self.exam)]
+        if outside or len(set(asked)) < len(asked):
+            wrong = f"holds {outside[0]}" if outside else "holds a place twice"
+            raise ValueError(f"places {wrong}; give different ones from 0 to {len(self.exam) - 1}")
+        marks: dict[int, Mark] = {}
+        for start in range(0, len(asked), self._batch):
+            some = asked[start : start + self._batch]
+            full = [self.exam.questions[place] for place in [*some, *some[-1:] * (self._batch - len(some))]]
+            for place, embedding in zip(some, self._embed(subnet, full), strict=False):
+                marks[place] = _mark(self._sam, embedding, self.exam.questions[place])
+        return Marks(of=marks)
+
+    def _embed(self, subnet: Subnet, questions: list[Question]) -> Tensor:
+        if self._prefix is None or not self._prefix.begins(subnet):
+            whole: Tensor = self._encoder(network_input(self._sam, questions), subnet)
+            return whole
+        return self._prefix.finish(self._encoder, self._shared(self._prefix, questions), subnet)
+
+    def _shared(self, prefix: Prefix, questions: list[Question]) -> Tensor:
+        """Return the stream after the shared part, as it was kept, or made and kept from now on."""
+        if self._store is None:
+            return prefix.run(self._encoder, network_input(self._sam, questions))
+        kept = [self._store.read(question.digest) for question in questions]
+        found = [torch.from_numpy(stream)[None] for stream in kept if stream is not None]
+        if len(found) == len(questions):
+            return torch.cat(found).to(self._sam.device) if len(found) > 1 else found[0].to(self._sam.device)
+        x_BHWC = prefix.run(self._encoder, network_input(self._sam, questions))
+        for question, stream, known in zip(questions, x_BHWC, kept, strict=True):
+            if known is None:
+                self._store.write(question.digest, stream.cpu().numpy())
+        return x_BHWC
+
+
+def batch_size(shape: SamShape, device: torch.device) -> int:
+    """Return how many images run at once: small ones together, as far as that makes them faster."""
+    patches = 1024 if device.type == "cpu" else 16384
+    return max(1, min(8, patches // shape.grid**2))
+
+
+def network_input(sam: Sam, questions: Sequence[Question]) -> Tensor:
+    """Return normalised images, float32 (B, 3, S, S), on the network's device."""
+    images = torch.stack([torch.from_numpy(question.prepared.image_CHW) for question in questions]).to(sam.device)
+    valid = torch.tensor([question.prepared.valid_hw for question in questions], device=sam.device)
+    return normalise(sam, images, valid)
+
+
+def image_batches(sam: Sam, exam: Exam, batch: int) -> Iterator[tuple[Tensor, tuple[Question, ...]]]:
     """Yield normalised images (B, 3, S, S) with what is asked of each."""
-    questions = list(zip(exam.prepared, exam.points, strict=True))
     for start in range(0, len(exam), batch):
-        some = questions[start : start + batch]
-        images = torch.stack([torch.from_numpy(prepared.image_CHW) for prepared, _ in some]).to(sam.device)
-        valid = torch.tensor([prepared.valid_hw for prepared, _ in some], device=sam.device)
-        yield normalise(sam, images, valid), some
+        some = exam.questions[start : start + batch]
+        yield network_input(sam, some), some
 
 
-def candidate_masks(
-    sam: Sam, embedding_Chw: Tensor, prepared: Prepared, point_N2: NDArray[np.float32]
-) -> tuple[Tensor, Tensor]:
+def candidate_masks(sam: Sam, embedding_Chw: Tensor, question: Question) -> tuple[Tensor, Tensor]:
     """Return the three candidate masks of every prompt, bool (N, 3, H, W) without padding, and predicted IoU (N, 3)."""
-    point = torch.from_numpy(point_N2).to(sam.device)[None]
-    logits, predicted = decode(sam, embedding_Chw[None].float(), point)
-    height, width = prepared.valid_hw
-    large = upsample(logits[:, :, 1:], prepared.image_CHW.shape[-1])[0]
-    return large[..., :height, :width] > 0, predicted[0, :, 1:]
+    logits, predicted = _candidates(sam, embedding_Chw, question)
+    height, width = question.prepared.valid_hw
+    large = upsample(logits[None], question.prepared.image_CHW.shape[-1])[0]
+    return large[..., :height, :width] > 0, predicted
 
 
-def candidate_ious(
-    sam: Sam, embedding_Chw: Tensor, prepared: Prepared, point_N2: NDArray[np.float32]
-) -> tuple[Tensor, Tensor]:
+def candidate_ious(sam: Sam, embedding_Chw: Tensor, question: Question) -> tuple[Tensor, Tensor]:
     """Return the true and the predicted IoU of the three candidate masks of every prompt, (N, 3) each."""
-    masks, predicted = candidate_masks(sam, embedding_Chw, prepared, point_N2)
-    height, width = prepared.valid_hw
-    truth = torch.from_numpy(prepared.masks_NSS[:, None, :height, :width]).to(masks.device)
-    shared = (masks & truth).sum(dim=(-2, -1))
-    return shared / (masks | truth).sum(dim=(-2, -1)).clamp(min=1), predicted
+    logits, predicted = _candidates(sam, embedding_Chw, question)
+    return question.truth(logits.shape[-1], logits.device).ious(logits), predicted
+
+
+def _candidates(sam: Sam, embedding_Chw: Tensor, question: Question) -> tuple[Tensor, Tensor]:
+    """Return the logits (N, 3, 4h, 4w) and the predicted IoU (N, 3) of the three candidates of every prompt."""
+    point = torch.from_numpy(question.points).to(sam.device)[None]
+    logits, predicted = decode(sam, embedding_Chw[None].float(), point)
+    return logits[0, :, 1:], predicted[0, :, 1:]
+
+
+def _mark(sam: Sam, embedding_Chw: Tensor, question: Question) -> Mark:
+    iou_N3, predicted_N3 = candidate_ious(sam, embedding_Chw, question)
+    chosen_N = iou_N3.gather(1, predicted_N3.argmax(dim=1, keepdim=True))[:, 0]
+    return Mark(objects=len(iou_N3), oracle=math.fsum(iou_N3.amax(dim=1).tolist()), chosen=math.fsum(chosen_N.tolist()))

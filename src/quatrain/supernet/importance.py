@@ -34,8 +34,8 @@ def block_importance(sam: Sam, encoder: ElasticEncoder, exam: Exam, batch: int =
     reached: list[list[float]] = [[] for _ in range(depth + 1)]
     for images, some in image_batches(sam, exam, batch):
         for without, embedding_BChw in enumerate(_leaving_out(encoder, images)):
-            for (prepared, points), embedding in zip(some, embedding_BChw, strict=True):
-                iou_N3, _ = candidate_ious(sam, embedding, prepared, points)
+            for question, embedding in zip(some, embedding_BChw, strict=True):
+                iou_N3, _ = candidate_ious(sam, embedding, question)
                 reached[without] += iou_N3.amax(dim=1).tolist()
     *dropped, full = (float(np.mean(ious)) for ious in reached)
     return Importance(miou=full, drop=tuple(full - miou for miou in dropped))

@@ -37,8 +37,8 @@ def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
 def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: LossConfig) -> Tensor:
     """Return the scalar loss of one batch.
 
-    The single-mask token (the first) is always supervised; of the three candidates only the one with the least loss,
-    as SAM does for ambiguous prompts (Segment Anything, section 3).
+    The single-mask token (the first) is always supervised; of the three candidates the one with the least loss, as SAM
+    does for ambiguous prompts (Segment Anything, section 3), and with the share `others` all of them.
     """
     logits = logits_BPMHW[:, :, :1] if config.single_mask_only else logits_BPMHW
     truth = truth_BPHW[:, :, None].expand_as(logits)
@@ -50,7 +50,8 @@ def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: 
         parts = parts + config.entropy * entropy.mean(dim=(-2, -1))
     loss = parts[..., 0].mean()
     if not config.single_mask_only:
-        loss = loss + parts[..., 1:].amin(dim=-1).mean()
+        candidates = parts[..., 1:]
+        loss = loss + (1 - config.others) * candidates.amin(dim=-1).mean() + config.others * candidates.mean()
     if config.iou:
         with torch.no_grad():
             reached = mask_iou(logits, truth)

@@ -4,7 +4,7 @@
 
 (or `torchrun --nproc-per-node 2 -m quatrain.supernet.pretrain OUT_DIR`) writes vit_mini.pth (the state dict, float32)
 and its model card vit_mini.md into OUT_DIR. The first stage sees small
-images, which cost a quarter, the second one the real size. A run that was interrupted goes on when it is started
+images, which cost a quarter, the others the real size. A run that was interrupted goes on when it is started
 again with the same folder.
 """
 
@@ -27,8 +27,9 @@ from quatrain.records import append_line, read_lines, write_text
 from quatrain.sam import Sam
 from quatrain.seeding import derive
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, Scores, evaluate
+from quatrain.supernet.evaluate import Exam, evaluate
 from quatrain.supernet.items import TrainingItems
+from quatrain.supernet.marks import Scores
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import LossConfig, TrainConfig
 from quatrain.supernet.shapes import SamShape, shape
@@ -50,10 +51,12 @@ class Stage:
 def stages() -> tuple[Stage, ...]:
     """Return the settings that made the shipped weights."""
     loss = LossConfig(focal=0.0, entropy=1.0)
+    chosen = replace(loss, iou=4.0, others=0.2)  # the last stage also teaches the head that picks a candidate
     common = TrainConfig(steps=1600, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
     return (
         Stage(image_px=128, train=replace(common, schedule="constant")),
         Stage(image_px=256, train=replace(common, steps=1700, batch=8, prompts=8, lr=7e-4)),
+        Stage(image_px=256, train=replace(common, steps=5500, batch=8, prompts=8, lr=8e-4, loss=chosen)),
     )
 
 

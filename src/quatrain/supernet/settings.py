@@ -31,6 +31,9 @@ class LossConfig:
     """Weight of the plain binary cross-entropy, which starts networks that know nothing yet."""
     iou: float = 1.0
     """Weight of the IoU head's squared error; 0 leaves the head as it is."""
+    others: float = 0.0
+    """Share of the candidates' loss that goes to all three of them, not to the best alone (the relaxed
+    winner-takes-all of Rupprecht et al. 2017, section 3.2): masks chosen by predicted IoU gain."""
     single_mask_only: bool = False
     """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
 
@@ -38,6 +41,8 @@ class LossConfig:
         for name in ("dice", "focal", "entropy", "iou"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name)}; a weight must be at least 0")
+        if not 0 <= self.others <= 1:
+            raise ValueError(f"others is {self.others}; it must lie between 0 and 1")
         if self.dice == self.focal == self.entropy == 0:
             raise ValueError("dice, focal and entropy are all 0; one must be positive")
 

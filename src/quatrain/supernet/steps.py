@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from quatrain.sam import Sam
 from quatrain.search.bounds import Bounds
 from quatrain.supernet import study as studies
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, evaluate, image_batches
+from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, image_batches
 from quatrain.supernet.extract import extract, load_sam, save
 from quatrain.supernet.importance import Importance, block_importance, drop_probabilities, removable_blocks
 from quatrain.supernet.priority import Order, channel_order, channel_scores, permute_channels
@@ -30,8 +31,8 @@ from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
 
-LATENCY_RUNS = 7
-"""Passes of one image of which the median is reported, after two that warm up."""
+WARM_UPS, LATENCY_RUNS = 2, 7
+"""Passes of one image before it is timed, and those of which the median is reported."""
 
 
 def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
@@ -96,34 +97,46 @@ def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
 
 def measure(folder: str, weights: Weights, key: str, part: Part) -> dict[str, float]:
     """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images."""
-    model, subnet = studies.network(folder, weights), Subnet.parse(key)
-    encoder: ElasticEncoder = model.image_encoder
-    return asdict(evaluate(model, lambda images: encoder(images, subnet), studies.exam(folder, part)))
+    return asdict(studies.examiner(folder, weights, part).mark(Subnet.parse(key)).scores)
 
 
-def latency(folder: str, keys: list[str]) -> list[float]:
-    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker."""
-    model = studies.network(folder, "start")
-    meter = Meter(folder, "latency", total=len(keys))
-    times = []
-    for key in keys:
-        times.append(_milliseconds(model, Subnet.parse(key)))
-        meter.advance()
-    return times
+def exam_size(folder: str, part: Part) -> int:
+    """Return how many images of a part have an object; `mark` takes places from 0 to that number."""
+    return len(studies.exam(folder, part))
+
+
+def mark(folder: str, weights: Weights, key: str, part: Part, places: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return what one sub-network reached on each image at `places` of a part, as `Marks.read` takes it.
+
+    Parts of the same network add up, so a search measures the images that it has not yet seen, and no more.
+    """
+    return studies.examiner(folder, weights, part).mark(Subnet.parse(key), places).plain()
 
 
 @torch.inference_mode()
-def _milliseconds(model: Sam, subnet: Subnet) -> float:
-    encoder: ElasticEncoder = model.image_encoder
-    image = torch.zeros(1, 3, encoder.img_size, encoder.img_size, device=model.device)
-    times = []
-    for _ in range(2 + LATENCY_RUNS):
-        began = time.perf_counter()
-        encoder(image, subnet)
-        if image.is_cuda:
-            torch.cuda.synchronize()
-        times.append(1000 * (time.perf_counter() - began))
-    return statistics.median(times[2:])
+def latency(folder: str, keys: list[str]) -> list[float]:
+    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker.
+
+    Every network is timed once a round, so that a machine that slows down meanwhile slows all of them; equal networks
+    get one figure. The median over the rounds is returned.
+    """
+    model = studies.network(folder, "start")
+    image = torch.zeros(1, 3, model.image_encoder.img_size, model.image_encoder.img_size, device=model.device)
+    times: dict[str, list[float]] = {key: [] for key in keys}
+    meter = Meter(folder, "latency", total=len(times) * (WARM_UPS + LATENCY_RUNS))
+    for _ in range(WARM_UPS + LATENCY_RUNS):
+        for key, found in times.items():
+            found.append(_milliseconds(model.image_encoder, image, Subnet.parse(key)))
+            meter.advance()
+    return [statistics.median(times[key][WARM_UPS:]) for key in keys]
+
+
+def _milliseconds(encoder: ElasticEncoder, image_13SS: torch.Tensor, subnet: Subnet) -> float:
+    began = time.perf_counter()
+    encoder(image_13SS, subnet)
+    if image_13SS.is_cuda:
+        torch.cuda.synchronize()
+    return 1000 * (time.perf_counter() - began)
 
 
 def deliver(folder: str, key: str) -> str:
@@ -143,7 +156,8 @@ def illustrate(folder: str, key: str, count: int = 4) -> None:
     nets: dict[str, tuple[Weights, str]] = {"pretrained": ("start", study.sam.full.key), "found": ("supernet", key)}
     answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
     examples = []
-    for place, prepared in enumerate(exam.prepared[:count]):
+    for place, question in enumerate(exam.questions[:count]):
+        prepared = question.prepared
         entry: dict[str, Any] = {"name": prepared.name}
         height, width = prepared.valid_hw
         pictures = {"image": None, "truth": prepared.masks_NSS[:, :height, :width]}
@@ -159,12 +173,11 @@ def illustrate(folder: str, key: str, count: int = 4) -> None:
 def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) -> list[tuple[np.ndarray, float]]:
     """Return for the first images the masks chosen by predicted IoU, bool (N, H, W), and their mean IoU."""
     model, subnet = studies.network(folder, weights), Subnet.parse(key)
-    some = Exam(prepared=exam.prepared[:count], points=exam.points[:count])
     found = []
-    for images, questions in image_batches(model, some, batch=8):
-        for (prepared, points), embedding in zip(questions, model.image_encoder(images, subnet), strict=True):
-            masks, predicted = candidate_masks(model, embedding, prepared, points)
-            ious, _ = candidate_ious(model, embedding, prepared, points)
+    for images, questions in image_batches(model, exam.first(count), batch=8):
+        for question, embedding in zip(questions, model.image_encoder(images, subnet), strict=True):
+            masks, predicted = candidate_masks(model, embedding, question)
+            ious, _ = candidate_ious(model, embedding, question)
             chosen = predicted.argmax(dim=1)
             each = torch.arange(len(chosen))
             found.append((masks[each, chosen].cpu().numpy(), float(ious[each, chosen].mean())))

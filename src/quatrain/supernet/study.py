@@ -6,6 +6,7 @@ Every function can be called by hand on a run folder; the files are the only thi
     importance.json     what each block is worth
     checkpoints/        start*.pt (sorted channels), supernet.pt, finetune.pt (training states), best.pth (the result)
     training-ROLE.jsonl one line a step
+    prefix/             what networks share on each image, a cache that may be removed at any time
 """
 
 from __future__ import annotations
@@ -28,9 +29,10 @@ from quatrain.records import read_json, write_json
 from quatrain.sam import Sam
 from quatrain.seeding import derive, numpy_rng
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam
+from quatrain.supernet.evaluate import Exam, Examiner
 from quatrain.supernet.items import TrainingItems
 from quatrain.supernet.models import build, pretrained
+from quatrain.supernet.prefix import Prefix, PrefixStore
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space
@@ -172,20 +174,71 @@ def _elastic(model: Sam, sam: SamShape) -> Sam:
     return model.eval()
 
 
-@lru_cache(maxsize=1)
+# A worker keeps what its tasks have in common, of two run folders at most. What is kept is found by the state of the
+# files that it comes from, so that a study that was prepared or trained again is read again.
+
+
 def opened(folder: str) -> Study:
     """Return the study of a folder, kept between the tasks of a worker."""
+    return _opened(folder, _state(Path(folder) / "study.json"))
+
+
+def network(folder: str, weights: Weights) -> Sam:
+    """Return a network of a study on this worker's device, kept between tasks."""
+    return _network(folder, weights, _states(folder, weights))
+
+
+def exam(folder: str, part: Part) -> Exam:
+    """Return an exam of a study, kept between tasks."""
+    return _exam(folder, part, _state(Path(folder) / "study.json"))
+
+
+def examiner(folder: str, weights: Weights, part: Part) -> Examiner:
+    """Return what marks sub-networks with a study's weights on a part of its images, kept between tasks.
+
+    The shared prefix of the study's space is kept in the folder `prefix` of the run folder.
+    """
+    return _examiner(folder, weights, part, _states(folder, weights))
+
+
+_State = tuple[int, int, int] | None
+
+
+def _state(path: Path) -> _State:
+    """Return what changes when a file is replaced; None where there is no file."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def _states(folder: str, weights: Weights) -> tuple[_State, _State]:
+    path = Path(folder)
+    return _state(path / "study.json"), _state(path / "checkpoints" / f"{weights}.pt")
+
+
+@lru_cache(maxsize=2)
+def _opened(folder: str, _at: _State) -> Study:
     return Study.read(folder)
 
 
 @lru_cache(maxsize=2)
-def network(folder: str, weights: Weights) -> Sam:
-    """Return a network of a study on this worker's device, kept between tasks."""
+def _network(folder: str, weights: Weights, _at: tuple[_State, _State]) -> Sam:
     model = opened(folder).network(weights)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @lru_cache(maxsize=2)
-def exam(folder: str, part: Part) -> Exam:
-    """Return an exam of a study, kept between tasks."""
+def _exam(folder: str, part: Part, _at: _State) -> Exam:
     return opened(folder).exam(part)
+
+
+@lru_cache(maxsize=2)
+def _examiner(folder: str, weights: Weights, part: Part, _at: tuple[_State, _State]) -> Examiner:
+    study, sam = opened(folder), network(folder, weights)
+    if study.space is None:
+        return Examiner(sam, exam(folder, part))
+    prefix = Prefix.of(study.space)
+    store = PrefixStore(folder=study.folder / "prefix", prefix=prefix.fingerprint(sam.image_encoder))
+    return Examiner(sam, exam(folder, part), prefix=prefix, store=store)
