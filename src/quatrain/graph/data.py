@@ -109,8 +109,8 @@ def check(graph: Graph) -> Graph:
         When lengths differ, an edge or split leads to a vertex that is not there, a feature is not finite, or there
         is nothing to train on.
     """
-    for problem in (_lengths(graph), _edges(graph), _splits(graph), _labels(graph), _finite(graph)):
-        if problem:
+    for find in (_lengths, _edges, _splits, _labels, _finite):  # each relies on those before it
+        if problem := find(graph):
             raise UsageError(f"graph {graph.name!r}: {problem}")
     return graph
 
