@@ -1,71 +1,150 @@
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
+import pytest
 import torch
+from buffer_world import COUNT, LOCAL, configs, halos, steps
 from hypothesis import given
-from hypothesis import strategies as st
 
 from quatrain.graph.buffer import BufferedFeatures, LocalPart
-from quatrain.graph.counted import CountedFeatures
+from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.halo import HaloTable
-from quatrain.graph.policies import POLICIES
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import MemorySource
 
-COUNT, LOCAL = 60, range(20, 40)
 FEATURES = torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0))
 
 
-@st.composite
-def runs(draw):
-    """A halo, a configuration and the ids that some steps read, repeats among them."""
-    remote = [vertex for vertex in range(COUNT) if vertex not in LOCAL]
-    ids = sorted(draw(st.sets(st.sampled_from(remote))))
-    degrees = draw(st.lists(st.integers(0, 9), min_size=len(ids), max_size=len(ids)))
-    steps = draw(st.lists(st.lists(st.integers(0, COUNT - 1), max_size=30), min_size=1, max_size=12))
-    config = BufferConfig(
-        policy=draw(st.sampled_from(sorted(POLICIES))),
-        fraction=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),
-        decay=draw(st.sampled_from([0.5, 0.75, 0.995])),
-        interval=draw(st.integers(1, 5)),
-        window=draw(st.integers(1, 6)),
-        candidates=draw(st.sampled_from(["halo", "remote"])),
-        score_transfer=draw(st.sampled_from(["paper", "reset"])),
-        alpha_decimals=draw(st.sampled_from([None, 3])),
-        victims=draw(st.sampled_from(["lowest-score", "id-order"])),
-        count_on_eviction=draw(st.booleans()),
-    )
-    return HaloTable(ids, degrees), config, [torch.tensor(step, dtype=torch.int64) for step in steps]
+class Asked:
+    """A source that remembers what it was asked for."""
+
+    def __init__(self, rows=FEATURES):
+        self.source, self.asked = MemorySource(rows), []
+
+    def read(self, vertices):
+        self.asked.append(vertices.tolist())
+        return self.source.read(vertices)
 
 
-def buffer(halo, config, steps, source=None):
-    local = LocalPart(first=LOCAL.start, stop=LOCAL.stop, source=MemorySource(FEATURES[20:40], first=20))
-    return BufferedFeatures(
-        source or MemorySource(FEATURES), halo, config, 3, local=local, accesses=iter(steps), vertex_count=COUNT
-    )
+def own():
+    return LocalPart(first=LOCAL.start, stop=LOCAL.stop, source=MemorySource(FEATURES[20:40], first=20))
 
 
-@given(runs())
-def test_every_batch_equals_a_direct_pull_under_every_policy(run):
-    halo, config, steps = run
-    features = CountedFeatures(buffer(halo, config, steps))
-
-    for step in steps:
-        assert torch.equal(features.read(step), FEATURES[step])
+def buffer(halo, config, accesses, source=None):
+    source = source or MemorySource(FEATURES)
+    return BufferedFeatures(source, halo, config, 3, local=own(), accesses=iter(accesses), vertex_count=COUNT)
 
 
-@given(runs())
-def test_hits_and_misses_add_up_to_what_was_asked_for(run):
-    halo, config, steps = run
-    features = CountedFeatures(buffer(halo, config, steps))
-    for step in steps:
-        features.read(step)
-    asked, counters = np.concatenate(steps), features.take()
+@given(halos(), configs(), steps(range(COUNT)))
+def test_every_batch_equals_a_direct_pull_under_every_policy(halo, config, accesses):
+    features = CountedFeatures(buffer(halo, config, accesses))
+
+    for step in accesses:
+        assert torch.equal(features.read(torch.from_numpy(step)), FEATURES[step])
+
+
+@given(halos(), configs(), steps(range(COUNT)))
+def test_counting_changes_nothing(halo, config, accesses):
+    plain, counted = Asked(), Asked()
+    features, other = buffer(halo, config, accesses, plain), CountedFeatures(buffer(halo, config, accesses, counted))
+
+    for step in accesses:
+        assert torch.equal(features.read(torch.from_numpy(step)), other.read(torch.from_numpy(step)))
+    assert plain.asked == counted.asked
+
+
+@given(halos(), configs(), steps(range(COUNT)))
+def test_hits_misses_and_rows_add_up_to_what_was_asked_for(halo, config, accesses):
+    source = Asked()
+    features = CountedFeatures(buffer(halo, config, accesses, source))
+    filled = sum(map(len, source.asked))
+    for step in accesses:
+        features.read(torch.from_numpy(step))
+    asked, counters = np.concatenate(accesses), features.take()
     remote = asked[(asked < LOCAL.start) | (asked >= LOCAL.stop)]
 
+    assert filled == features.rows == config.rows(halo.size)
     assert counters.local_rows == len(asked) - len(remote)
     assert counters.remote_hits + counters.remote_misses == len(remote)
     assert counters.halo_hits + counters.halo_misses == np.isin(remote, halo.ids).sum()
+    assert counters.remote_rows == sum(map(len, source.asked)) - filled
     assert counters.remote_rows >= counters.remote_misses
     assert counters.remote_bytes == counters.remote_rows * 3 * 4
-    assert features.take().remote_rows == 0
+
+
+@given(halos(), configs(), steps(range(COUNT)))
+def test_own_vertices_are_never_pulled_and_a_step_pulls_at_most_once(halo, config, accesses):
+    source = Asked()
+    features = buffer(halo, config, accesses, source)
+
+    for step in accesses:
+        before = len(source.asked)
+        features.read(torch.from_numpy(step))
+        assert len(source.asked) - before <= 1
+    assert not set(itertools.chain(*source.asked)) & set(LOCAL)
+
+
+@given(halos(), configs(["static-degree", "presample", "counts", "schedule"]), steps(range(COUNT)))
+def test_only_the_published_scheme_pulls_rows_that_a_step_does_not_read(halo, config, accesses):
+    source = Asked()
+    features = buffer(halo, config, accesses, source)
+
+    for step in accesses:
+        source.asked.clear()
+        features.read(torch.from_numpy(step))
+        assert set(itertools.chain(*source.asked)) <= set(step.tolist())
+
+
+def test_a_buffer_of_the_whole_halo_pulls_once_and_never_again():
+    source = Asked()
+    features = buffer(HaloTable([1, 50], [1, 2]), BufferConfig(policy="static-degree", fraction=1), [], source)
+    for _ in range(3):
+        features.read(torch.tensor([50, 1, 25]))
+
+    assert source.asked == [[50, 1]]
+
+
+def test_without_own_rows_everything_is_remote():
+    features = CountedFeatures(
+        BufferedFeatures(MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(fraction=0.5), 3)
+    )
+    features.read(torch.tensor([30, 1, 5]))
+
+    assert (features.counters.halo_hits, features.counters.halo_misses, features.counters.remote_misses) == (1, 1, 2)
+
+
+def test_hit_rates_leave_out_what_was_not_asked_for():
+    counters = Counters(halo_hits=3, halo_misses=1, remote_hits=3, remote_misses=3)
+
+    assert (counters.halo_hit_rate, counters.remote_hit_rate) == (0.75, 0.5)
+    assert Counters().halo_hit_rate is None
+
+
+def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
+    ticks = itertools.count()
+    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(), []), clock=lambda: next(ticks))
+    features.read(torch.tensor([1, 2]))
+    first = features.take()
+
+    assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 1, 1)
+    assert features.counters == Counters()
+
+
+def test_an_error_of_the_source_arrives():
+    features = buffer(HaloTable([1], [1]), BufferConfig(fraction=0), [], MemorySource(FEATURES[:5]))
+
+    with pytest.raises(IndexError):
+        features.read(torch.tensor([50]))
+
+
+def test_remote_candidates_need_the_size_of_the_graph():
+    with pytest.raises(ValueError, match="needs vertex_count"):
+        BufferedFeatures(MemorySource(FEATURES), HaloTable([1], [1]), BufferConfig(candidates="remote"), 3)
+
+
+@pytest.mark.parametrize(("first", "stop"), [(-1, 3), (4, 3)])
+def test_own_vertices_that_cannot_be_are_refused(first, stop):
+    with pytest.raises(ValueError, match=f"{first} to {stop}"):
+        LocalPart(first=first, stop=stop, source=MemorySource(FEATURES))

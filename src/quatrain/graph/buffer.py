@@ -17,8 +17,7 @@ from torch import Tensor
 
 from quatrain.graph.halo import Candidates, HaloTable, Ints, RemoteTable
 from quatrain.graph.policies import make_policy
-from quatrain.graph.policy import Swap
-from quatrain.graph.residents import Place, Residents
+from quatrain.graph.residents import Change, Place, Residents
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import FeatureSource
 
@@ -90,10 +89,10 @@ class BufferedFeatures:
     def read(self, vertices: Tensor) -> Tensor:
         """Return the features of `vertices`, int64 (n,), as float32 (n, F), equal to a direct read of the source."""
         found = self.find(vertices)
-        swap = self.decide(found)
-        pulled = self.pull(found, swap)
+        change = self.decide(found)
+        pulled = self.pull(found, change)
         rows = self.assemble(found, pulled)
-        self.replace(found, swap, pulled)
+        self.replace(change, pulled)
         return rows
 
     def find(self, vertices: Tensor) -> Found:
@@ -105,15 +104,14 @@ class BufferedFeatures:
         remote = np.flatnonzero(~own)
         return Found(ids, np.flatnonzero(own), remote, self._residents.find(ids[remote]))
 
-    def decide(self, found: Found) -> Swap:
+    def decide(self, found: Found) -> Change:
         """Let the policy learn from a step and say what it wants changed."""
         return self._residents.decide(found.place)
 
-    def pull(self, found: Found, swap: Swap) -> Tensor:
+    def pull(self, found: Found, change: Change) -> Tensor:
         """Read from the source what a step misses and, behind it, the newcomers that are not among that."""
-        wanted = found.vertices[found.missed]
-        extra = self._candidates.vertices(self._extra(found, swap))
-        return self._read(np.concatenate([wanted, extra]))
+        extra = self._candidates.vertices(change.extra)
+        return self._read(np.concatenate([found.vertices[found.missed], extra]))
 
     def assemble(self, found: Found, pulled: Tensor) -> Tensor:
         """Put a step's rows together, (n, F)."""
@@ -128,25 +126,11 @@ class BufferedFeatures:
         out.index_copy_(0, torch.from_numpy(missed), pulled[: len(missed)])
         return out
 
-    def replace(self, found: Found, swap: Swap, pulled: Tensor) -> None:
+    def replace(self, change: Change, pulled: Tensor) -> None:
         """Write the newcomers' rows over those that leave."""
-        if len(swap.coming) == 0:
-            return
-        missed = found.place.positions[found.place.slots < 0]
-        order = np.argsort(swap.coming)
-        behind = self._extra(found, swap)
-        have = np.concatenate([missed, behind])
-        at = np.searchsorted(swap.coming, have, sorter=order)
-        at = order[np.minimum(at, len(order) - 1)]
-        mine = swap.coming[at] == have
-        slots = self._residents.replace(swap)
-        self._rows[torch.from_numpy(slots[at[mine]])] = pulled[torch.from_numpy(np.flatnonzero(mine))]
-
-    def _extra(self, found: Found, swap: Swap) -> Ints:
-        """Return the newcomers that the step does not miss anyway."""
-        if len(swap.coming) == 0:
-            return swap.coming
-        return swap.coming[~np.isin(swap.coming, found.place.positions[found.place.slots < 0])]
+        if len(change.coming):
+            rows = pulled.index_select(0, torch.from_numpy(change.pulled))
+            self._rows.index_copy_(0, torch.from_numpy(self._residents.replace(change)), rows)
 
     def _read(self, vertices: Ints) -> Tensor:
         if len(vertices) == 0:

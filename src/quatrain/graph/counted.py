@@ -53,6 +53,11 @@ class CountedFeatures:
         self._buffer, self._clock = buffer, clock
         self.counters = Counters()
 
+    @property
+    def rows(self) -> int:
+        """How many rows the buffer holds."""
+        return self._buffer.rows
+
     def take(self) -> Counters:
         """Return the counters and begin anew, as at the end of an epoch."""
         taken, self.counters = self.counters, Counters()
@@ -64,12 +69,12 @@ class CountedFeatures:
         with self._timed("lookup_s"):
             found = buffer.find(vertices)
         with self._timed("policy_s"):
-            swap = buffer.decide(found)
+            change = buffer.decide(found)
         with self._timed("pull_s"):
-            pulled = buffer.pull(found, swap)
+            pulled = buffer.pull(found, change)
         with self._timed("copy_s"):
             rows = buffer.assemble(found, pulled)
-            buffer.replace(found, swap, pulled)
+            buffer.replace(change, pulled)
         self._count(found, len(pulled), pulled.numel() * pulled.element_size())
         return rows
 

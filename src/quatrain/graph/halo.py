@@ -118,7 +118,9 @@ class RemoteTable:
     def degrees(self, positions: Ints) -> Ints:
         """Return the in-degrees of the halo's vertices, 0 for the others."""
         at = self._halo.find(positions)
-        return np.where(at >= 0, self._halo.degrees(np.maximum(at, 0)), 0)
+        degrees = np.zeros(len(positions), np.int64)
+        degrees[at >= 0] = self._halo.degrees(at[at >= 0])
+        return degrees
 
     def likeliest(self, count: int) -> Ints:
         """Return the halo's `count` vertices of highest in-degree; `count` is at most the halo's size."""

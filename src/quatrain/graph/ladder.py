@@ -10,6 +10,9 @@ import numpy as np
 
 from quatrain.graph.halo import Ints
 
+GRAIN = 1024
+"""Positions that are looked at together, also where fewer are wanted: a look at one costs as much."""
+
 
 class Ladder:
     """Positions on rungs, by a whole number that may have grown since they were put there.
@@ -37,29 +40,44 @@ class Ladder:
         """Return a value that none is below, None when empty."""
         return self._heap[0] if self._heap else None
 
-    def lowest(self, count: int, below: int) -> Ints:
-        """Take away up to `count` positions of the lowest values, those below `below` only, in ascending order."""
-        taken: list[Ints] = [np.empty(0, np.int64)]
-        while count > 0 and self._heap and self._heap[0] < below:
+    def beaten_by(self, bounds: Ints) -> Ints:
+        """Take away the lowest positions, in ascending order, as many as each stay below their bound.
+
+        `bounds` descend: the first bound is that of the lowest position, and so on.
+        """
+        taken, count = [np.empty(0, np.int64)], 0
+        while self._heap:
+            most = int(np.searchsorted(-bounds, -self._heap[0]))  # bounds above this rung
+            if count >= most:
+                break
             rung = self._rungs[self._heap[0]]
-            found = self._settle(rung, count)
-            taken.append(found)
-            count -= len(found)
+            taken.append(self._settle(rung, most - count))
+            count += len(taken[-1])
             if not rung:
                 del self._rungs[heapq.heappop(self._heap)]
         return np.concatenate(taken)
 
     def _settle(self, rung: deque[Ints], count: int) -> Ints:
         """Take up to `count` from the front of the lowest rung; those that have outgrown it climb."""
-        front = rung.popleft()
-        if len(front) > count:
-            rung.appendleft(front[count:])
-            front = front[:count]
+        front = self._front(rung, max(count, GRAIN))
         stays = self._value(front) == self._heap[0]
         if not stays.all():
             self.add(front[~stays])
         settled: Ints = front[stays]
-        return settled
+        if len(settled) > count:
+            rung.appendleft(settled[count:])
+        return settled[:count]
+
+    def _front(self, rung: deque[Ints], count: int) -> Ints:
+        """Take `count` from the front of a rung, or all."""
+        fronts: list[Ints] = []
+        while rung and count > 0:
+            fronts.append(rung.popleft())
+            if len(fronts[-1]) > count:
+                rung.appendleft(fronts[-1][count:])
+                fronts[-1] = fronts[-1][:count]
+            count -= len(fronts[-1])
+        return np.concatenate(fronts)
 
     def _append(self, value: int, positions: Ints) -> None:
         if value not in self._rungs:

@@ -17,6 +17,9 @@ from quatrain.graph.policy import NOBODY, STAY, Policy, Setting, Swap
 from quatrain.graph.schedule import Schedule
 from quatrain.graph.settings_buffer import FORESEEING, BufferConfig
 
+TIE = 1e-9
+"""Steps within which a score counts as equal to the threshold: logarithms of equal scores may differ by rounding."""
+
 
 class StaticDegree:
     """The candidates of highest in-degree, for good: the published scheme without eviction."""
@@ -81,14 +84,10 @@ class Counts:
 
     def _swap(self, coming: Ints) -> Swap:
         """Let those of `coming` in, in descending order of counts, that beat the lowest, in ascending order."""
-        if len(coming) == 0:
-            return STAY
-        leaving = self._ladder.lowest(len(coming), below=int(self._counts[coming[0]]))
+        leaving = self._ladder.beaten_by(self._counts[coming].astype(np.int64))
         coming = coming[: len(leaving)]
-        better = int(np.count_nonzero(self._counts[coming] > self._counts[leaving]))
-        self._ladder.add(leaving[better:])
-        self._ladder.add(coming[:better])
-        return Swap(leaving[:better], coming[:better])
+        self._ladder.add(coming)
+        return Swap(leaving, coming)
 
 
 class Paper:
@@ -100,6 +99,7 @@ class Paper:
     S_E is never touched: S_E = s gamma**(t - b - u) for a row that came at step b with score s and was used in u steps,
     so one number a row, its origin o = b + u - log_gamma(s), tells S_E = gamma**(t - o) at any step t. A use adds 1 to
     the origin. For s = 1 this is exact, and so is the comparison with alpha, which is t - o > delta.
+    An eviction looks at the buffer and at all that was missed: its cost is spread over delta steps.
     """
 
     def __init__(self, setting: Setting) -> None:
@@ -129,7 +129,7 @@ class Paper:
         return self._evict() if evicts else STAY
 
     def _evict(self) -> Swap:
-        slots = np.flatnonzero(self._step - self._score[self._residents] > self._patience)
+        slots = np.flatnonzero(self._step - self._score[self._residents] > self._patience + TIE)
         waiting = np.unique(np.concatenate([NOBODY, *self._missed]))
         waiting = waiting[~self._inside[waiting]]
         self._missed = [waiting]
