@@ -45,7 +45,12 @@ def work(config: GnnConfig, session: cli.Session) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the gnn workflow with command-line arguments; return its exit code."""
+    """Run the gnn workflow, or `tune TRACE`, with command-line arguments; return the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["tune"]:
+        from quatrain.workflows._gnn_tune import tune  # torch, which planning does without
+
+        return cli.guarded(lambda: tune(given[1:]))
     workflow = cli.Workflow(name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
     return cli.main(workflow, argv)
 

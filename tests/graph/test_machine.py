@@ -104,9 +104,7 @@ def test_free_ports_are_distinct_and_follow_the_first():
 
 def test_a_keeper_that_is_killed_takes_its_processes_with_it(job, tmp_path):
     (tmp_path / "tells.py").write_text(
-        "import os, pathlib, sys, time\n"
-        "pathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\n"
-        "time.sleep(600)\n"
+        "import os, pathlib, sys, time\npathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(600)\n"
     )
     program = (
         "import sys; from quatrain.graph.machine import Keeper; from quatrain.graph.job import Job; "

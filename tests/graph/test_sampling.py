@@ -14,7 +14,9 @@ SIZES = st.lists(st.integers(5, 40), min_size=1, max_size=30)
 def test_a_subset_has_distinct_numbers_below_its_size(sizes, seed):
     chosen = subsets(np.array(sizes), 5, np.random.default_rng(seed))
 
-    assert all(len(set(row)) == 5 and 0 <= min(row) and max(row) < size for row, size in zip(chosen, sizes, strict=True))
+    assert all(
+        len(set(row)) == 5 and 0 <= min(row) and max(row) < size for row, size in zip(chosen, sizes, strict=True)
+    )
 
 
 def test_every_subset_is_as_likely_as_every_other():

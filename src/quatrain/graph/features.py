@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -19,6 +20,7 @@ from quatrain.graph.partition import FEATURES
 from quatrain.graph.settings import GnnConfig
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import FeatureSource, IndexedSource, MemorySource
+from quatrain.graph.trace import RecordedFeatures, Setup, TraceWriter
 
 
 class Features(Protocol):
@@ -38,6 +40,31 @@ class Way:
     features: Features
     rows: int
     """Rows of other machines that it keeps."""
+
+
+class TracedFeatures:
+    """A feature path whose reads are written down with the times of sampling and training."""
+
+    def __init__(self, inner: Features, graph: Any, file: Path, steps: int) -> None:
+        """Begin the trace `file` of a training with `steps` steps an epoch; UsageError when it is there already."""
+        own, tensor = own_vertices(graph), graph.ndata[FEATURES]
+        book = graph.get_partition_book()
+        setup = Setup(halo=halo(graph), dim=tensor.shape[1], vertex_count=graph.num_nodes(), part=book.partid)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        self.writer = TraceWriter(file, setup)
+        self._source = RecordedFeatures(inner, self.writer, first=own.start, stop=own.stop)
+        self._inner, self._steps, self._read = inner, steps, 0
+
+    def read(self, vertices: Tensor) -> Tensor:
+        """Return what the inner path returns."""
+        if self._read and self._read % self._steps == 0:
+            self.writer.next_epoch()
+        self._read += 1
+        return self._source.read(vertices)
+
+    def take(self) -> Counters:
+        """Return what the inner path counted."""
+        return self._inner.take()
 
 
 class DirectFeatures:

@@ -109,8 +109,8 @@ class Keeper:
         """Raise Died when a child here has failed, or another machine tells that one of its own has."""
         failed = self.job.place / "failed"
         for child in self.children:
-            if child.process.returncode:
-                text = f"{child.name} {ending(child.process.returncode)}; the end of {child.log}:\n{tail(child.log)}"
+            if code := child.process.poll():
+                text = f"{child.name} {ending(code)}; the end of {child.log}:\n{tail(child.log)}"
                 write_text(failed, text)
                 raise Died(text)
         if failed.exists():

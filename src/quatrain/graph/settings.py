@@ -137,6 +137,8 @@ class GnnConfig:
     """What is trained."""
     buffer: BufferConfig = field(default_factory=BufferConfig)
     """Which features of other machines' vertices are kept."""
+    record_trace: bool = False
+    """Write down in traces/ what every trainer reads, for `quatrain gnn tune`."""
     compare: tuple[str, ...] = ()
     """Policies that are trained with as well, for the report to set them side by side."""
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,8 @@ class Trainer:
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
-        self.rows = 0
+        self.rows, self.step_s = 0, 0.0
+        self.at_end = ExitStack()
         if study.checkpoint.exists():
             self.load()
         self.replica = nn.parallel.DistributedDataParallel(self.model)
@@ -95,6 +96,7 @@ class Trainer:
             if self.config.evaluate_every:
                 self.history[-1]["accuracy"] = self.accuracy("valid")
             self.save()
+        self.at_end.close()
         accuracy = self.accuracy("test")
         if not self.rank:
             write_json(self.study.folder / "result.json", {"test_accuracy": accuracy, "buffer_rows": self.rows})
@@ -110,15 +112,26 @@ class Trainer:
         foresees = config.buffer.policy in FORESEEING and not config.train.replicate
         way = features.way(self.graph, config, stream.accesses() if foresees else None)
         self.rows, source = way.rows, way.features
+        trace = self.trace(source, batches.steps) if config.record_trace else None
+        source = trace or source
 
         def prepare(batch: Batch) -> Step:
             sampled_s = batches.seconds
             rows, labels_B = source.read(batch.inputs), labels[batch.outputs]
             counters = source.take()
+            if trace and self.step_s:
+                trace.writer.times(sample_s=batch.seconds, train_s=self.step_s)
             counters.policy_s -= batches.seconds - sampled_s  # a policy that foresees samples while it decides
             return Step(batch.blocks, rows, labels_B, batch.seconds, counters)
 
         return prepare
+
+    def trace(self, source: features.Features, steps: int) -> features.TracedFeatures:
+        """Return a feature path that writes down what goes through `source`."""
+        name = f"trainer-{self.rank}" + (f"-from-{self.epoch}" if self.epoch else "")
+        traced = features.TracedFeatures(source, self.graph, self.study.folder / "traces" / f"{name}.h5", steps)
+        self.at_end.callback(traced.writer.close)
+        return traced
 
     def ahead(
         self, batches: Iterable[Batch], prepare: Callable[[Batch], Step]
@@ -139,8 +152,10 @@ class Trainer:
             if step is None:
                 break
             ledger.count(step)
+            before = ledger.sums.train_s
             with ledger.timed("train_s"):
                 ledger.sums.loss += self.update(step)
+            self.step_s = ledger.sums.train_s - before
         self.epoch += 1
         self.history.append(ledger.close(self.device))
 
