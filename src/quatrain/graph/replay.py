@@ -65,10 +65,10 @@ def replay_policy(
     trace: Trace, policy: Policy, among: Candidates, clock: Callable[[], float] = time.perf_counter
 ) -> Replay:
     """Run any policy over the candidates `among` of a trace."""
-    residents = Residents(among, policy)
+    residents = Residents(among, np.full(among.size + 1, -1, np.int32))
+    rows = len(residents.begin(policy))
     watch = _Watch(clock)
-    counts = np.array(list(_counts(trace, residents, watch)), np.int64).reshape(-1, 5)
-    rows = len(residents.initial)
+    counts = np.array(list(_counts(trace, residents, policy, watch)), np.int64).reshape(-1, 5)
     hits, misses, halo_hits, halo_misses, pulled = counts.T
     return Replay(
         buffer_rows=rows,
@@ -89,16 +89,16 @@ class _Watch:
         self.lookup_s = self.policy_s = 0.0
 
 
-def _counts(trace: Trace, residents: Residents, watch: _Watch) -> Iterator[tuple[int, ...]]:
+def _counts(trace: Trace, residents: Residents, policy: Policy, watch: _Watch) -> Iterator[tuple[int, ...]]:
     for vertices in trace.steps():
         began = watch.clock()
         place = residents.find(vertices)
         found = watch.clock()
-        change = residents.decide(place)
+        change = residents.decide(policy, place)
         watch.policy_s += watch.clock() - found
         watch.lookup_s += found - began
         inside, halo = place.slots >= 0, trace.setup.halo.find(vertices) >= 0
-        residents.replace(change)
+        residents.come(change, residents.leave(change))
         masks = (inside, ~inside, inside & halo, ~inside & halo)
         hits, misses, halo_hits, halo_misses = (int(np.count_nonzero(mask)) for mask in masks)
         yield hits, misses, halo_hits, halo_misses, misses + len(change.extra)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quatrain.graph.halo import Candidates, Ints
 from quatrain.graph.policy import NOBODY, Policy
@@ -31,42 +32,52 @@ class Change:
     extra: Ints
 
 
-_NONE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
+NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
 
 
 class Residents:
     """The rows ("slots") of a buffer and the candidates in them."""
 
-    def __init__(self, candidates: Candidates, policy: Policy) -> None:
-        self._candidates, self._policy = candidates, policy
-        self.initial = policy.fill()
-        """Positions that fill the slots 0, 1, 2, ... at the beginning."""
-        self._slot = np.full(candidates.size + 1, -1, np.int32)  # the last one is that of position -1
-        self._slot[self.initial] = np.arange(len(self.initial))
+    def __init__(self, candidates: Candidates, slots: NDArray[np.int32]) -> None:
+        """Take the candidates and their slots (see `Store.slots`)."""
+        self._candidates, self._slot = candidates, slots
+
+    def begin(self, policy: Policy) -> Ints:
+        """Let the policy fill the slots 0, 1, 2, ...; return the positions in them."""
+        first = policy.fill()
+        self._slot[first] = np.arange(len(first))
+        return first
 
     def find(self, vertices: Ints) -> Place:
         """Look `vertices` up."""
         positions = self._candidates.find(vertices)
         return Place(positions, self._slot[positions].astype(np.int64))
 
-    def decide(self, place: Place) -> Change:
-        """Tell the policy what was found and return what it wants changed; nothing changes yet."""
+    def decide(self, policy: Policy, place: Place, heard: Ints = NOBODY) -> Change:
+        """Tell the policy what was found, and what others accessed; return what it wants. Nothing changes yet."""
         inside = place.slots >= 0
         missed = place.positions[~inside]
-        swap = self._policy.step(place.positions[inside], missed[missed >= 0])
+        there = self._slot[heard] >= 0
+        swap = policy.step(
+            np.concatenate([place.positions[inside], heard[there]]),
+            np.concatenate([missed[missed >= 0], heard[~there]]),
+        )
         if len(swap.coming) == 0:
-            return _NONE
+            return NO_CHANGE
         pulled = self._among(missed, swap.coming)
         extra = swap.coming[pulled < 0]
         pulled[pulled < 0] = len(missed) + np.arange(len(extra))
         return Change(swap.leaving, swap.coming, pulled, extra)
 
-    def replace(self, change: Change) -> Ints:
-        """Carry a change out; return the slots of the newcomers."""
-        slots = self._slot[change.leaving]
+    def leave(self, change: Change) -> Ints:
+        """Take out those that leave; return their slots."""
+        slots = self._slot[change.leaving].astype(np.int64)
         self._slot[change.leaving] = -1
+        return slots
+
+    def come(self, change: Change, slots: Ints) -> None:
+        """Put the newcomers into `slots`."""
         self._slot[change.coming] = slots
-        return slots.astype(np.int64)
 
     def _among(self, missed: Ints, coming: Ints) -> Ints:
         """Return where each newcomer stands in `missed`, -1 for those that do not; without sorting either."""
