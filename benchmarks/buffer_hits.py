@@ -5,8 +5,8 @@
 A made graph (RMAT, or communities with power-law degrees) is cut into 4 parts; one trainer samples its own vertices,
 epoch by epoch in a new order, 2 layers with fan-outs 10 and 25; every policy is replayed over what it read. Any remote
 vertex may be kept, hit rates are those over all remote accesses, from the first step on, and all policies have f |H|
-rows. `oracle` is Belady's rule told the whole trace, filled with what
-is used first: no policy with as many rows has more hits. `best static` holds what most steps of the trace access.
+rows. `oracle` is Belady's rule told the whole trace and filled with what is used first: no policy with as many rows has
+more hits, but for `carry`, which has the batch before as well. `best static` holds what most steps of the trace access.
 """
 
 from __future__ import annotations
@@ -116,6 +116,7 @@ POLICIES = {
     "counts, delta 1": BufferConfig(policy="counts", interval=1),
     "schedule, window 4": BufferConfig(policy="schedule", window=4),
     "schedule, window 16": BufferConfig(policy="schedule", window=16),
+    "schedule, window 16, carry": BufferConfig(policy="schedule", window=16, carry=True),
     "best static": BufferConfig(policy="presample", window=10**6),
     "oracle": BufferConfig(policy="schedule", window=10**6),
 }

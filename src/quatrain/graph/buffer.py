@@ -82,7 +82,8 @@ class BufferedFeatures:
         self._source, self._local = source, local
         self._candidates = candidates(config, halo, vertex_count)
         self._store = store or PrivateStore(self._candidates.size, config.rows(halo.size), dim)
-        self._residents = Residents(self._candidates, self._store.slots)
+        self._residents = Residents(self._candidates, self._store.slots, self.rows)
+        self._before = torch.empty(0, dim)  # the batch before, with config.carry
         self._policy = self._lead(accesses, store) if self._store.leads else None
         self._store.ready()
 
@@ -94,7 +95,8 @@ class BufferedFeatures:
         told = accesses if accesses is None or self._local is None else _remote_only(accesses, self._local)
         policy = make_policy(self.config, self._candidates, self.rows, told)
         with self._store.writing():
-            first = self._residents.begin(policy)
+            first = policy.fill()
+            self._residents.begin(first)
             self._store.rows[:] = self._read(self._candidates.vertices(first))
         return policy
 
@@ -110,6 +112,7 @@ class BufferedFeatures:
         pulled = self.pull(found, change)
         rows = self.assemble(found, kept, pulled)
         self.replace(change, pulled)
+        self.carry(found, rows)
         return rows
 
     def find(self, vertices: Tensor) -> tuple[Found, Tensor]:
@@ -121,8 +124,7 @@ class BufferedFeatures:
         remote = np.flatnonzero(~own)
         with self._store.reading():
             found = Found(ids, np.flatnonzero(own), remote, self._residents.find(ids[remote]))
-            slots = found.place.slots
-            kept = self._store.rows.index_select(0, torch.from_numpy(slots[slots >= 0]))
+            kept = self._take(found.place.slots)
             if not self._store.leads:
                 self._store.tell(found.place.positions[found.place.positions >= 0])
         return found, kept
@@ -154,11 +156,28 @@ class BufferedFeatures:
         """Write the newcomers' rows over those that leave; at no moment does a vertex have a half-written row."""
         if len(change.coming) == 0:
             return
-        rows = pulled.index_select(0, torch.from_numpy(change.pulled))
+        rows = (self._before if change.carried else pulled).index_select(0, torch.from_numpy(change.origin))
         with self._store.writing():
             slots = self._residents.leave(change)
             self._store.rows.index_copy_(0, torch.from_numpy(slots), rows)
             self._residents.come(change, slots)
+
+    def carry(self, found: Found, rows: Tensor) -> None:
+        """Keep a batch's rows for the next step, where the configuration says so."""
+        if self.config.carry:
+            self._residents.carry(found.place.positions, found.remote)
+            self._before = rows
+
+    def _take(self, slots: Ints) -> Tensor:
+        """Return the rows of those `slots` that are any, from the buffer and from the batch before."""
+        inside = torch.from_numpy(slots[slots >= 0])
+        if not self.config.carry:
+            return self._store.rows.index_select(0, inside)
+        buffered = inside < self.rows
+        kept = torch.empty(len(inside), self.dim)
+        kept[buffered] = self._store.rows[inside[buffered]]
+        kept[~buffered] = self._before[inside[~buffered] - self.rows]
+        return kept
 
     def _read(self, vertices: Ints) -> Tensor:
         if len(vertices) == 0:

@@ -76,6 +76,7 @@ class CountedFeatures:
         with self._timed("copy_s"):
             rows = buffer.assemble(found, kept, pulled)
             buffer.replace(change, pulled)
+            buffer.carry(found, rows)
         self._count(found, len(pulled), pulled.numel() * pulled.element_size())
         return rows
 

@@ -13,7 +13,10 @@ from quatrain.graph.policy import NOBODY, Policy
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer."""
+    """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer.
+
+    Slots from the number of rows on are those of the batch before, in its order (see `Residents.carry`).
+    """
 
     positions: Ints
     slots: Ints
@@ -21,15 +24,17 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Positions that leave, those that come in their place, and where the rows of these are among the pulled ones.
+    """Positions that leave, those that come in their place, and `origin`, where the rows of these are to be found.
 
-    Pulled are a step's misses and, behind them, `extra`: newcomers that the step does not read.
+    That is among the pulled ones, which are a step's misses and behind them `extra`, newcomers that the step does not
+    read; or, with `carried`, among those of the batch before.
     """
 
     leaving: Ints
     coming: Ints
-    pulled: Ints
+    origin: Ints
     extra: Ints
+    carried: bool = False
 
 
 NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
@@ -38,15 +43,14 @@ NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
 class Residents:
     """The rows ("slots") of a buffer and the candidates in them."""
 
-    def __init__(self, candidates: Candidates, slots: NDArray[np.int32]) -> None:
-        """Take the candidates and their slots (see `Store.slots`)."""
-        self._candidates, self._slot = candidates, slots
+    def __init__(self, candidates: Candidates, slots: NDArray[np.int32], rows: int) -> None:
+        """Take the candidates, their slots (see `Store.slots`) and the number of rows."""
+        self._candidates, self._slot, self._rows = candidates, slots, rows
+        self._before = NOBODY
 
-    def begin(self, policy: Policy) -> Ints:
-        """Let the policy fill the slots 0, 1, 2, ...; return the positions in them."""
-        first = policy.fill()
+    def begin(self, first: Ints) -> None:
+        """Put the first positions into the slots 0, 1, 2, ..."""
         self._slot[first] = np.arange(len(first))
-        return first
 
     def find(self, vertices: Ints) -> Place:
         """Look `vertices` up."""
@@ -64,10 +68,13 @@ class Residents:
         )
         if len(swap.coming) == 0:
             return NO_CHANGE
-        pulled = self._among(missed, swap.coming)
-        extra = swap.coming[pulled < 0]
-        pulled[pulled < 0] = len(missed) + np.arange(len(extra))
-        return Change(swap.leaving, swap.coming, pulled, extra)
+        carried = self._slot[swap.coming].astype(np.int64) - self._rows
+        if carried[0] >= 0:
+            return Change(swap.leaving, swap.coming, carried, NOBODY, carried=True)
+        origin = self._among(missed, swap.coming)
+        extra = swap.coming[origin < 0]
+        origin[origin < 0] = len(missed) + np.arange(len(extra))
+        return Change(swap.leaving, swap.coming, origin, extra)
 
     def leave(self, change: Change) -> Ints:
         """Take out those that leave; return their slots."""
@@ -78,6 +85,13 @@ class Residents:
     def come(self, change: Change, slots: Ints) -> None:
         """Put the newcomers into `slots`."""
         self._slot[change.coming] = slots
+
+    def carry(self, positions: Ints, rows: Ints) -> None:
+        """Let the next step find what this one has read, `rows` (n,) being the places of `positions` in its batch."""
+        self._slot[self._before[self._slot[self._before] >= self._rows]] = -1
+        new = (positions >= 0) & (self._slot[positions] < 0)
+        self._before = positions[new]
+        self._slot[self._before] = self._rows + rows[new]
 
     def _among(self, missed: Ints, coming: Ints) -> Ints:
         """Return where each newcomer stands in `missed`, -1 for those that do not; without sorting either."""
