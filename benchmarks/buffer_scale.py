@@ -5,7 +5,7 @@
 The halo is every fourth id of a range; a step reads distinct vertices of it, few of them often (the cube of a uniform
 number picks them). Rows come from a source that makes them up, whose time is left out. Every size is run three times in
 turns; a step's time is the least of the three, so that what else the machine does drops out, and what a policy does
-now and then stays in. A value is the mean over 160 steps after 40 of warm-up, in nanoseconds a vertex; its spread tells
+now and then stays in. A value is the mean over 96 steps after 32 of warm-up, in nanoseconds a vertex; its spread tells
 how the first and the second half of the steps differ.
 
 `growth` is the cost at the largest halo against that at the smallest. A larger halo leaves the processor's caches,
@@ -32,7 +32,7 @@ from quatrain.seeding import numpy_rng
 
 SIZES, DIM, FRACTION = (10_000, 100_000, 1_000_000, 10_000_000), 32, 0.25
 PARTS = ("lookup_s", "policy_s", "copy_s")
-WARM, ROUNDS = 40, 3
+WARM, ROUNDS = 32, 3
 Seconds = NDArray[np.float64]
 
 
@@ -114,12 +114,12 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=3000, help="vertices a step")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    sizes, steps = (SIZES[:2], 32) if options.quick else (SIZES, 160)
+    sizes, steps = (SIZES[:2], 32) if options.quick else (SIZES, 96)
     for policy in options.policies:
         config = BufferConfig(policy=policy, fraction=FRACTION, interval=16, window=16)
         measure(config, sizes, options.batch, steps)
-        for larger in (4, 16):
-            measure(config, sizes[-1:], larger * options.batch, steps // 4)
+        for larger in (2, 8):
+            measure(config, sizes[1:2], larger * options.batch, steps // 4)
 
 
 if __name__ == "__main__":

@@ -83,6 +83,7 @@ class BufferedFeatures:
         self._candidates = candidates(config, halo, vertex_count)
         self._store = store or PrivateStore(self._candidates.size, config.rows(halo.size), dim)
         self._residents = Residents(self._candidates, self._store.slots, self.rows)
+        self._scratch = torch.empty(0, dim)  # used again and again: fresh pages cost more than the copy
         self._before = torch.empty(0, dim)  # the batch before, with config.carry
         self._policy = self._lead(accesses, store) if self._store.leads else None
         self._store.ready()
@@ -116,7 +117,7 @@ class BufferedFeatures:
         return rows
 
     def find(self, vertices: Tensor) -> tuple[Found, Tensor]:
-        """Look the vertices up and take out the rows that are there, which may change from here on."""
+        """Look the vertices up and take out the rows that are there, (hits, F), valid until the next call."""
         ids = np.ascontiguousarray(vertices.numpy())
         own = np.zeros(len(ids), bool)
         if self._local is not None:
@@ -169,14 +170,16 @@ class BufferedFeatures:
             self._before = rows
 
     def _take(self, slots: Ints) -> Tensor:
-        """Return the rows of those `slots` that are any, from the buffer and from the batch before."""
+        """Return the rows of those `slots` that are any, valid until the next call."""
         inside = torch.from_numpy(slots[slots >= 0])
+        if len(inside) > len(self._scratch):
+            self._scratch = torch.empty(len(inside) * 5 // 4, self.dim)
+        kept = self._scratch[: len(inside)]
         if not self.config.carry:
-            return self._store.rows.index_select(0, inside)
-        buffered = inside < self.rows
-        kept = torch.empty(len(inside), self.dim)
-        kept[buffered] = self._store.rows[inside[buffered]]
-        kept[~buffered] = self._before[inside[~buffered] - self.rows]
+            return torch.index_select(self._store.rows, 0, inside, out=kept)
+        for slot, rows in ((inside, self._store.rows), (inside - self.rows, self._before)):
+            at = torch.nonzero((slot >= 0) & (slot < len(rows)))[:, 0]
+            kept.index_copy_(0, at, rows.index_select(0, slot[at]))
         return kept
 
     def _read(self, vertices: Ints) -> Tensor:
