@@ -52,6 +52,8 @@ def work(config: NasConfig, session: cli.Session) -> None:
         prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")
         prepared = prepare(run.path, config, session.seed).result()
     run.summarise(data=config.data, model=config.model, **prepared)
+    if skipped := prepared["skipped"]:
+        session.show.say(f"{len(skipped)} skipped ({run.path / 'summary.json'} has all): {'; '.join(skipped[:3])}")
     space = cattrs.structure(prepared["space"], Space)
     train = session.app(tasks.train_network, shape="block", name="train")
     for future in [train(run.path, role, config.train) for role in config.roles]:

@@ -16,8 +16,10 @@ REMOTE = [vertex for vertex in range(COUNT) if vertex not in LOCAL]
 @st.composite
 def configs(draw, policies=tuple(POLICIES)):
     """Any configuration of the policies."""
+    policy = draw(st.sampled_from(policies))
     return BufferConfig(
-        policy=draw(st.sampled_from(policies)),
+        policy=policy,
+        carry=policy == "schedule" and draw(st.booleans()),
         fraction=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),
         decay=draw(st.sampled_from([0.5, 0.75, 0.995])),
         interval=draw(st.integers(1, 5)),

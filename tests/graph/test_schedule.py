@@ -16,8 +16,8 @@ from quatrain.graph.settings_buffer import BufferConfig
 SIZE = 6
 
 
-def scheduled(rows, window, accesses, size=SIZE):
-    config = BufferConfig(policy="schedule", window=window)
+def scheduled(rows, window, accesses, size=SIZE, carry=False):
+    config = BufferConfig(policy="schedule", window=window, carry=carry)
     return make_policy(config, HaloTable(range(size), [1] * size), rows, iter(accesses))
 
 
@@ -51,6 +51,42 @@ def most_hits(rows, accesses):
 @given(st.integers(0, SIZE), steps(range(SIZE), most=7))
 def test_nothing_beats_a_schedule_that_is_told_everything(rows, accesses):
     assert hits(scheduled(rows, 99, accesses), accesses) == most_hits(rows, accesses)
+
+
+def carried_hits(policy, accesses):
+    """The same where the batch before is there too: newcomers come from it, and cost no byte."""
+    resident, before, count = set(policy.fill().tolist()), set(), 0
+    for accessed in accesses:
+        there = resident | before
+        inside = np.array([at in there for at in accessed.tolist()], bool)
+        swap = policy.step(accessed[inside], accessed[~inside])
+        assert set(swap.leaving.tolist()) <= resident
+        assert set(swap.coming.tolist()) <= before - resident - set(accessed.tolist())
+        assert len(swap.leaving) == len(swap.coming) == len(set(swap.coming.tolist()))
+        count += len(set(accessed.tolist()) & there)
+        resident = resident - set(swap.leaving.tolist()) | set(swap.coming.tolist())
+        before = set(accessed.tolist())
+    return count
+
+
+def most_carried_hits(rows, accesses):
+    """The most hits with the batch before, by trying all choices."""
+    best, before = {frozenset(choice): 0 for choice in combinations(range(SIZE), rows)}, set()
+    for accessed in accesses:
+        step, after = set(accessed.tolist()), {}
+        for kept, count in best.items():
+            count += len((kept | before) & step)
+            for choice in combinations(sorted(kept | before | step), rows):
+                after[frozenset(choice)] = max(count, after.get(frozenset(choice), 0))
+        best, before = after, step
+    return max(best.values())
+
+
+@given(st.integers(0, SIZE), steps(range(SIZE), most=7))
+def test_nothing_beats_a_schedule_that_carries_either(rows, accesses):
+    policy = scheduled(rows, 99, accesses, carry=True)
+
+    assert carried_hits(policy, accesses) == most_carried_hits(rows, accesses)
 
 
 @given(st.integers(0, SIZE), st.integers(1, 4), steps(range(SIZE), most=30))

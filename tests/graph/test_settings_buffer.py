@@ -35,6 +35,11 @@ def test_a_policy_that_evicts_needs_steps_between_evictions(policy):
         BufferConfig(policy=policy, interval=0)
 
 
+def test_only_a_schedule_can_leave_rows_to_the_batch_before():
+    with pytest.raises(ValueError, match="only 'schedule' knows what to leave to it, 'counts' does not"):
+        BufferConfig(policy="counts", carry=True)
+
+
 def test_a_policy_that_never_evicts_takes_no_interval():
     assert BufferConfig(policy="static-degree", interval=0).interval == 0
 

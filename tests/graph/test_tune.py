@@ -18,6 +18,8 @@ HALO = HaloTable(range(0, 20, 2), range(10))
 STEPS = [np.array([0, 2, 4, 41, 25]), np.array([0, 2, 6]), np.array([0, 8, 41]), np.array([0, 4, 30])]
 GIVEN = TuneConfig(mbit_s=1, latency_s=0, sample_s=0.0, train_s=0.0, fractions=(0.5,))
 
+SCHEDULE = BufferConfig(policy="schedule", fraction=0.5, decay=0.95, interval=16, window=8)
+
 
 def no_time():
     return 0.0
@@ -45,7 +47,7 @@ def test_every_policy_is_ranked_and_the_fastest_stands_first(tmp_path):
 
 def test_a_ranking_tells_what_the_replay_counted(tmp_path):
     ranked = tune(record(tmp_path / "t.h5"), GIVEN, clock=no_time)
-    one = next(one for one in ranked if one.buffer.policy == "schedule" and one.buffer.candidates == "halo")
+    one = next(one for one in ranked if one.buffer.policy == "schedule" and one.buffer == SCHEDULE)
     done = replay(traced(HALO, STEPS), one.buffer)
 
     assert one.halo_hit_rate == done.halo_hit_rate
@@ -59,6 +61,25 @@ def test_knowing_the_future_beats_everything_of_its_size_on_a_slow_link(tmp_path
     assert ranked[0].buffer.policy in ("schedule", "presample")
     assert ranked[0].speedup > 1
     assert min(one.speedup for one in ranked) == pytest.approx(1)
+
+
+def test_carry_costs_memory_where_nothing_else_keeps_the_batch(tmp_path):
+    path = record(tmp_path / "t.h5")
+    memory = {}
+    for depth in (0, 1):
+        for carry in (False, True):
+            config = TuneConfig(
+                policies=("schedule",),
+                fractions=(0.5,),
+                candidates=("halo",),
+                windows=(8,),
+                carry=(carry,),
+                depth=depth,
+            )
+            memory[depth, carry] = tune(path, config)[0].memory_bytes
+
+    assert memory[1, True] == memory[1, False] == memory[0, False]
+    assert memory[0, True] == memory[0, False] + 5 * 2 * 4
 
 
 def test_without_look_ahead_every_part_of_a_step_is_waited_for():
@@ -101,7 +122,7 @@ def test_a_policy_varies_only_in_what_it_looks_at():
     buffers = list(TuneConfig(fractions=(0.1, 0.5), decays=(0.9, 0.99), intervals=(8, 16), windows=(4, 8)).buffers())
     count = {name: sum(buffer.policy == name for buffer in buffers) for name in TuneConfig().policies}
 
-    assert count == {"none": 1, "static-degree": 2, "presample": 8, "paper": 16, "counts": 8, "schedule": 8}
+    assert count == {"none": 1, "static-degree": 2, "presample": 8, "paper": 16, "counts": 8, "schedule": 16}
     assert len(set(buffers)) == len(buffers)
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, replace
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -229,6 +230,8 @@ def test_training_is_gathered_as_a_line_a_step_and_network(delivered):
         *(("supernet", step, net) for step in (1, 2) for net in ("largest", "smallest", "random 1", "random 2")),
     ]
     assert all(line.keys() == {"run", "step", "net", "loss", "lr", "seconds"} for line in lines)
+    with h5py.File(delivered[0] / "results.h5") as file:
+        assert file["training/loss"].shape == (len(seen),)
 
 
 def test_steps_that_a_resumed_run_repeats_are_gathered_once(tmp_path):

@@ -170,8 +170,15 @@ def test_the_networks_of_a_step_depend_on_seed_and_step_alone():
 
     assert drawn == [again.networks(step) for step in range(20)]
     assert drawn != [other.networks(step) for step in range(20)]
-    assert all(nets["largest"] == SPACE.largest() and nets["smallest"] == SPACE.smallest() for nets in drawn)
+    assert all(nets["largest"] == TINY.full and nets["smallest"] == SPACE.smallest() for nets in drawn)
     assert len({net for nets in drawn for net in nets.values()}) > 10
+
+
+def test_the_full_network_is_trained_where_the_space_offers_narrower_ones_only():
+    narrow = replace(SPACE, choices=tuple(widths[:1] for widths in SPACE.choices))
+
+    assert narrow.largest() != TINY.full
+    assert trainer(space=narrow).networks(0)["largest"] == TINY.full
 
 
 def test_without_a_space_the_full_network_is_trained_alone():

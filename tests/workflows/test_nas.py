@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import quatrain
+from quatrain.errors import UsageError
 from quatrain.records import read_json, read_lines
 from quatrain.sam import Sam
 from quatrain.supernet.settings import mini
@@ -185,6 +186,32 @@ def test_images_that_cannot_be_used_are_named(source, words, tmp_path, capsys):
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert code == 2
     assert words in error
+
+
+@pytest.mark.slow
+def test_images_that_are_passed_over_are_counted_and_named(tmp_path, capsys, monkeypatch):
+    from PIL import Image
+
+    from quatrain.data.made import MadeImages
+
+    for index in range(4):
+        image, labels = MadeImages(count=4, seed=1, size_px=64).micrograph(index)
+        Image.fromarray(image).save(tmp_path / f"{index}.png")
+        Image.fromarray(labels).save(tmp_path / f"{index}_truth.png")
+    (tmp_path / "0.png").write_bytes(b"no image")
+
+    def stop(*_):
+        raise UsageError("far enough")
+
+    monkeypatch.setattr(nas.tasks, "train_network", stop)
+    code = nas.main(["--site=local-threads", "--data", str(tmp_path), "--run-root", str(tmp_path / "runs")])
+
+    (folder,) = (tmp_path / "runs").iterdir()
+    said = capsys.readouterr().out
+    assert code == 2
+    assert "1 skipped" in said
+    assert "0.png: it is no image" in said
+    assert len(read_json(folder / "summary.json")["skipped"]) == 1
 
 
 @pytest.mark.parametrize("site", ["local", "local-threads", "slurm", "perlmutter"])

@@ -26,6 +26,7 @@ class Counters:
     """Rows pulled: misses and newcomers of the buffer."""
     remote_bytes: int = 0
     lookup_s: float = 0.0
+    """Seconds to look vertices up and to take buffered rows out."""
     policy_s: float = 0.0
     pull_s: float = 0.0
     copy_s: float = 0.0
@@ -67,14 +68,15 @@ class CountedFeatures:
         """Return what the buffer returns."""
         buffer = self._buffer
         with self._timed("lookup_s"):
-            found = buffer.find(vertices)
+            found, kept = buffer.find(vertices)
         with self._timed("policy_s"):
             change = buffer.decide(found)
         with self._timed("pull_s"):
             pulled = buffer.pull(found, change)
         with self._timed("copy_s"):
-            rows = buffer.assemble(found, pulled)
+            rows = buffer.assemble(found, kept, pulled)
             buffer.replace(change, pulled)
+            buffer.carry(found, rows)
         self._count(found, len(pulled), pulled.numel() * pulled.element_size())
         return rows
 

@@ -58,21 +58,27 @@ def replay(trace: Trace, config: BufferConfig, clock: Callable[[], float] = time
     """
     among = candidates(config, trace.setup.halo, trace.setup.vertex_count)
     policy = make_policy(config, among, config.rows(trace.setup.halo.size), trace.steps())
-    return replay_policy(trace, policy, among, clock)
+    return replay_policy(trace, policy, among, clock, carry=config.carry)
 
 
 def replay_policy(
-    trace: Trace, policy: Policy, among: Candidates, clock: Callable[[], float] = time.perf_counter
+    trace: Trace,
+    policy: Policy,
+    among: Candidates,
+    clock: Callable[[], float] = time.perf_counter,
+    *,
+    carry: bool = False,
 ) -> Replay:
-    """Run any policy over the candidates `among` of a trace."""
-    residents = Residents(among, policy)
+    """Run any policy over the candidates `among` of a trace; with `carry`, a step finds what the one before read."""
+    first = policy.fill()
+    residents = Residents(among, np.full(among.size + 1, -1, np.int32), len(first))
+    residents.begin(first)
     watch = _Watch(clock)
-    counts = np.array(list(_counts(trace, residents, watch)), np.int64).reshape(-1, 5)
-    rows = len(residents.initial)
+    counts = np.array(list(_counts(trace, residents, policy, watch, carry=carry)), np.int64).reshape(-1, 5)
     hits, misses, halo_hits, halo_misses, pulled = counts.T
     return Replay(
-        buffer_rows=rows,
-        fill_rows=rows,
+        buffer_rows=len(first),
+        fill_rows=len(first),
         halo_hits=halo_hits,
         halo_misses=halo_misses,
         remote_hits=hits,
@@ -89,16 +95,20 @@ class _Watch:
         self.lookup_s = self.policy_s = 0.0
 
 
-def _counts(trace: Trace, residents: Residents, watch: _Watch) -> Iterator[tuple[int, ...]]:
+def _counts(
+    trace: Trace, residents: Residents, policy: Policy, watch: _Watch, *, carry: bool
+) -> Iterator[tuple[int, ...]]:
     for vertices in trace.steps():
         began = watch.clock()
         place = residents.find(vertices)
         found = watch.clock()
-        change = residents.decide(place)
+        change = residents.decide(policy, place)
         watch.policy_s += watch.clock() - found
         watch.lookup_s += found - began
         inside, halo = place.slots >= 0, trace.setup.halo.find(vertices) >= 0
-        residents.replace(change)
+        residents.come(change, residents.leave(change))
+        if carry:
+            residents.carry(place.positions, np.arange(len(vertices)))
         masks = (inside, ~inside, inside & halo, ~inside & halo)
         hits, misses, halo_hits, halo_misses = (int(np.count_nonzero(mask)) for mask in masks)
         yield hits, misses, halo_hits, halo_misses, misses + len(change.extra)

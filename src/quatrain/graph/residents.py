@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quatrain.graph.halo import Candidates, Ints
 from quatrain.graph.policy import NOBODY, Policy
@@ -12,7 +13,10 @@ from quatrain.graph.policy import NOBODY, Policy
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer."""
+    """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer.
+
+    Slots from the number of rows on are those of the batch before, in its order (see `Residents.carry`).
+    """
 
     positions: Ints
     slots: Ints
@@ -20,53 +24,74 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """Positions that leave, those that come in their place, and where the rows of these are among the pulled ones.
+    """Positions that leave, those that come in their place, and `origin`, where the rows of these are to be found.
 
-    Pulled are a step's misses and, behind them, `extra`: newcomers that the step does not read.
+    That is among the pulled ones, which are a step's misses and behind them `extra`, newcomers that the step does not
+    read; or, with `carried`, among those of the batch before.
     """
 
     leaving: Ints
     coming: Ints
-    pulled: Ints
+    origin: Ints
     extra: Ints
+    carried: bool = False
 
 
-_NONE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
+NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
 
 
 class Residents:
     """The rows ("slots") of a buffer and the candidates in them."""
 
-    def __init__(self, candidates: Candidates, policy: Policy) -> None:
-        self._candidates, self._policy = candidates, policy
-        self.initial = policy.fill()
-        """Positions that fill the slots 0, 1, 2, ... at the beginning."""
-        self._slot = np.full(candidates.size + 1, -1, np.int32)  # the last one is that of position -1
-        self._slot[self.initial] = np.arange(len(self.initial))
+    def __init__(self, candidates: Candidates, slots: NDArray[np.int32], rows: int) -> None:
+        """Take the candidates, their slots (see `Store.slots`) and the number of rows."""
+        self._candidates, self._slot, self._rows = candidates, slots, rows
+        self._before = NOBODY
+
+    def begin(self, first: Ints) -> None:
+        """Put the first positions into the slots 0, 1, 2, ..."""
+        self._slot[first] = np.arange(len(first))
 
     def find(self, vertices: Ints) -> Place:
         """Look `vertices` up."""
         positions = self._candidates.find(vertices)
         return Place(positions, self._slot[positions].astype(np.int64))
 
-    def decide(self, place: Place) -> Change:
-        """Tell the policy what was found and return what it wants changed; nothing changes yet."""
+    def decide(self, policy: Policy, place: Place, heard: Ints = NOBODY) -> Change:
+        """Tell the policy what was found, and what others accessed; return what it wants. Nothing changes yet."""
         inside = place.slots >= 0
         missed = place.positions[~inside]
-        swap = self._policy.step(place.positions[inside], missed[missed >= 0])
+        there = self._slot[heard] >= 0
+        swap = policy.step(
+            np.concatenate([place.positions[inside], heard[there]]),
+            np.concatenate([missed[missed >= 0], heard[~there]]),
+        )
         if len(swap.coming) == 0:
-            return _NONE
-        pulled = self._among(missed, swap.coming)
-        extra = swap.coming[pulled < 0]
-        pulled[pulled < 0] = len(missed) + np.arange(len(extra))
-        return Change(swap.leaving, swap.coming, pulled, extra)
+            return NO_CHANGE
+        carried = self._slot[swap.coming].astype(np.int64) - self._rows
+        if carried[0] >= 0:
+            return Change(swap.leaving, swap.coming, carried, NOBODY, carried=True)
+        origin = self._among(missed, swap.coming)
+        extra = swap.coming[origin < 0]
+        origin[origin < 0] = len(missed) + np.arange(len(extra))
+        return Change(swap.leaving, swap.coming, origin, extra)
 
-    def replace(self, change: Change) -> Ints:
-        """Carry a change out; return the slots of the newcomers."""
-        slots = self._slot[change.leaving]
+    def leave(self, change: Change) -> Ints:
+        """Take out those that leave; return their slots."""
+        slots = self._slot[change.leaving].astype(np.int64)
         self._slot[change.leaving] = -1
+        return slots
+
+    def come(self, change: Change, slots: Ints) -> None:
+        """Put the newcomers into `slots`."""
         self._slot[change.coming] = slots
-        return slots.astype(np.int64)
+
+    def carry(self, positions: Ints, rows: Ints) -> None:
+        """Let the next step find what this one has read, `rows` (n,) being the places of `positions` in its batch."""
+        self._slot[self._before[self._slot[self._before] >= self._rows]] = -1
+        new = (positions >= 0) & (self._slot[positions] < 0)
+        self._before = positions[new]
+        self._slot[self._before] = self._rows + rows[new]
 
     def _among(self, missed: Ints, coming: Ints) -> Ints:
         """Return where each newcomer stands in `missed`, -1 for those that do not; without sorting either."""

@@ -41,6 +41,8 @@ class Schedule:
         self._window = _Window(setting.accesses, setting.candidates.size)
         self._shelves = _Shelves(self._window, setting)
 
+        self._before: tuple[Ints, NDArray[np.int32]] = NOBODY, np.empty(0, np.int32)  # what carry still has
+
     def fill(self) -> Ints:
         """Return the first to be used, filled up by degree."""
         self._look_ahead()
@@ -62,14 +64,34 @@ class Schedule:
             raise ValueError(f"step {self._step} reads other vertices than were foretold: same seed, same order?")
         self._shelves.clear(self._step)
         self._step += 1
+        if self._setting.config.carry:
+            return self._carry(positions, following)
         inside = self._shelves.holds(positions)
         self._shelves.put(positions[inside], following[inside])
         return self._swap(positions[~inside], following[~inside])
 
-    def _swap(self, missed: Ints, following: NDArray[np.int32]) -> Swap:
+    def _carry(self, positions: Ints, following: NDArray[np.int32]) -> Swap:
+        """Let in what only the batch before still has; first to leave is what this batch has, which is not lost.
+
+        So a row takes room in the buffer only while neither the batch before nor the one at hand has it.
+        """
+        before, then = self._before
+        again = then >= self._step  # else this step has just read it
+        inside = np.flatnonzero(self._shelves.holds(positions))
+        inside = inside[np.argsort(-following[inside], kind="stable")]
+        free = inside[: np.count_nonzero(again & (then != NEVER))]
+        self._shelves.remove(positions[free])
+        self._shelves.put(positions[inside[len(free) :]], following[inside[len(free) :]])
+        swap = self._swap(before[again], then[again], positions[free])
+        left = ~self._shelves.holds(positions)
+        self._before = positions[left], following[left]
+        return swap
+
+    def _swap(self, missed: Ints, following: NDArray[np.int32], free: Ints = NOBODY) -> Swap:
+        """Let the soonest of `missed` in, for those in `free` and then for what is used later than they are."""
         order = np.argsort(following, kind="stable")
         order = order[: np.searchsorted(following[order], NEVER)]
-        leaving = self._shelves.farthest(following[order])
+        leaving = np.concatenate([free, self._shelves.farthest(following[order[len(free) :]])])
         order = order[: len(leaving)]
         self._shelves.put(missed[order], following[order])
         return Swap(leaving, missed[order])
@@ -166,6 +188,10 @@ class _Shelves:
         inside = positions[self._inside[positions]]
         if len(inside):
             self._append(inside, step)
+
+    def remove(self, positions: Ints) -> None:
+        """Take out positions that stand on no shelf, since their step is being cleared."""
+        self._inside[positions] = False
 
     def clear(self, step: int) -> None:
         """Forget a shelf whose positions are used now and put anew."""

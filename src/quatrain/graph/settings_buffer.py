@@ -32,6 +32,9 @@ class BufferConfig:
     candidates: Literal["halo", "remote"] = "halo"
     """What may be kept: vertices of the halo, as published, or any vertex of another part. `fraction` stays one of the
     halo. Sampling more than one layer reaches remote vertices outside the halo."""
+    carry: bool = False
+    """`schedule`: take rows from the batch before as well, which look-ahead keeps in memory anyway, so that the buffer
+    need not hold what the step before has read. Whoever trains must not write into the features that it gets."""
     score_transfer: Literal["paper", "reset"] = "paper"
     """`paper`: what a newcomer's score begins with, the accesses that it was counted for (published) or 1."""
     alpha_decimals: int | None = None
@@ -52,6 +55,8 @@ class BufferConfig:
             raise ValueError(f"interval is {self.interval}; {self.policy!r} needs at least 1 step between two changes")
         if self.window < 1:
             raise ValueError(f"window is {self.window}; it must be at least 1 step")
+        if self.carry and self.policy != "schedule":
+            raise ValueError(f"carry is True; only 'schedule' knows what to leave to it, {self.policy!r} does not")
         if self.alpha_decimals is not None and self.alpha_decimals < 1:
             raise ValueError(f"alpha_decimals is {self.alpha_decimals}; it must be at least 1, or None for no rounding")
         for name, known in (

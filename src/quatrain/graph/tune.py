@@ -48,6 +48,8 @@ class TuneConfig:
     """`presample`, `schedule`: steps known in advance."""
     candidates: tuple[str, ...] = ("halo", "remote")
     """What may be kept."""
+    carry: tuple[bool, ...] = (False, True)
+    """`schedule`: whether rows are taken from the batch before as well."""
     mbit_s: float = 1000.0
     """Bandwidth of a trainer's pulls."""
     latency_s: float = 0.001
@@ -62,7 +64,7 @@ class TuneConfig:
     """Seconds of training a step; None takes what the trace tells."""
 
     def __post_init__(self) -> None:
-        for name in ("policies", "fractions", "decays", "intervals", "windows", "candidates"):
+        for name in ("policies", "fractions", "decays", "intervals", "windows", "candidates", "carry"):
             if not getattr(self, name):
                 raise ValueError(f"{name} is empty; name at least one to try")
         for name in ("mbit_s", "copy_gb_s"):
@@ -77,12 +79,13 @@ class TuneConfig:
         """Yield every configuration to try, each once: a policy varies only in what it looks at."""
         for policy in dict.fromkeys(self.policies):
             evicts, foresees = policy in EVICTING, policy in FORESEEING
-            for fraction, decay, interval, window, among in itertools.product(
+            for fraction, decay, interval, window, among, carry in itertools.product(
                 self.fractions if policy != "none" else self.fractions[:1],
                 self.decays if policy == "paper" else self.decays[:1],
                 self.intervals if evicts else self.intervals[:1],
                 self.windows if foresees else self.windows[:1],
                 self.candidates if evicts or foresees else ("halo",),
+                self.carry if policy == "schedule" else (False,),
             ):
                 yield BufferConfig(
                     policy=policy,
@@ -90,6 +93,7 @@ class TuneConfig:
                     decay=decay,
                     interval=interval,
                     window=window,
+                    carry=carry,
                     candidates=among,  # type: ignore[arg-type]  # BufferConfig itself refuses other words
                 )
 
@@ -107,7 +111,7 @@ class Ranked:
     fill_bytes: int
     """Bytes pulled before the first step."""
     memory_bytes: int
-    """Bytes of the buffer, of the look-up and of the policy."""
+    """Bytes of the buffer, of the look-up and of the policy; without look-ahead, also of the batch that carry keeps."""
     epoch_s: float
     """Seconds an epoch."""
     speedup: float
@@ -151,7 +155,7 @@ def _predict(
         remote_hit_rate=done.remote_hit_rate,
         remote_bytes=int(done.remote_rows.sum()) * row_bytes // trace.epochs,
         fill_bytes=done.fill_rows * row_bytes,
-        memory_bytes=done.buffer_rows * row_bytes + INDEX_BYTES[buffer.policy] * among,
+        memory_bytes=(done.buffer_rows + model.carried_rows(buffer)) * row_bytes + INDEX_BYTES[buffer.policy] * among,
         epoch_s=epoch_s,
         speedup=plain_s / epoch_s,
     )
@@ -192,6 +196,10 @@ class StepModel:
             return float((prepare + self.train_s).sum()) / self.epochs
         return _pipelined(prepare, self.train_s, self.config.depth) / self.epochs
 
+    def carried_rows(self, buffer: BufferConfig) -> int:
+        """Return the rows that carry keeps in memory and look-ahead would not."""
+        return int(self.read.max()) if buffer.carry and self.config.depth == 0 else 0
+
     def prepare_s(self, done: Replay) -> NDArray[np.float64]:
         """Return the seconds that each step's preparation takes, (S,)."""
         pull = np.where(done.remote_rows > 0, self.config.latency_s, 0.0)
@@ -218,6 +226,7 @@ _COLUMNS: tuple[tuple[str, Callable[[Ranked], str]], ...] = (
     ("delta", lambda one: _where(one.buffer.policy in EVICTING, one.buffer.interval)),
     ("window", lambda one: _where(one.buffer.policy in FORESEEING, one.buffer.window)),
     ("among", lambda one: _where(one.buffer.policy != "none", one.buffer.candidates)),
+    ("carry", lambda one: _where(one.buffer.carry, "yes")),
     ("halo hits %", lambda one: f"{100 * one.halo_hit_rate:.1f}"),
     ("remote hits %", lambda one: f"{100 * one.remote_hit_rate:.1f}"),
     ("MB/epoch", lambda one: f"{one.remote_bytes / 1e6:,.1f}"),
@@ -253,7 +262,10 @@ def _csv(ranked: list[Ranked]) -> str:
     text = io.StringIO()
     rows = [
         {
-            **{field: getattr(one.buffer, field) for field in ("policy", "fraction", "decay", "interval", "window")},
+            **{
+                field: getattr(one.buffer, field)
+                for field in ("policy", "fraction", "decay", "interval", "window", "carry")
+            },
             "candidates": one.buffer.candidates,
             **{field: getattr(one, field) for field in Ranked.__dataclass_fields__ if field != "buffer"},
         }

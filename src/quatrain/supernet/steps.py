@@ -27,6 +27,7 @@ from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, im
 from quatrain.supernet.extract import extract, load_sam, save
 from quatrain.supernet.importance import Importance, block_importance, drop_probabilities, removable_blocks
 from quatrain.supernet.priority import Order, channel_order, channel_scores, permute_channels
+from quatrain.supernet.results import write_results
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
@@ -194,7 +195,7 @@ def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray 
 
 
 def gather_training(folder: str) -> None:
-    """Write training.jsonl: one line a step and network, of every role, each step once."""
+    """Write training.jsonl, one line a step and network of every role, each step once; and all figures, results.h5."""
     lines = []
     for path in sorted(Path(folder).glob("training-*.jsonl")):
         role = path.stem.removeprefix("training-")
@@ -205,3 +206,4 @@ def gather_training(folder: str) -> None:
             for net, loss in line["losses"].items()
         ]
     write_text(Path(folder) / "training.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_results(folder)

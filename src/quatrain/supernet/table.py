@@ -70,7 +70,7 @@ def rows(config: NasConfig, sam: SamShape, space: Space, search: Search, bounds:
     found = [
         Row(name="pretrained", weights="start", subnet=sam.full, note="zero-shot"),
         Row(name="fine-tuned", weights="finetune", subnet=sam.full, note="the full net alone, same images and steps"),
-        Row(name="largest", weights="supernet", subnet=space.largest(), note="of the supernet"),
+        Row(name="largest", weights="supernet", subnet=sam.full, note="of the supernet"),
         Row(name="smallest", weights="supernet", subnet=space.smallest(), note="of the supernet"),
         Row(name="best", weights="supernet", subnet=best.subnet, note=f"within the bounds: {best.subnet.key}"),
         *_of_buckets(sam, search),

@@ -49,7 +49,7 @@ Step = dict[str, Any]
 class Trainer:
     """A model, its optimiser and its place in the stream of images.
 
-    With a `space`, every step trains the largest, the smallest and some random networks (sandwich rule: US-Nets,
+    With a `space`, every step trains the full, the smallest and some random networks (sandwich rule: US-Nets,
     section 3; BigNAS, section 3.1); without one, the full network alone.
     """
 
@@ -81,7 +81,8 @@ class Trainer:
             return {"full": self.encoder.shape.full}
         rng = numpy_rng(self.seed, "networks", step)
         drawn = {f"random {i + 1}": self.space.sample(rng) for i in range(self.config.random_nets)}
-        return {"largest": self.space.largest(), "smallest": self.space.smallest(), **drawn}
+        full = Subnet(widths=self.space.full)  # the teacher, also where the space itself offers narrower blocks only
+        return {"largest": full, "smallest": self.space.smallest(), **drawn}
 
     def update(self, item: Item) -> dict[str, float]:
         """Do one step on this process's share of a batch; return the loss of each network."""
