@@ -15,7 +15,7 @@ def test_a_subset_has_distinct_numbers_below_its_size(sizes, seed):
     chosen = subsets(np.array(sizes), 5, np.random.default_rng(seed))
 
     assert all(
-        len(set(row)) == 5 and 0 <= min(row) and max(row) < size for row, size in zip(chosen, sizes, strict=True)
+        len(set(row)) == 5 and min(row) >= 0 and max(row) < size for row, size in zip(chosen, sizes, strict=True)
     )
 
 

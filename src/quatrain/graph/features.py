@@ -12,13 +12,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quatrain.graph.buffer import BufferedFeatures, LocalPart
+from quatrain.graph.buffer import BufferedFeatures, LocalPart, candidates
 from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.halo import HaloTable, Ints
 from quatrain.graph.library import dgl
 from quatrain.graph.partition import FEATURES
 from quatrain.graph.settings import GnnConfig
 from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.shared import SharedShape, SharedStore
 from quatrain.graph.source import FeatureSource, IndexedSource, MemorySource
 from quatrain.graph.trace import RecordedFeatures, Setup, TraceWriter
 
@@ -40,6 +41,21 @@ class Way:
     features: Features
     rows: int
     """Rows of other machines that it keeps."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The trainers of a machine that have one buffer in common."""
+
+    file: Path
+    """In /dev/shm, new in every job."""
+    trainer: int
+    trainers: int
+
+    def store(self, size: int, rows: int, width: int) -> SharedStore:
+        """Return this trainer's view of the memory for `rows` of `size` candidates."""
+        shape = SharedShape(size=size, rows=rows, dim=width, readers=self.trainers)
+        return SharedStore(self.file, shape, reader=self.trainer)
 
 
 class TracedFeatures:
@@ -108,31 +124,37 @@ def halo(graph: Any) -> HaloTable:
     return HaloTable(ids, graph.in_degrees(torch.from_numpy(ids)))
 
 
-def way(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None) -> Way:
+def way(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None, share: Share | None = None) -> Way:
     """Return the way of features to a trainer: a copy of all, DistDGL's own, or through a buffer.
 
-    `accesses` tells the vertices of each step to come, for policies that foresee.
+    `accesses` tells the vertices of each step to come, for policies that foresee; `share` with whom the buffer is
+    shared.
     """
     if config.train.replicate:
         own = own_vertices(graph)
         return Way(DirectFeatures(replicated(graph), range(graph.num_nodes())), graph.num_nodes() - len(own))
     if config.buffer.policy == "none":
         return Way(DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph)), 0)
-    return buffered(graph, config.buffer, accesses)
+    return buffered(graph, config.buffer, accesses, share)
 
 
-def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None) -> Way:
+def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, share: Share | None) -> Way:
     """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
     tensor, own = graph.ndata[FEATURES], own_vertices(graph)
     local = LocalPart(first=own.start, stop=own.stop, source=MemorySource(tensor.local_partition, own.start))
+    table, width, count = halo(graph), tensor.shape[1], graph.num_nodes()
+    store = None
+    if share is not None:
+        store = share.store(candidates(config, table, count).size, config.rows(table.size), width)
     buffer = BufferedFeatures(
         IndexedSource(tensor),
-        halo(graph),
+        table,
         config,
-        tensor.shape[1],
+        width,
         local=local,
         accesses=accesses,
-        vertex_count=graph.num_nodes(),
+        vertex_count=count,
+        store=store,
     )
     return Way(CountedFeatures(buffer), buffer.rows)
 

@@ -107,6 +107,10 @@ class Job:
             "OMP_NUM_THREADS": str(self.threads),
         }
 
+    def buffer(self, machine: int) -> Path:
+        """Return the file in which the trainers of a machine share a buffer."""
+        return SHM / f"{self.graph_name(machine)}-buffer"
+
     def sweep(self) -> list[str]:
         """Remove what is left of the job's shared memory on this host; return the names."""
         left = [path for path in SHM.glob(f"*{self.name}*") if path.is_file()]

@@ -60,6 +60,8 @@ class ClusterConfig:
     """Parts of the graph; on one host as many stand side by side as are asked for."""
     trainers: int = 1
     """Training processes a machine."""
+    share_buffer: bool = False
+    """One buffer for all trainers of a machine instead of one each (not with the policy schedule)."""
     port: int = 0
     """The first server's port, the next machine on the same host takes the next one; 0: any free ones."""
 
@@ -143,6 +145,8 @@ class GnnConfig:
     """Policies that are trained with as well, for the report to set them side by side."""
 
     def __post_init__(self) -> None:
+        if self.cluster.share_buffer and self.buffer.policy == "schedule":
+            raise ValueError("share_buffer is set, but the policy 'schedule' knows one trainer's steps: take 'counts'")
         for policy in self.compare:
             replace(self.buffer, policy=policy)  # says what is wrong with it
         kind, made, name = self.data.partition(":")

@@ -52,6 +52,8 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.rows, self.step_s = 0, 0.0
         self.at_end = ExitStack()
+        shares = study.config.cluster.share_buffer and job.trainers > 1
+        self.share = features.Share(job.buffer(machine), trainer, job.trainers) if shares else None
         if study.checkpoint.exists():
             self.load()
         self.replica = nn.parallel.DistributedDataParallel(self.model)
@@ -110,7 +112,7 @@ class Trainer:
         """Return what makes a batch ready: its features by way of the buffer, and its labels."""
         config, labels = self.study.config, self.graph.ndata[LABELS]
         foresees = config.buffer.policy in FORESEEING and not config.train.replicate
-        way = features.way(self.graph, config, stream.accesses() if foresees else None)
+        way = features.way(self.graph, config, stream.accesses() if foresees else None, self.share)
         self.rows, source = way.rows, way.features
         trace = self.trace(source, batches.steps) if config.record_trace else None
         source = trace or source
