@@ -94,3 +94,12 @@ def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(parts, tmp
     assert len(stock["epochs"]) == 2
     assert stock["epochs"][0]["halo_hit_rate"] is None
     assert stock["buffer_rows"] == 0
+
+
+def test_trainers_of_a_machine_may_share_a_buffer(parts, tmp_path):
+    config = small(epochs=2, evaluate_every=0)
+    config = replace(config, cluster=replace(config.cluster, trainers=2, share_buffer=True))
+
+    shared = train(tmp_path, config, parts)
+
+    assert shared["epochs"][1]["halo_hit_rate"] > 0

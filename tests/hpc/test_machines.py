@@ -11,7 +11,7 @@ from quatrain.hpc import commands, machines
 def ran(monkeypatch):
     """What would be run, as (argument list, environment)."""
     calls = []
-    monkeypatch.setattr(commands, "run", lambda argv, *, log, environment=None: calls.append((list(argv), environment)))
+    monkeypatch.setattr(commands, "run", lambda argv, environment=None, **_: calls.append((list(argv), environment)))
     for name in (commands.BY_SRUN, "SLURM_JOB_ID", "SLURM_JOB_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     return calls

@@ -158,7 +158,12 @@ class GnnConfig:
 
 def mini() -> GnnConfig:
     """About a minute on a laptop: a made graph of 20,000 vertices on two machines that share the host."""
-    return GnnConfig(made=MadeConfig(vertices=20_000), train=TrainConfig(epochs=10, batch=500), compare=("none",))
+    return GnnConfig(
+        made=MadeConfig(vertices=20_000),
+        train=TrainConfig(epochs=10, batch=500),
+        buffer=BufferConfig(policy="schedule", window=8),
+        compare=("none",),
+    )
 
 
 def default() -> GnnConfig:
@@ -166,6 +171,7 @@ def default() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=30, batch=1000, hidden=256, lr=0.003),
+        buffer=BufferConfig(policy="schedule", window=8),
     )
 
 
@@ -174,6 +180,7 @@ def paper() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=100, batch=2000, fanout=(10, 25), hidden=16, dropout=0.5, lr=0.003),
+        buffer=BufferConfig(policy="paper", fraction=0.25, decay=0.995, interval=32),
     )
 
 
