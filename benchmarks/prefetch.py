@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import os
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -34,7 +35,7 @@ from quatrain.graph.settings import ClusterConfig, GnnConfig, MadeConfig, TrainC
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.records import read_json, write_json
 
-HOSTS = ("quatrain0", "quatrain1")
+HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
 LINK = "link0"
 
@@ -49,10 +50,13 @@ class Case:
     stock: bool = False
     look_ahead: int = 1
     replicate: bool = False
+    carry: bool = False
 
     def config(self, base: GnnConfig) -> GnnConfig:
         """Return the settings of the case."""
-        buffer = replace(base.buffer, policy=self.policy, fraction=self.fraction, candidates=self.candidates)
+        buffer = replace(
+            base.buffer, policy=self.policy, fraction=self.fraction, candidates=self.candidates, carry=self.carry
+        )
         sampler = "stock" if self.stock else "seeded"
         train = replace(base.train, sampler=sampler, look_ahead=self.look_ahead, replicate=self.replicate)
         return replace(base, buffer=buffer, train=train)
@@ -68,9 +72,11 @@ CASES = {
     "counts .25": Case("counts"),
     "schedule .25": Case("schedule"),
     "schedule .25 remote": Case("schedule", candidates="remote"),
+    "schedule .25 carry": Case("schedule", candidates="remote", carry=True),
     "counts .5": Case("counts", fraction=0.5),
     "schedule .5": Case("schedule", fraction=0.5),
     "schedule .5 remote": Case("schedule", fraction=0.5, candidates="remote"),
+    "schedule .5 carry": Case("schedule", fraction=0.5, candidates="remote", carry=True),
     "floor": Case("none", replicate=True),
 }
 
@@ -268,7 +274,11 @@ def launch(folder: Path, linked: bool) -> None:
         subprocess.Popen(["ip", "netns", "exec", host, *private, "sh", *own, str(number)])
         for number, host in enumerate(HOSTS)
     ]
-    codes = [keeper.wait() for keeper in keepers]
+    try:
+        codes = [keeper.wait() for keeper in keepers]
+    finally:
+        for keeper in keepers:
+            keeper.terminate()
     if any(codes):
         raise SystemExit(f"a keeper ended with {codes}: see {folder}/logs")
 
@@ -279,8 +289,8 @@ def mean(rows: list[Any], key: str) -> list[float]:
 
 
 GOALS = {
-    (200.0, "schedule .25"): 0.45, (200.0, "counts .25"): 0.45, (200.0, "schedule .25 remote"): 0.45,
-    (200.0, "schedule .5"): 0.65, (200.0, "counts .5"): 0.65, (200.0, "schedule .5 remote"): 0.65,
+    (200.0, "schedule .25"): 0.45, (200.0, "counts .25"): 0.45, (200.0, "schedule .25 remote"): 0.45, (200.0, "schedule .25 carry"): 0.45,
+    (200.0, "schedule .5"): 0.65, (200.0, "counts .5"): 0.65, (200.0, "schedule .5 remote"): 0.65, (200.0, "schedule .5 carry"): 0.65,
 }  # fmt: skip
 """How much below stock's an epoch's time is to be."""
 
@@ -344,13 +354,14 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
     parser.add_argument("--vertices", type=int, default=50_000)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--window", type=int, default=64)
+    parser.add_argument("--window", type=int, default=8)
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True, help="tell the test accuracy")
     parser.add_argument("--keep-files", type=Path, help="leave the run folders there")
     arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if arguments.quick:
         arguments.graphs, arguments.mbit, arguments.seeds = ["community"], [200.0], [0]
-        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25", "floor"], 4
+        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25 carry", "floor"], 4
     root = arguments.keep_files or Path(tempfile.mkdtemp(prefix="prefetch-"))
     root = root.resolve()
     try:

@@ -161,7 +161,7 @@ def mini() -> GnnConfig:
     return GnnConfig(
         made=MadeConfig(vertices=20_000),
         train=TrainConfig(epochs=10, batch=500),
-        buffer=BufferConfig(policy="schedule", window=8),
+        buffer=BufferConfig(policy="schedule", window=8, candidates="remote", carry=True),
         compare=("none",),
     )
 
@@ -171,7 +171,7 @@ def default() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=30, batch=1000, hidden=256, lr=0.003),
-        buffer=BufferConfig(policy="schedule", window=8),
+        buffer=BufferConfig(policy="schedule", window=8, candidates="remote", carry=True),
     )
 
 

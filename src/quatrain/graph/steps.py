@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import uuid
 from pathlib import Path
 from typing import Any
 
+from quatrain.columns import write_columns
 from quatrain.errors import UsageError
 from quatrain.graph.job import Job
 from quatrain.graph.settings import GnnConfig
@@ -56,13 +58,15 @@ def start(folder: Path, config: GnnConfig, seed: int, parts: Path) -> Job:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Return what summary.json tells of a training that is done."""
+    """Return what summary.json tells of a training that is done, and write its epochs to results.h5 as columns."""
     try:
         epochs, result = read_json(folder / "epochs.json"), read_json(folder / "result.json")
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(folder)!r} holds no training that is done: {error}") from error
     policy = Study.read(folder).config.buffer.policy
     kept = [{key: row[key] for key in (*EPOCH, "accuracy") if key in row} for row in epochs]
+    known = [{key: math.nan if value is None else value for key, value in row.items()} for row in kept]
+    write_columns(folder / "results.h5", {"epochs": known})
     return {
         "epochs": kept,
         "test_accuracy": result["test_accuracy"],
