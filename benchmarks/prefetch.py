@@ -289,9 +289,10 @@ def mean(rows: list[Any], key: str) -> list[float]:
 
 
 GOALS = {
-    (200.0, "schedule .25"): 0.45, (200.0, "counts .25"): 0.45, (200.0, "schedule .25 remote"): 0.45, (200.0, "schedule .25 carry"): 0.45,
-    (200.0, "schedule .5"): 0.65, (200.0, "counts .5"): 0.65, (200.0, "schedule .5 remote"): 0.65, (200.0, "schedule .5 carry"): 0.65,
-}  # fmt: skip
+    (200.0, f"{name} {fraction}{more}"): goal
+    for fraction, goal in ((".25", 0.45), (".5", 0.65))
+    for name, more in (("counts", ""), ("schedule", ""), ("schedule", " remote"), ("schedule", " carry"))
+}
 """How much below stock's an epoch's time is to be."""
 
 

@@ -4,6 +4,7 @@ import hashlib
 import io
 import os
 import pickle
+import resource
 
 import pytest
 import torch
@@ -119,3 +120,19 @@ def test_the_digest_is_that_of_the_whole_file(tmp_path, size):
     (tmp_path / "weights.pth").write_bytes(content)
 
     assert checkpoint.sha256(tmp_path / "weights.pth") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("room", [0, 3000, 5000])
+def test_a_disk_that_takes_no_more_is_told_in_a_line_and_leaves_the_old_file(tmp_path, room):
+    path = tmp_path / "state.pt"
+    checkpoint.save(path, {"step": 1})
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, limits[1]))  # the kernel refuses what goes beyond
+    try:
+        with pytest.raises(UsageError, match=r"state\.pt' cannot be written: File too large"):
+            checkpoint.save(path, {"step": 2, "weight": torch.zeros(4096)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+    assert checkpoint.load(path) == {"step": 1}
+    assert [file.name for file in tmp_path.iterdir()] == ["state.pt"]

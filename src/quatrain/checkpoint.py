@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import pickle
 import struct
@@ -22,9 +23,33 @@ _UNREADABLE = (
 
 
 def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
-    """Write `payload` (tensors, numbers, strings, lists, dicts) atomically."""
-    with replacing(path) as temporary:
-        torch.save(payload, temporary)
+    """Write `payload` (tensors, numbers, strings, lists, dicts) atomically; UsageError when the disk refuses it."""
+    try:
+        with replacing(path) as temporary, _Sink(io.FileIO(temporary, "w")) as sink:
+            _write(sink, payload)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(f"{os.fspath(path)!r} cannot be written: {reason}; make room and go on") from error
+
+
+def _write(sink: _Sink, payload: dict[str, Any]) -> None:
+    try:
+        torch.save(payload, sink)
+    except RuntimeError as error:  # torch's writer tells of a position in its file where the disk was full
+        raise sink.trouble or error from error
+
+
+class _Sink(io.BufferedWriter):
+    """A file that remembers why it could not be written."""
+
+    trouble: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return super().write(data)
+        except OSError as error:
+            self.trouble = error
+            raise
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:

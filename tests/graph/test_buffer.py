@@ -139,6 +139,12 @@ def test_an_error_of_the_source_arrives():
         features.read(torch.tensor([50]))
 
 
+@pytest.mark.parametrize(("rows", "got"), [(FEATURES[:, :2], r"\(1, 2\)"), (FEATURES.double(), "float64")])
+def test_a_source_of_other_features_is_refused(rows, got):
+    with pytest.raises(ValueError, match=rf"the source returned .*{got}.*; it must be \(1, 3\) torch\.float32"):
+        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(fraction=1), 3)
+
+
 def test_remote_candidates_need_the_size_of_the_graph():
     with pytest.raises(ValueError, match="needs vertex_count"):
         BufferedFeatures(MemorySource(FEATURES), HaloTable([1], [1]), BufferConfig(candidates="remote"), 3)

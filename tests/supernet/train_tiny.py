@@ -31,10 +31,10 @@ def arrange_death(step, moment):
         if moment == "reporting" and line["step"] == step:
             killed()
 
-    def half_saved(payload, path):
-        save(payload, path)
+    def half_saved(payload, file):
+        save(payload, file)
         if moment == "saving" and payload["step"] == step:
-            os.truncate(path, os.path.getsize(path) // 2)
+            file.truncate(file.tell() // 2)
             killed()
 
     train.append_line, checkpoint.torch.save = report, half_saved

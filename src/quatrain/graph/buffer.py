@@ -185,7 +185,11 @@ class BufferedFeatures:
     def _read(self, vertices: Ints) -> Tensor:
         if len(vertices) == 0:
             return torch.empty(0, self.dim)
-        return self._source.read(torch.from_numpy(vertices))
+        rows = self._source.read(torch.from_numpy(vertices))
+        if rows.shape != (len(vertices), self.dim) or rows.dtype != torch.float32:
+            got, wanted = f"{tuple(rows.shape)} {rows.dtype}", f"({len(vertices)}, {self.dim}) torch.float32"
+            raise ValueError(f"the source returned {got} for {len(vertices)} vertices; it must be {wanted}")
+        return rows
 
 
 def candidates(config: BufferConfig, halo: HaloTable, vertex_count: int | None) -> Candidates:
