@@ -80,6 +80,8 @@ class Workflow:
     plan: Callable[[Any], Sequence[Step]]
     """What a configuration would run."""
     work: Callable[[Any, Session], None]
+    report: Callable[[Path], Path] | None = None
+    """Writes the report of a run folder once the run is done, and returns its path."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -199,6 +201,8 @@ def _work(
     except BaseException:
         print(f"quatrain: details in {run.logs}; go on with --resume {run.path}", file=sys.stderr)
         raise
+    if workflow.report is not None:
+        print(f"report: {workflow.report(run.path)}", flush=True)
 
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:

@@ -67,13 +67,35 @@ def time_subnets(folder: Path, keys: list[str]) -> list[float]:
     return steps.latency(str(folder), keys)
 
 
+def calibrate_latency(folder: Path) -> str:
+    """Write the latency table of a study's space on this worker; return its path in the run folder."""
+    from quatrain.supernet import steps
+
+    return steps.latency_table(str(folder))
+
+
 def deliver_subnet(folder: Path, key: str) -> str:
-    """Extract the found sub-network, draw examples, and return the checkpoint's path in the run folder."""
+    """Extract the found sub-network, draw examples, tidy up, and return the checkpoint's path in the run folder."""
     from quatrain.supernet import steps
 
     steps.gather_training(str(folder))
     steps.illustrate(str(folder), key)
+    steps.forget_prefix(str(folder))
     return steps.deliver(str(folder), key)
+
+
+def report_study(folder: Path) -> Path:
+    """Write the report of a nas run that is done, and return its path."""
+    from quatrain.supernet.report import write_report
+
+    return write_report(folder)
+
+
+def boost_images(folder: Path, config: Any, items: list[Any], seed: int) -> list[dict[str, Any]]:
+    """Boost a chunk of images, with the model kept loaded between chunks; see micrograph.steps.process."""
+    from quatrain.micrograph import steps
+
+    return steps.process(str(folder), config, items, seed)
 
 
 def partition_graph(config: Any, cache: Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -249,3 +250,13 @@ def test_a_dataclass_has_the_fingerprint_of_its_fields():
 
     assert fingerprint(value) == fingerprint({"sizes": [1, 2], "where": "a"})
     assert fingerprint(value) != fingerprint(Inner(where=Path("a"), sizes=(2, 1)))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, np.float32("nan")])
+def test_what_json_has_no_number_for_becomes_null(tmp_path, value):
+    write_json(tmp_path / "summary.json", {"loss": [value, 1.5]})
+    append_line(tmp_path / "losses.jsonl", {"loss": value})
+
+    assert read_json(tmp_path / "summary.json") == {"loss": [None, 1.5]}
+    assert "NaN" not in (tmp_path / "summary.json").read_text()
+    assert list(read_lines(tmp_path / "losses.jsonl")) == [{"loss": None}]

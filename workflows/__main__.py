@@ -25,6 +25,7 @@ def usage() -> str:
     """Return the help text: every command with one line; no workflow is imported for it."""
     lines = [(name, _first_line(name)) for name in names()]
     lines += [
+        ("export CHECKPOINT", "Write a delivered sub-network as ONNX; --out DIR tells where."),
         ("status RUN_DIR", "Tell how a run is doing, or how it ended."),
         ("sites", "List the machines that --site knows."),
     ]
@@ -58,7 +59,25 @@ def sites(arguments: Sequence[str]) -> None:
         print(f"{name:{width}}  {catalog.find(name).description}")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"status": status, "sites": sites}
+def export(arguments: Sequence[str]) -> None:
+    """Write a delivered sub-network's encoder and decoder as ONNX, checked and timed against torch."""
+    usage = "usage: quatrain export CHECKPOINT [--out DIR]"
+    match list(arguments):
+        case [path] if not path.startswith("-"):
+            out = Path(path).with_name(f"{Path(path).stem}-onnx")
+        case [path, "--out", folder] | ["--out", folder, path]:
+            out = Path(folder)
+        case ["-h" | "--help"]:
+            print(usage)
+            return
+        case _:
+            raise UsageError(usage)
+    from quatrain.supernet import onnx  # torch only when there is something to export
+
+    print(f"{onnx.summary(onnx.export(path, out))}\nexport: {out}")
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": export, "status": status, "sites": sites}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

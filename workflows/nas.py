@@ -43,9 +43,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
 
 
 def work(config: NasConfig, session: cli.Session) -> None:
-    """Prepare, train, search, measure, deliver, report."""
-    from quatrain.supernet.report import write_report  # matplotlib only when there is something to draw
-
+    """Prepare, train, search, measure, deliver."""
     run, sam = session.run, shape(config.model)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
     with session.show.task("prepare"):
@@ -73,7 +71,6 @@ def work(config: NasConfig, session: cli.Session) -> None:
     lines = publish(planned, measure, session, sam)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
-    session.show.say(f"report: {write_report(run.path)}")
 
 
 def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
@@ -111,7 +108,9 @@ def find(search: Search, baselines: Iterable[Subnet], measure: Measure, session:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
-    workflow = cli.Workflow(name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
+    workflow = cli.Workflow(
+        name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_study
+    )
     return cli.main(workflow, argv)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator
@@ -80,7 +81,10 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn dataclasses, paths, tuples and numpy scalars into what JSON holds, all the way down."""
+    """Turn dataclasses, paths, tuples and numpy scalars into what JSON holds, all the way down.
+
+    JSON has neither NaN nor infinities: they become None.
+    """
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
@@ -89,7 +93,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return value.item() if hasattr(value, "item") else value
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def fingerprint(value: Any) -> str:

@@ -87,7 +87,7 @@ def test_an_image_of_the_right_size_stays_as_it_is():
 
     assert (prepared.image_CHW == image.image_HWC.transpose(2, 0, 1)).all()
     assert (prepared.masks_NSS == image.masks_NHW).all()
-    assert prepared.image_CHW.dtype == np.float32
+    assert prepared.image_CHW.dtype == np.uint8
 
 
 def test_squashing_fills_the_whole_input():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import operator
 import signal
 import subprocess
@@ -138,6 +139,21 @@ def test_a_run_ends_done_with_its_summary(main, tmp_path, capsys):
     assert (summary["state"], summary["last"], summary["workers"], summary["seed_seen"]) == ("done", 1, 1, 6)
     assert str(folder) in capsys.readouterr().out
     assert read_json(folder / "run.json")["site"]["name"] == "local-threads"
+
+
+@pytest.mark.parametrize(("divisor", "reported"), [("1", ["done"]), ("0", [])])
+def test_the_report_is_written_of_a_run_that_is_done_and_of_no_other(tmp_path, capsys, divisor, reported):
+    states = []
+
+    def report(folder):
+        states.append(read_json(folder / "summary.json")["state"])
+        return folder / "report.html"
+
+    workflow = dataclasses.replace(TRIAL, report=report)
+    cli.main(workflow, ["--site", "local-threads", "--run-root", str(tmp_path / "runs"), "--divisor", divisor])
+
+    assert states == reported
+    assert (f"report: {only_run(tmp_path) / 'report.html'}" in capsys.readouterr().out) == bool(reported)
 
 
 def test_a_failed_task_is_told_in_full_with_exit_code_1(main, tmp_path, capsys):

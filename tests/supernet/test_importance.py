@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from supernet_world import TINY, Rectangles, elastic
 
 from quatrain.supernet.evaluate import Exam, evaluate
-from quatrain.supernet.importance import block_importance, drop_probabilities, removable_blocks
+from quatrain.supernet.importance import block_importance, drop_probabilities, greedy_blocks, removable_blocks
 from quatrain.supernet.subnet import Subnet
 
 
@@ -98,3 +98,23 @@ def test_a_fixed_chance_holds_for_every_block():
 def test_a_single_removable_block_and_none_have_chances_too():
     assert drop_probabilities((0, 0.3, 0), (1,), None) == (0.8,)
     assert drop_probabilities((0, 0.3, 0), (), None) == ()
+
+
+def test_greedy_removal_scores_the_blocks_that_are_left_again():
+    worth = {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.9}
+
+    def miou(subnet):
+        gone = {block for block, width in enumerate(subnet.widths) if not width}
+        together = 0.5 if {1, 2} <= gone else 0.0  # 2 does what 1 did, once 1 is gone
+        return 5 - sum(worth[block] for block in gone) - together
+
+    assert greedy_blocks(miou, Subnet(widths=(8,) * 6), 0.34) == (1, 3)
+    assert removable_blocks((9, 0.1, 0.2, 0.3, 0.9, 9), 0.34) == (1, 2)
+
+
+@given(st.integers(2, 9), st.floats(0, 0.99), st.randoms(use_true_random=False))
+def test_greedy_removal_leaves_the_first_and_the_last_block(depth, share, random):
+    order = greedy_blocks(lambda _: random.random(), Subnet(widths=(8,) * depth), share)
+
+    assert len(order) == len(set(order)) == min(round(share * depth), depth - 2)
+    assert set(order) <= set(range(1, depth - 1))

@@ -189,3 +189,8 @@ def test_a_setting_out_of_range_is_refused_with_its_value_and_the_range(make, me
 def test_a_mistake_that_the_user_can_mend_is_told_as_one(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_removable_blocks_may_be_named_in_any_order():
+    assert SpaceConfig(removable=(6, 1, 2, 6)).removable == (1, 2, 6)
+    assert SpaceConfig().removable is None

@@ -14,7 +14,9 @@ import quatrain
 from quatrain import checkpoint
 from quatrain.errors import UsageError
 from quatrain.records import append_line, read_json, read_lines
-from quatrain.supernet import steps, train
+from quatrain.supernet import latency, steps, train
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.latency import Timing
 from quatrain.supernet.marks import Marks
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import NasConfig, SearchConfig, SpaceConfig, TrainConfig
@@ -114,7 +116,7 @@ def test_preparing_twice_gives_the_same_study(prepared, tmp_path):
 
 
 def test_blocks_named_by_the_user_are_removable_whatever_they_are_worth(tmp_path):
-    config = NasConfig(**CONFIG, space=SpaceConfig(removable=(2,), drop_probability=None, widths=(10, 96)))
+    config = NasConfig(**CONFIG, space=SpaceConfig(removable=(2,), drop_by_rank=True, widths=(10, 96)))
 
     space = steps.prepare(str(tmp_path), config, SEED)["space"]
 
@@ -167,17 +169,16 @@ def test_latency_is_told_for_each_net_in_order(prepared, monkeypatch):
     small = "24-0-0-24"
     rounds = []
 
-    def clocked(_encoder, image_13SS, subnet):
+    def run(_encoder, image_13SS, subnet):
         assert image_13SS.shape == (1, 3, TINY.image_px, TINY.image_px)
         rounds.append(subnet.key)
-        return float(len(rounds))
 
-    monkeypatch.setattr(steps, "_milliseconds", clocked)
-    milliseconds = steps.latency(str(folder), [TINY.full.key, small, TINY.full.key])
+    monkeypatch.setattr(ElasticEncoder, "forward", run)
+    first, second, third = steps.latency(str(folder), [TINY.full.key, small, TINY.full.key])
 
-    assert rounds == [TINY.full.key, small] * 9  # in turn, equal nets once
-    assert milliseconds == [11.0, 12.0, 11.0]  # the median of those after the warm-up
-    assert read_json(folder / "progress" / "latency.json")["done"] == 18
+    assert rounds == [TINY.full.key, small] * Timing().passes  # in turn, equal nets once
+    assert first == third != second
+    assert read_json(folder / "progress" / "latency.json")["done"] == 2 * Timing().passes
 
 
 def test_the_time_of_a_pass_is_positive(prepared):
@@ -266,3 +267,36 @@ def test_marks_of_a_rung_are_json(delivered):
 
     assert json.loads(json.dumps(record)) == record
     assert list(record["0"]) == ["objects", "oracle", "chosen"]
+
+
+def test_greedy_removal_makes_its_own_blocks_removable_and_tells_their_order(tmp_path):
+    config = NasConfig(**CONFIG, space=SpaceConfig(greedy=True, removable_share=0.5, drop_by_rank=True))
+
+    space = steps.prepare(str(tmp_path), config, SEED)["space"]
+
+    record = read_json(tmp_path / "importance.json")
+    assert sorted(record["greedy"]) == [1, 2]
+    assert dict(zip(space["removable"], space["drop_probability"], strict=True)) == pytest.approx(
+        dict(zip(record["greedy"], (0.8, 0.2), strict=True))
+    )
+
+
+def test_the_latency_table_of_a_study_predicts_its_networks(prepared):
+    folder, _ = prepared
+
+    table = latency.read(folder / steps.latency_table(str(folder), checks=1))
+
+    assert len(table["checks"]) == 3
+    assert latency.predict(table, Study.read(folder).scored().smallest()) > 0
+
+
+def test_the_kept_prefix_is_made_while_networks_are_measured_and_removed_afterwards(delivered):
+    folder, key, _ = delivered
+    before = steps.measure(str(folder), "supernet", key, "validation")
+    assert list((folder / "prefix").glob("*/*.npy"))
+
+    steps.forget_prefix(str(folder))
+    steps.forget_prefix(str(folder))
+
+    assert not (folder / "prefix").exists()
+    assert steps.measure(str(folder), "supernet", key, "validation") == before

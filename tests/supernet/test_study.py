@@ -53,9 +53,7 @@ def folder_of_images(path, count, size=(24, 40)):
         {},
         {"parts": (0.6, 0.2, 0.2), "fit": "squash", "checkpoint": Path("/weights/sam.pth"), "verify": False},
         {
-            "space": SpaceConfig(
-                widths=(24, 96), fixed_blocks=(0,), removable=(1, 2), drop_probability=None, order="none"
-            ),
+            "space": SpaceConfig(widths=(24, 96), fixed_blocks=(0,), removable=(1, 2), drop_by_rank=True, order="none"),
             "train": TrainConfig(steps=3, rule="paper", loss=LossConfig(focal=0, single_mask_only=True)),
             "search": SearchConfig(max_params="40k", max_macs="60%", engine="random"),
             "ablations": True,
@@ -68,6 +66,14 @@ def test_a_study_read_back_equals_the_one_created(tmp_path, changes):
 
     assert Study.read(tmp_path) == created
     assert Study.read(str(tmp_path)).split == created.split
+
+
+def test_no_more_images_choose_and_judge_than_workers_can_hold(tmp_path):
+    study = Study.create(tmp_path, config(exam_images=1), seed=4)
+
+    assert len(study.split.validation) == 1
+    assert len(study.split.test) == 1
+    assert study.split.train == Study.create(tmp_path / "other", config(), seed=4).split.train
 
 
 def test_a_space_is_read_back_too(study):

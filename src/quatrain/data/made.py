@@ -87,7 +87,15 @@ class MadeImages:
 
 def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     """Voronoi cells with bent borders, each of one material."""
-    cells = int(rng.integers(count, count + 3))
+    return _cells(rng, size_px, count, int(rng.integers(count, count + 3)))
+
+
+def mosaic(rng: np.random.Generator, size_px: int, count: int) -> Labels:
+    """Many such cells, five to nine of each material, as in a fine-grained composite."""
+    return _cells(rng, size_px, count, int(rng.integers(5 * count, 9 * count + 1)))
+
+
+def _cells(rng: np.random.Generator, size_px: int, count: int, cells: int) -> Labels:
     rows, columns = _bent(rng, size_px)
     seeds = rng.uniform(0, size_px, (cells, 2)).astype(np.float32)
     distance = (rows[..., None] - seeds[:, 0]) ** 2 + (columns[..., None] - seeds[:, 1]) ** 2
@@ -130,7 +138,7 @@ def islands(rng: np.random.Generator, size_px: int, count: int) -> Labels:
     return np.asarray(np.argmax(fields, axis=0) + 1, np.uint8)
 
 
-LAYOUTS: dict[str, Layout] = {layout.__name__: layout for layout in (grains, bands, precipitates, islands)}
+LAYOUTS: dict[str, Layout] = {layout.__name__: layout for layout in (grains, bands, precipitates, islands, mosaic)}
 
 
 def _bent(rng: np.random.Generator, size_px: int, strength: float = 0.05) -> tuple[Field, Field]:

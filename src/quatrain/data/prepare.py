@@ -21,8 +21,8 @@ class Prepared:
     """A sample at the network's input size."""
 
     name: str
-    image_CHW: NDArray[np.float32]
-    """Red, green, blue, not normalised, 0 to 255, float32 (3, S, S); zero outside `valid_hw`.
+    image_CHW: NDArray[np.uint8]
+    """Red, green, blue, not normalised, uint8 (3, S, S); zero outside `valid_hw`.
 
     segment_anything pads after it normalises: whoever normalises sets what lies outside `valid_hw` to zero again.
     """
@@ -55,7 +55,7 @@ def prepare(sample: Sample, image_px: int, *, fit: Fit = "pad") -> Prepared:
     height, width = sample.image_HWC.shape[:2]
     valid_hw = resized_hw(height, width, image_px) if fit == "pad" else (image_px, image_px)
     resized = Image.fromarray(sample.image_HWC).resize(valid_hw[::-1], Image.Resampling.BILINEAR)
-    image_CHW = np.zeros((3, image_px, image_px), np.float32)
+    image_CHW = np.zeros((3, image_px, image_px), np.uint8)
     image_CHW[:, : valid_hw[0], : valid_hw[1]] = np.asarray(resized).transpose(2, 0, 1)
     return Prepared(
         name=sample.name,

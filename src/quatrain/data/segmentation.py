@@ -41,7 +41,7 @@ def masks(annotations: Sequence[Annotation], height: int, width: int) -> NDArray
 
     Raise ValueError, with the annotation's id, for a segmentation that is damaged or belongs to another image size.
     """
-    runs = [_runs_of(annotation, height, width) for annotation in annotations]
+    runs = [runs_of(annotation, height, width) for annotation in annotations]
     chosen = largest([int(one[1::2].sum()) for one in runs], height * width)
     masks_NHW = np.zeros((len(chosen), height, width), bool)
     for mask_HW, index in zip(masks_NHW, chosen, strict=True):
@@ -50,7 +50,8 @@ def masks(annotations: Sequence[Annotation], height: int, width: int) -> NDArray
     return masks_NHW
 
 
-def _runs_of(annotation: Annotation, height: int, width: int) -> Runs:
+def runs_of(annotation: Annotation, height: int, width: int) -> Runs:
+    """Return the run lengths of an annotation's polygons or runs; ValueError, with its id, when they are damaged."""
     segmentation = annotation.get("segmentation")
     try:
         if isinstance(segmentation, dict):
@@ -66,7 +67,8 @@ def _checked_runs(segmentation: dict[str, Any], height: int, width: int) -> Runs
     if (rows, columns) != (height, width):
         raise ValueError(f"it is for {columns} x {rows} pixels, the image has {width} x {height}")
     counts = segmentation["counts"]
-    runs = run_lengths(counts.encode()) if isinstance(counts, str) else np.asarray(counts, np.int64)
+    text = counts.encode() if isinstance(counts, str) else counts
+    runs = run_lengths(text) if isinstance(text, bytes) else np.asarray(text, np.int64)
     if (
         runs.ndim != 1
         or runs.min(initial=0) < 0

@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 INK, MUTED, RULE, PAPER = "#1f2329", "#5f6873", "#d8dee5", "#fffffe"
 BLUE, SKY, ORANGE, GREEN, PINK = "#0072b3", "#4a9fd5", "#c26a01", "#00805d", "#b55890"
@@ -74,6 +74,14 @@ class Curve:
     label: str
     x: Sequence[float]
     y: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """Values whose distribution is drawn."""
+
+    label: str
+    values: Sequence[float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -259,6 +267,27 @@ def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
     axes.set_xlim(-0.6, len(starred) - 0.4)
     axes.grid(visible=False, axis="x")
     axes.set_xlabel(f"block   (◆ {meaning})" if any(starred) else "block")
+
+
+@mpl.rc_context(_STYLE)
+def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int = 24) -> str:
+    """Draw how positive values are distributed, over logarithmic bins common to all groups, stacked."""
+    figure, axes = _axes(8.4, 3.2)
+    every = np.concatenate([np.asarray(group.values, float) for group in groups])
+    low, high = float(every.min()), float(every.max())
+    edges = np.geomspace(low * 0.95, high * 1.05, bins + 1)
+    axes.hist(
+        [list(group.values) for group in groups], bins=list(edges), stacked=True,
+        color=_cycle(len(groups)), label=[f"{group.label} ({len(group.values):,})" for group in groups],
+    )  # fmt: skip
+    axes.set_xscale("log")
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if high < 20 * low else ""))
+    axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=False, axis="x")
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8.5)
+    return _svg(figure, "histogram")
 
 
 @mpl.rc_context(_STYLE)

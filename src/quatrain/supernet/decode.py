@@ -58,7 +58,7 @@ def predict(
     `dense_BChw` may be (1, C, h, w) where it is the same for all images. The same computation as segment_anything's
     `MaskDecoder.predict_masks`, which takes a single image.
     """
-    queries, (height, width) = len(sparse_QTC), embedding_BChw.shape[2:]
+    queries, (height, width) = sparse_QTC.shape[0], embedding_BChw.shape[2:]
     own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
     tokens = torch.cat([own.expand(queries, -1, -1), sparse_QTC], dim=1)
     source_BNC = (embedding_BChw + dense_BChw).flatten(2).mT
@@ -95,17 +95,20 @@ def _layer(
     to_image = _attend(layer.cross_attn_token_to_image, out_QTC + tokens_QTC, placed_XNC, image_XNC)
     out_QTC = layer.norm2(out_QTC + to_image)
     out_QTC = layer.norm3(out_QTC + layer.mlp(out_QTC))
-    to_tokens_QNC = _attend(layer.cross_attn_image_to_token, placed_XNC, out_QTC + tokens_QTC, out_QTC)
-    image_QNC = _each(image_XNC, len(out_QTC)) + to_tokens_QNC
+    to_tokens_QNC = _attend(layer.cross_attn_image_to_token, placed_XNC, out_QTC + tokens_QTC, out_QTC, few_keys=True)
+    image_QNC = _each(image_XNC, out_QTC.shape[0]) + to_tokens_QNC
     return out_QTC, layer.norm4(image_QNC)
 
 
-def _attend(attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC: Tensor) -> Tensor:
+def _attend(
+    attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC: Tensor, *, few_keys: bool = False
+) -> Tensor:
     """Return segment_anything's `Attention` of as many batches as the longer side has; the other is repeated.
 
-    It is repeated after its projection, which so runs once.
+    It is repeated after its projection, which so runs once. Many queries of a few keys are normalised side by side,
+    key after key: a kernel that goes through the keys of one query has too little to do at a time.
     """
-    batches, heads = max(len(query_XTC), len(key_YNC)), attention.num_heads
+    batches, heads = max(query_XTC.shape[0], key_YNC.shape[0]), attention.num_heads
     query, key, value = (
         _each(project(x).unflatten(2, (heads, -1)).transpose(1, 2), batches)
         for project, x in (
@@ -114,16 +117,20 @@ def _attend(attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC:
             (attention.v_proj, value_YNC),
         )
     )
-    out = functional.scaled_dot_product_attention(query, key, value)
+    if few_keys:
+        out = (key * key.shape[-1] ** -0.5 @ query.mT).softmax(dim=-2).mT @ value
+    else:
+        out = functional.scaled_dot_product_attention(query, key, value)
     gathered: Tensor = attention.out_proj(out.transpose(1, 2).flatten(2))
     return gathered
 
 
 def _each(x: Tensor, batches: int) -> Tensor:
     """Repeat every entry so that there are `batches`, equal ones side by side; a single one is not copied."""
-    if len(x) == 1:
+    have = x.shape[0]  # not len(x): that would fix the number of prompts in an exported graph
+    if have == 1:
         return x.expand(batches, *x.shape[1:])
-    return x if len(x) == batches else x.repeat_interleave(batches // len(x), dim=0)
+    return x if have == batches else x.repeat_interleave(batches // have, dim=0)
 
 
 def upsample(logits_BPMhw: Tensor, side_px: int) -> Tensor:

@@ -6,6 +6,7 @@ them is ours: a block is as important as the mean IoU that is lost when it alone
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 from quatrain.sam import Sam
 from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.evaluate import Exam, candidate_ious, image_batches
+from quatrain.supernet.subnet import Subnet
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,6 +62,23 @@ def removable_blocks(drop: tuple[float, ...], share: float) -> tuple[int, ...]:
     inner = range(1, len(drop) - 1)
     count = min(round(share * len(drop)), len(inner))
     return tuple(sorted(sorted(inner, key=lambda block: drop[block])[:count]))
+
+
+def greedy_blocks(miou: Callable[[Subnet], float], full: Subnet, share: float) -> tuple[int, ...]:
+    """Return the round(share * depth) blocks that greedy removal takes out, in its order; never the first or the last.
+
+    In every round the block goes without which the network, those before it gone already, reaches the highest `miou`.
+    """
+    left, gone = set(range(1, len(full.widths) - 1)), list[int]()
+    while left and len(gone) < round(share * len(full.widths)):
+        reached = {block: miou(_without(full, (*gone, block))) for block in sorted(left)}
+        gone.append(max(reached, key=lambda block: reached[block]))
+        left.remove(gone[-1])
+    return tuple(gone)
+
+
+def _without(full: Subnet, gone: tuple[int, ...]) -> Subnet:
+    return Subnet(widths=tuple(0 if block in gone else width for block, width in enumerate(full.widths)))
 
 
 def drop_probabilities(drop: tuple[float, ...], removable: tuple[int, ...], fixed: float | None) -> tuple[float, ...]:

@@ -50,7 +50,7 @@ class TrainingItems(Dataset[Item]):
         chosen = rng.choice(len(masks_NSS), self.prompts, replace=len(masks_NSS) < self.prompts)
         truth = torch.from_numpy(masks_NSS[chosen]).float()
         return {
-            "image": torch.from_numpy(prepared.image_CHW),
+            "image": torch.from_numpy(prepared.image_CHW).float(),
             "valid": torch.tensor(prepared.valid_hw),
             "points": torch.stack([_point(mask, rng) for mask in masks_NSS[chosen]]),
             "truth": functional.adaptive_avg_pool2d(truth, self.logits_px),

@@ -128,17 +128,23 @@ class SpaceConfig:
     """Blocks that may be dropped; none given: the least important ones, found by dropping each in turn."""
     removable_share: float = 0.42
     """Share of the blocks that importance makes removable (5 of 12, 10 of 24, 13 of 32)."""
-    drop_probability: float | None = 0.5
-    """Chance that a random net drops a removable block; None: by rank of importance, from 0.8 down to 0.2."""
+    greedy: bool = False
+    """Score the blocks that are left again after each one that becomes removable (takes their number times longer)."""
+    drop_probability: float = 0.5
+    """Chance that a random net drops a removable block."""
+    drop_by_rank: bool = False
+    """Draw by rank of importance instead, from 0.8 for the least important block down to 0.2."""
     order: Literal["importance", "none", "random"] = "importance"
     """How hidden channels are sorted before training; the others are there for comparison."""
     standardise: bool = False
     """Bring row and column scores to the same scale before they are averaged."""
 
     def __post_init__(self) -> None:
+        if self.removable is not None:
+            object.__setattr__(self, "removable", tuple(sorted(set(self.removable))))
         if not 0 <= self.removable_share < 1:
             raise ValueError(f"removable_share is {self.removable_share}; it must lie in [0, 1)")
-        if self.drop_probability is not None and not 0 <= self.drop_probability <= 1:
+        if not 0 <= self.drop_probability <= 1:
             raise ValueError(f"drop_probability is {self.drop_probability}; it must lie in [0, 1]")
 
     def choices(self, sam: SamShape) -> tuple[tuple[int, ...], ...]:
@@ -213,9 +219,12 @@ class NasConfig:
     checkpoint: Path | None = None
     """The official weights' .pth file."""
     verify: bool = True
-    """Refuse a checkpoint whose SHA-256 is not the published one."""
+    """Whether the checkpoint must have the SHA-256 of the published one."""
     few_shot_images: int = 100
     """Training images on which blocks and channels are scored."""
+    exam_images: int = 200
+    """Images that choose, and images that judge, at most: every worker holds them in memory (19 MB an image with 16
+    objects at 1024 px)."""
     max_objects: int = 16
     """Objects of an image that are measured, the largest first."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
@@ -243,7 +252,7 @@ class NasConfig:
             raise ValueError(f"images is {self.images}; training, validation and test need one each")
         if min(self.parts) <= 0:
             raise ValueError(f"parts are {self.parts}; each share must be positive")
-        for name in ("few_shot_images", "max_objects"):
+        for name in ("few_shot_images", "exam_images", "max_objects"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -272,6 +281,7 @@ def paper() -> NasConfig:
     """SuperSAM's public code for ViT-B, setting by setting."""
     return replace(
         default(),
+        images=20_000,
         model="vit_b",
         fit="squash",
         space=SpaceConfig(widths=PAPER_WIDTHS, fixed_blocks=(0,), removable=PAPER_REMOVABLE, drop_probability=0.5),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import statistics
-import time
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -21,19 +20,29 @@ from quatrain.records import read_lines, replacing, write_json, write_text
 from quatrain.report.overlay import overlay
 from quatrain.sam import Sam
 from quatrain.search.bounds import Bounds
+from quatrain.seeding import numpy_rng
 from quatrain.supernet import study as studies
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, candidate_ious, candidate_masks, image_batches
+from quatrain.supernet.evaluate import Exam, Examiner, candidate_ious, candidate_masks, image_batches
 from quatrain.supernet.extract import extract, load_sam, save
-from quatrain.supernet.importance import Importance, block_importance, drop_probabilities, removable_blocks
+from quatrain.supernet.importance import (
+    Importance,
+    block_importance,
+    drop_probabilities,
+    greedy_blocks,
+    removable_blocks,
+)
+from quatrain.supernet.latency import Timing, calibrate
+from quatrain.supernet.latency import measure as measured_latency
+from quatrain.supernet.latency import write as write_table
 from quatrain.supernet.priority import Order, channel_order, channel_scores, permute_channels
 from quatrain.supernet.results import write_results
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.study import Part, Study, Weights
 from quatrain.supernet.subnet import Space, Subnet
 
-WARM_UPS, LATENCY_RUNS = 2, 7
-"""Passes of one image before it is timed, and those of which the median is reported."""
+LATENCY_TABLE = "latency.json"
+"""The file of a run folder that predicts latencies."""
 
 
 def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
@@ -45,9 +54,10 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
     model = study.pretrained()
     questions = study.exam("train", config.few_shot_images)
     importance = block_importance(model, model.image_encoder, questions)
-    space = _space(study, importance)
+    order = _greedy(study, model, questions)
+    space = _space(study, importance, order)
     _bounds(study).check(space)
-    _write_importance(study, importance, space)
+    _write_importance(study, importance, order, space)
     Study(folder=study.folder, config=config, seed=seed, split=study.split, space=space).write()
     _write_starts(study, model, questions)
     sizes = {part: len(getattr(study.split, part)) for part in ("train", "validation", "test")}
@@ -60,23 +70,37 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _space(study: Study, importance: Importance) -> Space:
+def _greedy(study: Study, model: Sam, questions: Exam) -> tuple[int, ...] | None:
+    """Return the order in which greedy removal takes blocks out, where it is asked for."""
     wanted = study.config.space
-    removable = wanted.removable
-    if removable is None:
-        removable = removable_blocks(importance.drop, wanted.removable_share)
-    probability = drop_probabilities(importance.drop, removable, wanted.drop_probability)
-    return wanted.space(study.sam, removable, probability)
+    if not wanted.greedy or wanted.removable is not None:
+        return None
+    examiner = Examiner(model, questions)
+    return greedy_blocks(
+        lambda subnet: examiner.mark(subnet).scores.miou_oracle, study.sam.full, wanted.removable_share
+    )
+
+
+def _space(study: Study, importance: Importance, order: tuple[int, ...] | None) -> Space:
+    wanted, drop, removable = study.config.space, importance.drop, study.config.space.removable
+    if order is not None:
+        removable = tuple(sorted(order))
+        drop = tuple(float(order.index(block)) if block in order else worth for block, worth in enumerate(drop))
+    elif removable is None:
+        removable = removable_blocks(drop, wanted.removable_share)
+    fixed = None if wanted.drop_by_rank else wanted.drop_probability
+    return wanted.space(study.sam, removable, drop_probabilities(drop, removable, fixed))
 
 
 def _bounds(study: Study) -> Bounds:
     return Bounds.parse(study.sam, max_params=study.config.search.max_params, max_macs=study.config.search.max_macs)
 
 
-def _write_importance(study: Study, importance: Importance, space: Space) -> None:
+def _write_importance(study: Study, importance: Importance, order: tuple[int, ...] | None, space: Space) -> None:
     record = {
         "importance": importance.drop,
         "baseline_miou": importance.miou,
+        "greedy": order,
         "removable": space.removable,
         "probability": space.drop_probability,
         "global_blocks": study.sam.global_blocks,
@@ -114,30 +138,30 @@ def mark(folder: str, weights: Weights, key: str, part: Part, places: Sequence[i
     return studies.examiner(folder, weights, part).mark(Subnet.parse(key), places).plain()
 
 
-@torch.inference_mode()
 def latency(folder: str, keys: list[str]) -> list[float]:
     """Return the milliseconds that each sub-network's image encoder takes for one image on this worker.
 
     Every network is timed once a round, so that a machine that slows down meanwhile slows all of them; equal networks
     get one figure. The median over the rounds is returned.
     """
-    model = studies.network(folder, "start")
-    image = torch.zeros(1, 3, model.image_encoder.img_size, model.image_encoder.img_size, device=model.device)
-    times: dict[str, list[float]] = {key: [] for key in keys}
-    meter = Meter(folder, "latency", total=len(times) * (WARM_UPS + LATENCY_RUNS))
-    for _ in range(WARM_UPS + LATENCY_RUNS):
-        for key, found in times.items():
-            found.append(_milliseconds(model.image_encoder, image, Subnet.parse(key)))
-            meter.advance()
-    return [statistics.median(times[key][WARM_UPS:]) for key in keys]
+    encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
+    subnets, timing = {key: Subnet.parse(key) for key in keys}, Timing()
+    meter = Meter(folder, "latency", total=len(subnets) * timing.passes)
+    times = measured_latency(encoder, list(subnets.values()), timing, meter.advance)
+    return [dict(zip(subnets, times, strict=True))[key] for key in keys]
 
 
-def _milliseconds(encoder: ElasticEncoder, image_13SS: torch.Tensor, subnet: Subnet) -> float:
-    began = time.perf_counter()
-    encoder(image_13SS, subnet)
-    if image_13SS.is_cuda:
-        torch.cuda.synchronize()
-    return 1000 * (time.perf_counter() - began)
+def latency_table(folder: str, checks: int = 6) -> str:
+    """Time every part of the space's networks on this worker and write latency.json; return its path in the folder.
+
+    `checks` random networks are timed whole, so that the table tells its own error; see `supernet.latency`.
+    """
+    study = studies.opened(folder)
+    space, rng = study.scored(), numpy_rng(study.seed, "latency checks")
+    nets = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(checks))]
+    encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
+    write_table(study.folder / LATENCY_TABLE, calibrate(encoder, space, check=nets))
+    return LATENCY_TABLE
 
 
 def deliver(folder: str, key: str) -> str:
@@ -148,6 +172,11 @@ def deliver(folder: str, key: str) -> str:
     save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
     load_sam(path)
     return str(path.relative_to(study.folder))
+
+
+def forget_prefix(folder: str) -> None:
+    """Remove what networks share of each image; it would be made again when it is needed."""
+    shutil.rmtree(Path(folder) / "prefix", ignore_errors=True)
 
 
 def illustrate(folder: str, key: str, count: int = 4) -> None:
@@ -187,7 +216,7 @@ def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) ->
 
 def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray | None) -> str:
     height, width = prepared.valid_hw
-    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0).astype(np.uint8)
+    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0)
     path = folder / "examples" / f"{name}.png"
     with replacing(path) as temporary:
         Image.fromarray(image_HWC if masks_NHW is None else overlay(image_HWC, masks_NHW)).save(temporary)

@@ -12,7 +12,7 @@ Every function can be called by hand on a run folder; the files are the only thi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Literal
@@ -71,6 +71,7 @@ class Study:
             dealt = split(names, train=train, validation=validation, test=test, seed=seed)
         except ValueError as error:
             raise UsageError(f"{config.data!r} cannot be split into three parts: {error}") from error
+        dealt = replace(dealt, validation=dealt.validation[: config.exam_images], test=dealt.test[: config.exam_images])
         study = cls(folder=folder, config=config, seed=seed, split=dealt)
         study.write()
         return study

@@ -1,0 +1,295 @@
+"""Semantic boosting: quality on made and real images by difficulty, what each rule does, speed, throughput.
+
+Every figure of quality compares raw masks, removal, and removal with merging on the same masks, so that only the
+boosting differs. Settings are chosen on the even images of a set and scored on its odd ones.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lines import emit
+
+from quatrain.data.made import MadeImages
+from quatrain.data.textures import SEEN, smooth_noise
+from quatrain.micrograph import BoostConfig, MergingConfig, RemovalConfig, boost
+from quatrain.micrograph.booster import Result, grey
+from quatrain.micrograph.embed import embedder
+from quatrain.micrograph.evaluate import interval, score
+from quatrain.micrograph.masks import encoded
+from quatrain.micrograph.propose import propose
+from quatrain.micrograph.settings import RULES, DataConfig, MasksConfig, mini
+from quatrain.micrograph.source import Picture, find, load
+
+KINDS = ("easy", "medium", "hard")
+GOALS = {"easy": 21, "medium": 12, "hard": 5}
+"""Points of mean IoU that boosting is to gain on each class of made images."""
+REAL_GOAL, FALSE_POSITIVES_GOAL = 12, -10
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One image with truth and its raw masks."""
+
+    name: str
+    picture: Picture
+    records: list[dict[str, Any]]
+    kind: str
+
+
+def main() -> None:
+    """Run the parts that are asked for and print one JSON line a figure."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--data", type=Path, help="a folder of real images with truths, each folder in it one set")
+    parser.add_argument("--part", nargs="+", default=["made", "real", "speed"], help="made, real, speed, folder")
+    parser.add_argument("--masks", default="sam", choices=("sam", "regions"), help="what proposes the raw masks")
+    parser.add_argument("--embedder", default="classical", choices=("classical", "efficientnet-lite0", "sam"))
+    parser.add_argument("--per-class", type=int, default=8, help="made images of each class")
+    parser.add_argument("--quick", action="store_true", help="two images of each class, 200 masks: does it run at all?")
+    asked = parser.parse_args()
+    masks = replace(mini().masks, source=asked.masks)
+    if "made" in asked.part:
+        cases = list(made_cases(2 if asked.quick else asked.per_class, masks))
+        report(f"made, {asked.masks}", cases, asked.embedder, GOALS)
+    if "real" in asked.part and asked.data is not None:
+        for folder in sorted(path for path in asked.data.iterdir() if path.is_dir()):
+            cases = list(real_cases(folder, masks))[: 2 if asked.quick else None]
+            report(f"{folder.name}, {asked.masks}", cases, asked.embedder, {})
+    if "speed" in asked.part:
+        for count in (200,) if asked.quick else (200, 2000):
+            speed(count)
+    if "folder" in asked.part:
+        folder_throughput(4 if asked.quick else 24)
+
+
+# Quality
+
+
+def made_cases(per_class: int, masks: MasksConfig) -> Iterable[Case]:
+    """Give made images, 512 px, of many regions, until every class of difficulty has its number."""
+    images = MadeImages(count=100_000, seed=11, size_px=512, materials=SEEN, layouts=("mosaic", "islands"), alike=0.5)
+    left = dict.fromkeys(KINDS, per_class)
+    for index in range(images.count):
+        image_HW, labels_HW = images.micrograph(index)
+        _, rank = np.unique(labels_HW, return_inverse=True)
+        truth_HW = rank.reshape(labels_HW.shape).astype(np.int64) + 1
+        picture = Picture(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), scale=None, truth_HW=truth_HW)
+        kind = _kind(picture)
+        if left[kind]:
+            left[kind] -= 1
+            yield _case(f"made {index}", picture, masks, kind)
+        if not any(left.values()):
+            return
+
+
+def real_cases(folder: Path, masks: MasksConfig) -> Iterable[Case]:
+    """Give the images of a folder that have a truth."""
+    data = DataConfig(data=str(folder))
+    for item in find(data):
+        picture = load(item, data)
+        if picture.truth_HW is not None:
+            yield _case(item.name, picture, masks, "real")
+
+
+def _case(name: str, picture: Picture, masks: MasksConfig, kind: str) -> Case:
+    began = time.perf_counter()
+    records = propose(picture.image_HWC, masks, name=name, path="").records
+    print(f"{name}: {kind}, {len(records)} masks in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    return Case(name, picture, records, kind)
+
+
+def _kind(picture: Picture) -> str:
+    from quatrain.micrograph.evaluate import difficulty
+
+    assert picture.truth_HW is not None
+    return str(difficulty(grey(picture.image_HWC), picture.truth_HW, 0)["difficulty"])
+
+
+def candidates(describe: str) -> dict[str, BoostConfig]:
+    """Return the settings to choose from on the tuning images."""
+    merging = MergingConfig(embedder=describe)  # type: ignore[arg-type]  # argparse has checked it
+    filled = replace(merging, fill="texture")
+    spared = RemovalConfig(order=tuple(rule for rule in RULES if rule != "tiny-children"))
+    whole = RemovalConfig(order=tuple(rule for rule in RULES if rule != "compound-parents"))
+    return {
+        "as documented": BoostConfig(merging=merging),
+        "filled": BoostConfig(merging=filled),
+        "filled, tiny children kept": BoostConfig(merging=filled, removal=spared),
+        "filled, compound parents kept": BoostConfig(merging=filled, removal=whole),
+    }
+
+
+def boosted(case: Case, config: BoostConfig) -> dict[str, Any]:
+    """Boost one case and return its scores."""
+    from quatrain.micrograph.networks import ImageFeatures
+    from quatrain.micrograph.propose import load_model
+
+    truth_HW, image_HWC = case.picture.truth_HW, case.picture.image_HWC
+    assert truth_HW is not None
+    features = ImageFeatures(load_model(mini().masks), image_HWC) if config.merging.embedder == "sam" else None
+    result: Result = boost(
+        image_HWC, case.records, int(truth_HW.max()), config=config, describe=embedder(config.merging, features)
+    )
+    return score(result, grey(image_HWC), truth_HW)
+
+
+def report(name: str, cases: Sequence[Case], describe: str, goals: dict[str, int]) -> None:
+    """Choose settings on the even cases of every class, and print the figures of the odd ones."""
+    kinds = [kind for kind in (*KINDS, "real") if any(case.kind == kind for case in cases)]
+    groups = {kind: [case for case in cases if case.kind == kind] for kind in kinds}
+    tuning = [case for group in groups.values() for case in (group[::2] if len(group) > 1 else [])]
+    options = candidates(describe)
+    tuned = {option: _mean([_last(boosted(case, config)) for case in tuning]) for option, config in options.items()}
+    best = max(tuned, key=lambda option: tuned[option])
+    print(f"{name}: tuned on {len(tuning)} images: {tuned}", file=sys.stderr)
+    for kind, group in groups.items():
+        scored = group[1::2] or group
+        for option in dict.fromkeys(("as documented", best)):
+            case = f"{name}, {describe}, {kind}, {option}" + (" (chosen)" if option == best else "")
+            _figures(case, scored, options[option], goals.get(kind, REAL_GOAL), judged=option == best)
+        _rules(f"{name}, {describe}, {kind}, {best}", scored, options[best])
+
+
+def _figures(name: str, cases: Sequence[Case], config: BoostConfig, goal: int, *, judged: bool) -> None:
+    scores = [boosted(case, config)["ablation"] for case in cases]
+    raw, removed, merged = ([steps[at] for steps in scores] for at in (0, -2, -1))
+    for step, of in (("raw", raw), ("removal", removed), ("removal and merging", merged)):
+        for metric, key in (("mean IoU", "mean_iou"), ("best IoU", "best_iou"), ("false positives", "fp_share")):
+            values = [100 * one[key] for one in of]
+            low, high = interval(values, 0)
+            line = f"{metric} after {step} ({low:.1f} to {high:.1f}, {len(values)} images)"
+            emit("boost", name, line, values, unit="%", goal="", ok=None)
+    gain = [100 * (after["mean_iou"] - before["mean_iou"]) for before, after in zip(raw, merged, strict=True)]
+    fewer = [100 * (after["fp_share"] - before["fp_share"]) for before, after in zip(raw, merged, strict=True)]
+    ok = _mean(gain) >= goal if judged else None
+    emit("boost", name, "gain of mean IoU over raw", gain, unit="points", goal=f">= {goal}", ok=ok)
+    ok = _mean(fewer) <= FALSE_POSITIVES_GOAL if judged else None
+    emit("boost", name, "change of false positives", fewer, unit="points", goal="<= -10", ok=ok)
+
+
+def _rules(name: str, cases: Sequence[Case], config: BoostConfig) -> None:
+    """Print what mean IoU loses without each rule."""
+    whole = [_last(boosted(case, config)) for case in cases]
+    for rule in config.removal.order:
+        order = tuple(one for one in config.removal.order if one != rule)
+        without = replace(config, removal=replace(config.removal, order=order))
+        change = [100 * (all_ - _last(boosted(case, without))) for case, all_ in zip(cases, whole, strict=True)]
+        emit("boost", name, f"own effect of {rule} on mean IoU", change, unit="points", goal="", ok=None)
+
+
+def _last(scores: dict[str, Any]) -> float:
+    return float(scores["ablation"][-1]["mean_iou"])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else 0.0
+
+
+# Speed
+
+
+def speed(count: int) -> None:
+    """Boost overlapping masks of a 1,024 px image in a process of its own, three times after a warm-up."""
+    code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import boost; boost.timed({count})"
+    environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+    done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    found = json.loads(done.stdout)
+    case, goal = f"{count} masks, 1,024 px, classical", 1.5 if count <= 200 else 15
+    ok = float(np.median(found["wall"])) <= goal
+    emit("boost", case, "seconds", found["wall"], unit="s", goal=f"<= {goal}", ok=ok)
+    emit("boost", case, "processor seconds", found["processor"], unit="s", goal="", ok=None)
+    emit("boost", case, "peak memory", [found["peak_mb"]], unit="MB", goal="<= 1000", ok=found["peak_mb"] <= 1000)
+
+
+def timed(count: int) -> None:
+    """Print seconds and peak memory of boosting, as one JSON object; a process's whole memory counts."""
+    image_HW, records = many_masks(count)
+    boost(image_HW, records[:20], 3)
+    wall, processor = [], []
+    for _ in range(3):
+        began, used = time.perf_counter(), time.process_time()
+        boost(image_HW, records, 3)
+        wall.append(time.perf_counter() - began)
+        processor.append(time.process_time() - used)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(json.dumps({"wall": wall, "processor": processor, "peak_mb": peak_mb}))
+
+
+def many_masks(count: int, side: int = 1024) -> tuple[Any, list[dict[str, Any]]]:
+    """Return noise and bent discs of 10 to 600 px across, as COCO run lengths."""
+    rng = np.random.default_rng(0)
+    rows, columns = np.mgrid[:side, :side].astype(np.float32)
+    rows += 8 * smooth_noise(rng, side, 40)
+    records = []
+    for _ in range(count):
+        radius, row, column = side * rng.uniform(0.02, 0.3) * rng.uniform(0.3, 1), *rng.uniform(0, side, 2)
+        counts = encoded((rows - row) ** 2 + (columns - column) ** 2 < radius**2, (side, side))
+        scores = {"predicted_iou": rng.uniform(0.8, 1), "stability_score": rng.uniform(0.9, 1)}
+        records.append({"segmentation": {"size": [side, side], "counts": counts.decode()}, **scores})
+    return rng.integers(0, 255, (side, side)).astype(np.uint8), records
+
+
+def folder_throughput(images: int) -> None:
+    """Boost a folder's worth of made images with one worker and with two, one thread each."""
+    seconds = {workers: _run_seconds(images, workers) for workers in (1, 2)}
+    ratio = seconds[1] / seconds[2]
+    emit("boost", f"{images} made images", "seconds, 1 worker", [seconds[1]], unit="s", goal="", ok=None)
+    emit("boost", f"{images} made images", "seconds, 2 workers", [seconds[2]], unit="s", goal="", ok=None)
+    emit(
+        "boost",
+        f"{images} made images",
+        "throughput, 2 workers to 1",
+        [ratio],
+        unit="x",
+        goal=">= 1.8",
+        ok=ratio >= 1.8,
+    )
+
+
+def _run_seconds(images: int, workers: int) -> float:
+    """Return the seconds from the first image's start to the last one's end, without the start of the workers."""
+    import tempfile
+
+    from quatrain.records import read_lines
+
+    with tempfile.TemporaryDirectory(prefix="quatrain-boost-") as folder:
+        site = Path(folder) / "few.py"
+        site.write_text(
+            "from quatrain.hpc.site import Site\n\n\ndef site():\n"
+            f"    return Site(name='few', description='few', cpus_per_node={workers}, gpu_workers={workers},\n"
+            "                address='127.0.0.1', startup_s=10)\n"
+        )
+        flags = ["--site", str(site), "--images", str(images), "--chunk", "2", "--run-root", folder]
+        subprocess.run(
+            [sys.executable, "-m", "quatrain.workflows.boost", *flags],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},
+            stdout=subprocess.DEVNULL,
+            check=True,
+        )
+        (events,) = Path(folder).glob("boost-*/events.jsonl")
+        lines = [line for line in read_lines(events) if line["task"]]
+    times = {
+        state: [_seconds(line["time"]) for line in lines if line["state"] == state] for state in ("running", "done")
+    }
+    return max(times["done"]) - min(times["running"])
+
+
+def _seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text.replace("Z", "+00:00")).timestamp()
+
+
+if __name__ == "__main__":
+    main()

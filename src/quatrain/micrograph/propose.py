@@ -1,0 +1,112 @@
+"""Mask proposers: SAM in any of its shapes, weights-free regions, or masks from COCO files."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quatrain.data.segmentation import read_annotations
+from quatrain.errors import UsageError
+from quatrain.micrograph.settings import MasksConfig
+
+if TYPE_CHECKING:
+    from quatrain.micrograph.generator import MaskGenerator
+    from quatrain.sam import Sam
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """An image's raw masks."""
+
+    records: list[Record]
+    """As segment_anything's automatic mask generator gives them."""
+    features: Any = None
+    """The encoder's features of the image (quatrain.micrograph.networks.ImageFeatures), where SAM proposed."""
+
+
+def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, path: str) -> Proposal:
+    """Return the raw masks of a uint8 image (H, W, 3) that is called `name` and lies at `path`."""
+    if config.source == "json":
+        return Proposal(records=from_json(config, name, path))
+    if config.source == "regions":
+        from quatrain.micrograph.regions import regions
+
+        return Proposal(records=regions(image_HWC))
+    return sam_masks(image_HWC, config)
+
+
+def sam_masks(image_HWC: NDArray[np.uint8], config: MasksConfig) -> Proposal:
+    """Return the masks that SAM finds by itself, tile by tile where tiles are asked for."""
+    from quatrain.micrograph.networks import ImageFeatures
+
+    records = _generator(config).generate(np.ascontiguousarray(image_HWC))
+    return Proposal(records=records, features=ImageFeatures(load_model(config), image_HWC))
+
+
+@functools.lru_cache(maxsize=1)
+def load_model(config: MasksConfig) -> Sam:
+    """Return the Sam that a configuration names, kept between calls of this process, on the GPU where there is one."""
+    import torch
+
+    from quatrain import load_sam
+    from quatrain.supernet.models import pretrained
+    from quatrain.supernet.shapes import SHAPES, shape
+
+    if config.model not in SHAPES:
+        shape(config.model)  # raises with the nearest name
+    official = shape(config.model).checkpoint_url is not None
+    if config.checkpoint and not official:
+        sam = load_sam(config.checkpoint)
+    else:
+        sam = pretrained(config.model, config.checkpoint or None, verify=config.verify)
+    return sam.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@functools.lru_cache(maxsize=1)
+def _generator(config: MasksConfig) -> MaskGenerator:
+    """Return what generates masks with a model, kept as long as the model is."""
+    from quatrain.micrograph.generator import MaskGenerator
+
+    return MaskGenerator(
+        load_model(config),
+        points_per_side=config.points_per_side,
+        points_per_batch=config.points_per_batch,
+        pred_iou_thresh=config.pred_iou_thresh,
+        stability_score_thresh=config.stability_score_thresh,
+        box_nms_thresh=config.box_nms_thresh,
+        mask_nms_thresh=config.mask_nms_thresh or None,
+        tile_px=config.tile_px or None,
+        overlap_px=config.tile_overlap_px,
+        precision="bf16" if config.bf16 else "fp32",
+        output_mode="coco_rle",
+    )
+
+
+def from_json(config: MasksConfig, name: str, path: str) -> list[Record]:
+    """Return the masks of an image from NAME.json: a list of records, or a COCO object with `annotations`.
+
+    Raise UsageError when the file is missing, broken, or its COCO images do not have the image in them.
+    """
+    image = Path(path)
+    file = (Path(config.folder).expanduser() / name if config.folder else image).with_suffix(".json")
+    if config.folder and not file.is_file():
+        file = Path(config.folder).expanduser() / f"{name}.json"
+    try:
+        content = read_annotations(file)
+    except ValueError as error:
+        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: {error}") from error
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list):
+        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: it has no list of annotations")
+    images = [one for one in content.get("images", []) if isinstance(one, dict)]
+    if len(images) > 1:
+        known = {one.get("id") for one in images if Path(str(one.get("file_name"))).stem == image.stem}
+        annotations = [one for one in annotations if isinstance(one, dict) and one.get("image_id") in known]
+    return annotations

@@ -1,0 +1,128 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from micrograph_world import box, record, two_materials
+
+from quatrain.micrograph import BoostConfig, MergingConfig, RemovalConfig, boost
+from quatrain.micrograph.evaluate import label_ious, match
+
+
+def test_overlapping_masks_become_one_label_map_of_the_materials():
+    image, truth, masks = two_materials()
+
+    result = boost(image, masks, k=2)
+
+    iou, wrong = match(label_ious(result.labels, truth, 2))
+    assert result.labels.dtype == np.uint16
+    assert iou > 0.95
+    assert wrong == 0
+    assert result.materials == 2
+    assert {one.rule for one in result.removed} == {"whole-image", "duplicates"}
+
+
+def test_the_number_of_materials_can_be_found_out():
+    image, _, masks = two_materials()
+
+    assert boost(image, masks, k="auto").materials == 2
+
+
+def test_the_largest_material_is_number_one():
+    image, _, masks = two_materials()
+    labels = boost(image, masks, k=2).labels
+
+    assert (labels == 1).sum() >= (labels == 2).sum()
+
+
+def test_equal_seeds_give_equal_maps_whatever_the_other_masks():
+    image, _, masks = two_materials()
+
+    first, second = (boost(image, masks, k=2, seed=4) for _ in range(2))
+
+    assert np.array_equal(first.labels, second.labels)
+    assert np.array_equal(first.merging.embedding_CF, second.merging.embedding_CF)
+
+
+@pytest.mark.parametrize("depth", [np.uint16, np.int32, np.float32])
+def test_deep_images_do_not_saturate(depth):
+    image, truth, masks = two_materials()
+    deep = (image.astype(np.float64) * 200 + 3000).astype(depth)
+
+    assert match(label_ious(boost(deep, masks, k=2).labels, truth, 2))[0] > 0.95
+
+
+def test_colour_images_are_taken():
+    image, _, masks = two_materials()
+
+    colour = boost(np.repeat(image[..., None], 3, axis=2), masks, k=2)
+
+    assert np.array_equal(colour.labels, boost(image, masks, k=2).labels)
+
+
+def test_pixels_without_mask_stay_zero_unless_they_are_to_be_filled():
+    image, truth, masks = two_materials()
+    bare = boost(image, masks[:2], k=2)
+    config = BoostConfig(merging=MergingConfig(fill="texture"))
+    filled = boost(image, [masks[0], record(box(truth.shape, 0, 140, 60, 250))], k=2, config=config)
+
+    assert (bare.labels == 0).mean() > 0.3
+    assert (filled.labels > 0).all()
+    assert match(label_ious(filled.labels, truth, 2))[0] > 0.6
+
+
+def test_no_masks_give_an_empty_map():
+    image, _, _ = two_materials()
+
+    result = boost(image, [], k=3)
+
+    assert not result.labels.any()
+    assert result.materials == 0
+
+
+def test_a_single_mask_is_one_material():
+    image, _, masks = two_materials()
+
+    assert boost(image, masks[:1], k=3).materials <= 3
+    assert boost(image, masks[1:2], k="auto").materials >= 1
+
+
+def test_masks_too_narrow_for_a_crop_are_flagged_and_still_counted():
+    image, _, masks = two_materials()
+    thin = record(box(image.shape, 100, 140, 110, 250))
+    order = ("duplicates", "whole-image")
+
+    result = boost(image, [*masks[:3], thin], k=2, config=BoostConfig(removal=RemovalConfig(order=order)))
+
+    place = [mask.index for mask in result.kept].index(3)
+    assert result.merging.low_support_N[place]
+    assert result.merging.confidence_N[place] == 1
+
+
+def test_crops_can_be_given_in_nm():
+    image, _, masks = two_materials()
+    config = BoostConfig(merging=MergingConfig(crop_nm=15))
+
+    assert boost(image, masks, k=2, config=config, pixel_nm=0.5).merging.crops.pixels_CSS.shape[1:] == (30, 30)
+    assert boost(image, masks, k=2, config=config).merging.crops.pixels_CSS.shape[1:] == (60, 60)
+
+
+@pytest.mark.parametrize("k", [0, -2])
+def test_fewer_than_one_material_is_refused(k):
+    image, _, masks = two_materials()
+
+    with pytest.raises(ValueError, match=f"k is {k}"):
+        boost(image, masks, k=k)
+
+
+def test_boosting_needs_no_torch():
+    code = (
+        "import sys, numpy as np; from quatrain.micrograph import boost;"
+        "mask = np.zeros((80, 80), bool); mask[:40] = True;"
+        "image = np.random.default_rng(0).integers(0, 255, (80, 80)).astype(np.uint8);"
+        "assert boost(image, [mask, ~mask], k=2).materials == 2; print('torch' in sys.modules)"
+    )
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.strip() == "False"

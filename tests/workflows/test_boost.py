@@ -1,0 +1,149 @@
+"""The boost workflow as its users run it: a real process, real workers, the shipped miniature."""
+
+import subprocess
+import sys
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from quatrain.data.made import MadeImages
+from quatrain.hpc.remote import TaskError
+from quatrain.micrograph.settings import BatchConfig, mini
+from quatrain.micrograph.source import Item
+from quatrain.records import read_json, read_lines
+from quatrain.workflows import boost
+
+SCRIPT = Path(boost.__file__)
+
+
+def run(*flags):
+    return subprocess.run([sys.executable, SCRIPT, *map(str, flags)], capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A folder of two good images and a broken one, boosted on real workers and then resumed."""
+    root = tmp_path_factory.mktemp("boost")
+    (root / "images").mkdir()
+    made = MadeImages(count=2, seed=0, size_px=256)
+    for index in range(2):
+        image, truth = made.micrograph(index)
+        Image.fromarray(image).save(root / "images" / f"{index}.png")
+        Image.fromarray(truth).save(root / "images" / f"{index}_truth.png")
+    (root / "images" / "broken.tif").write_bytes(b"nothing")
+    said = run(root / "images", "--chunk=1", "--masks.points-per-side=4", "--run-root", root / "runs")
+    assert said.returncode == 0, said.stderr
+    (folder,) = (root / "runs").iterdir()
+    return folder, said.stdout
+
+
+@pytest.mark.slow
+def test_a_folder_becomes_label_maps_and_the_broken_file_is_named(finished):
+    folder, said = finished
+    summary = read_json(folder / "summary.json")
+
+    assert summary["workflow"] == "boost"
+    assert summary["state"] == "done"
+    assert [line["state"] for line in summary["images"]] == ["done", "done", "failed"]
+    assert "failed: broken" in said
+    assert summary["mean_iou_boosted"] is not None
+    for name in ("0", "1"):
+        for file in ("labels.tif", "masks.json", "regions.csv", "boost.h5", "overlay.png", "removed.csv"):
+            assert (folder / "images" / name / file).is_file()
+    assert (folder / "report.html").is_file()
+
+
+@pytest.mark.slow
+def test_resuming_repeats_no_image_and_tries_the_broken_one_again(finished):
+    folder, _ = finished
+    labels = folder / "images" / "0" / "labels.tif"
+    before = labels.stat().st_mtime_ns
+    source = Path(read_json(folder / "run.json")["configuration"]["data"])
+    (source / "broken.tif").unlink()
+    Image.open(source / "0.png").save(source / "broken.tif")
+
+    answer = run("--resume", folder)
+
+    assert answer.returncode == 0, answer.stderr
+    assert labels.stat().st_mtime_ns == before
+    assert [line["state"] for line in read_json(folder / "summary.json")["images"]] == ["done"] * 3
+    done = [
+        event["task"] for event in read_lines(folder / "events.jsonl") if event["state"] == "done" and event["task"]
+    ]
+    assert len(done) == 4
+
+
+@pytest.mark.slow
+def test_a_single_image_tells_its_overlay(finished, tmp_path, capsys):
+    folder, _ = finished
+    source = Path(read_json(folder / "run.json")["configuration"]["data"])
+    flags = ["--site=local-threads", "--masks.source=regions", "--run-root", str(tmp_path)]
+
+    assert boost.main([str(source / "0.png"), *flags]) == 0
+
+    said = capsys.readouterr().out.strip().splitlines()
+    assert Path(said[-1].partition("overlay: ")[2]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["nowhere.png"], "nowhere.png"),
+        (["--data", "made:foan,foam"], "foam"),
+        (["--k", "0"], "k is 0"),
+        (["--removal.parent-covered", "7"], "parent_covered is 7"),
+        (["--merging.embedder", "fenet"], "fenet_weights"),
+        (["--removal.ordr", "x"], "--removal.order"),
+        (["--masks.model", "vit_b"], "--masks.checkpoint"),
+        (["--masks.model", "vit_b", "--masks.checkpoint", "gone.pth"], "gone.pth"),
+        (["--preset", "papr"], "paper"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path, capsys):
+    code = boost.main([*flags, "--run-root", str(tmp_path / "runs")])
+
+    error = capsys.readouterr().err
+    assert code == 2
+    assert len(error.strip().splitlines()) == 1
+    assert words in error
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("site", ["local", "slurm"])
+def test_a_dry_run_describes_the_work_without_doing_any(site, tmp_path, capsys):
+    code = boost.main(["--dry-run", "--site", site, "--run-root", str(tmp_path / "runs")])
+
+    assert code == 0
+    assert "boost" in capsys.readouterr().out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_planning_does_not_import_torch():
+    code = "import sys; from quatrain.workflows import boost; boost.main(['--dry-run']); print('torch' in sys.modules)"
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.strip().endswith("False")
+
+
+def test_the_plan_counts_chunks():
+    (step,) = boost.plan(mini())
+
+    assert step.shape == "gpu"
+    assert step.count == 3
+    assert boost.plan(BatchConfig(images=5, chunk=2))[0].count == 3
+
+
+def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second_time():
+    lost, future = [], Future()
+    future.set_exception(TaskError("task boost-0001 failed: its worker died"))
+    chunk = [Item(name="a", path="a.png"), Item(name="b", path="b.png")]
+
+    assert boost._told(future, chunk, lost, again=False) == []
+    assert lost == chunk
+    told = boost._told(future, chunk[:1], lost, again=True)
+
+    assert [(one["name"], one["state"]) for one in told] == [("a", "failed")]
+    assert "its worker died" in told[0]["error"]
