@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import replace
 
 from quatrain.graph.settings import PRESETS, GnnConfig
 from quatrain.hpc import cli, tasks
@@ -38,7 +37,7 @@ def work(config: GnnConfig, session: cli.Session) -> None:
     train = session.app(tasks.train_graph, shape="block", name="train")
     run.summarise(**train(run.path, config, session.seed, parts["parts"]).result())
     for policy in config.compare:
-        other = replace(config, buffer=replace(config.buffer, policy=policy))
+        other = config.with_policy(policy)
         with session.show.task(f"compare-{policy}"):
             train(run.path / "policies" / policy, other, session.seed, parts["parts"]).result()
     session.show.say(f"report: {write_report(run.path)}")

@@ -77,3 +77,10 @@ def test_settings_need_neither_torch_nor_dgl():
 def test_a_replaced_buffer_is_checked_again():
     with pytest.raises(ValueError, match="fraction"):
         replace(GnnConfig().buffer, fraction=1.5)
+
+
+def test_another_policy_to_compare_with_leaves_out_what_it_does_not_know():
+    carries = replace(GnnConfig(), buffer=BufferConfig(policy="schedule", carry=True), compare=("none",))
+
+    assert carries.with_policy("none").buffer.carry is False
+    assert carries.with_policy("schedule").buffer == carries.buffer

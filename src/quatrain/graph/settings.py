@@ -148,12 +148,17 @@ class GnnConfig:
         if self.cluster.share_buffer and self.buffer.policy == "schedule":
             raise ValueError("share_buffer is set, but the policy 'schedule' knows one trainer's steps: take 'counts'")
         for policy in self.compare:
-            replace(self.buffer, policy=policy)  # says what is wrong with it
+            self.with_policy(policy)  # says what is wrong with it
         kind, made, name = self.data.partition(":")
         if kind != "made":  # workers may stand in another folder than the driver
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         elif not made or name not in MADE:
             raise ValueError(f"data is {self.data!r}; made graphs are {' and '.join('made:' + one for one in MADE)}")
+
+    def with_policy(self, policy: str) -> GnnConfig:
+        """Return the same training with another policy, and nothing else to compare with."""
+        carry = self.buffer.carry and policy == "schedule"
+        return replace(self, buffer=replace(self.buffer, policy=policy, carry=carry), compare=())
 
 
 def mini() -> GnnConfig:
@@ -161,7 +166,7 @@ def mini() -> GnnConfig:
     return GnnConfig(
         made=MadeConfig(vertices=20_000),
         train=TrainConfig(epochs=10, batch=500),
-        buffer=BufferConfig(policy="schedule", window=8, candidates="remote", carry=True),
+        buffer=BufferConfig(policy="schedule", window=8, candidates="remote"),
         compare=("none",),
     )
 
@@ -171,7 +176,7 @@ def default() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=30, batch=1000, hidden=256, lr=0.003),
-        buffer=BufferConfig(policy="schedule", window=8, candidates="remote", carry=True),
+        buffer=BufferConfig(policy="schedule", window=8, candidates="remote"),
     )
 
 
