@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 from quatrain.errors import UsageError, unknown
 from quatrain.hpc import catalog
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from quatrain.hpc.progress import View
     from quatrain.hpc.run import Run
 
+Settings = TypeVar("Settings")
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -228,6 +229,20 @@ def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
     if unknown_ones:
         raise unknown("flag", unknown_ones[0], _known(flags, settings))
     return parsed.science, parsed.common
+
+
+def read_flags(kind: type[Settings], given: Sequence[str], *, prog: str, description: str) -> Settings:
+    """Return the dataclass that arguments ask for, for commands beside the workflows; UsageError in one line."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=list(given), prog=prog, description=description)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        _refuse(said.getvalue())
 
 
 def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:
