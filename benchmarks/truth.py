@@ -1,6 +1,6 @@
 """Every network of a small space on every image: the truth that benchmarks/search.py holds searches against.
 
-    python benchmarks/truth.py [--out benchmarks/search_truth.npz] [--train-steps 40] [--images 24]
+    python benchmarks/truth.py [--out benchmarks/search_truth.npz] [--train-steps 40] [--images 12]
 
 Trains a supernet of the shipped vit_mini in a folder beside the table (as `quatrain nas` does, and resumed when it is
 there), then measures all 864 networks of a space with five removable blocks and three widths of three others. The
@@ -39,19 +39,17 @@ SMALL = SpaceConfig(widths=(96, 192, 384), fixed_blocks=tuple(set(range(12)) - s
 SEED = 0
 
 
-def configuration(train_steps: int, images: int) -> NasConfig:
-    """Return a small study whose validation part has so many images."""
+def configuration(train_steps: int) -> NasConfig:
+    """Return a small study with twelve validation images."""
     train = replace(mini().train, steps=max(1, train_steps))
-    return replace(
-        mini(), images=4 * images, parts=(2.0, 1.0, 1.0), few_shot_images=8, max_objects=8, space=SMALL, train=train
-    )
+    return replace(mini(), images=48, parts=(2.0, 1.0, 1.0), few_shot_images=8, max_objects=8, space=SMALL, train=train)
 
 
-def trained(folder: Path, train_steps: int, images: int) -> Study:
+def trained(folder: Path, train_steps: int) -> Study:
     """Return the study with its supernet; with no steps at all, the pretrained net with its channels sorted."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "checkpoints" / "start.pt").exists():
-        steps.prepare(str(folder), configuration(train_steps, images), SEED)
+        steps.prepare(str(folder), configuration(train_steps), SEED)
     if train_steps:
         command = [sys.executable, "-m", "quatrain.supernet.train", str(folder), "--role", "supernet"]
         subprocess.run(command, check=True)
@@ -92,9 +90,8 @@ def column(folder: Path, weights: str, place: int) -> None:
     print(f"image {place} done", file=sys.stderr, flush=True)
 
 
-def measure(study: Study, weights: str, processes: int) -> dict[str, np.ndarray]:
+def measure(study: Study, weights: str, count: int, processes: int) -> dict[str, np.ndarray]:
     """Return keys (N,), parameters (N,), summed IoU (N, images) and the number of objects of every image."""
-    count = len(study.exam("validation"))
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.starmap(column, [(study.folder, weights, place) for place in range(count)], chunksize=1)
     columns = [read_json(study.folder / f"truth-{weights}-{place}.json") for place in range(count)]
@@ -113,11 +110,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--folder", type=Path, default=Path("runs") / "search-truth", help="where the supernet is")
     parser.add_argument("--train-steps", type=int, default=40)
-    parser.add_argument("--images", type=int, default=24)
+    parser.add_argument("--images", type=int, default=12, help="of the twelve")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
-    study = trained(asked.folder, asked.train_steps, asked.images)
-    table = measure(study, "supernet" if asked.train_steps else "start", asked.processes)
+    study = trained(asked.folder, asked.train_steps)
+    table = measure(study, "supernet" if asked.train_steps else "start", asked.images, asked.processes)
     with replacing(asked.out) as temporary:
         np.savez_compressed(temporary, allow_pickle=False, **table)
 

@@ -34,8 +34,8 @@ class AutotuneConfig:
     """Validation images that a network is measured on, at most."""
     evaluations: int = 300
     """Networks to propose."""
-    engine: str = "opentuner"
-    """What proposes them: opentuner, optuna-tpe, optuna-nsga2, evolution or random."""
+    engine: str = "optuna-tpe"
+    """What proposes them: optuna-tpe, opentuner (the paper's), optuna-nsga2, evolution or random."""
     eta: int = 3
     """Successive halving: one network in so many goes on to so many times the images; 1 measures all on every image."""
     first_images: int = 8
