@@ -129,12 +129,16 @@ def meeting_point(node: str) -> str:
 
 
 def reachable(node: str) -> str:
-    """Return a node's name where it can be looked up, else this computer's address (virtual nodes share one)."""
+    """Return a node's name where it can be looked up, else this computer's (virtual nodes share one computer)."""
+    return next((name for name in (node, socket.gethostname()) if _known(name)), own_address())
+
+
+def _known(name: str) -> bool:
     try:
-        socket.getaddrinfo(node, None, socket.AF_INET)
+        socket.getaddrinfo(name, None, socket.AF_INET)
     except OSError:
-        return own_address()
-    return node
+        return False
+    return True
 
 
 def own_address() -> str:

@@ -47,15 +47,18 @@ exit "$code"
 
 def job_script(site: Site, request: Request, workflow: str, run_dir: Path) -> str:
     """Return the batch script that runs, and runs on, the driver of a run folder."""
-    command = [sys.executable, "-m", "quatrain.workflows", workflow, "--resume", str(run_dir)]
     return SCRIPT.format(
         directives="\n".join(f"#SBATCH {option}" for option in directives(site, request, workflow, run_dir)),
-        command=shlex.join(command),
+        command=shlex.join(_command(workflow, run_dir)),
         requeue=REQUEUE_CODE,
         most=MOST_RESTARTS,
         restarts=RESTARTS,
         job=JOB_ID,
     )
+
+
+def _command(workflow: str, run_dir: Path) -> list[str]:
+    return [sys.executable, "-m", "quatrain.workflows", workflow, "--resume", str(run_dir)]
 
 
 def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:

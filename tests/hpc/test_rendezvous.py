@@ -94,10 +94,13 @@ def test_a_free_port_can_be_listened_on():
         server.bind(("", free_port()))
 
 
-def test_a_node_without_a_name_is_reached_by_this_computers_address(monkeypatch):
+def test_a_node_without_a_name_is_reached_by_this_computers(monkeypatch):
     monkeypatch.setattr(rendezvous, "own_address", lambda: "10.1.2.3")
+    monkeypatch.setattr(socket, "gethostname", lambda: "localhost")
 
     assert reachable("localhost") == "localhost"
+    assert reachable("no-such-node.invalid") == "localhost"
+    monkeypatch.setattr(socket, "gethostname", lambda: "nameless.invalid")
     assert reachable("no-such-node.invalid") == "10.1.2.3"
     assert meeting_point("no-such-node.invalid").startswith("10.1.2.3:")
 
