@@ -6,6 +6,7 @@ goes to events.jsonl.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -178,9 +179,10 @@ class Workers:
     def watch(self) -> None:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
         while not self._stop.wait(POLL_S):
-            self._read_reports()
-            self._memo.sync()
-            self._tell_blocks(self._blocks.look(self._pools))
+            with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                self._read_reports()
+                self._memo.sync()
+                self._tell_blocks(self._blocks.look(self._pools))
 
     def _tell_blocks(self, changed: Sequence[Block]) -> None:
         for block in changed:

@@ -14,6 +14,14 @@ from quatrain.records import read_json, read_lines
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the tests of this folder share virtual_slurm
 
+TRIAL = (str(HERE / "trial.py"),)
+NAS = ("-m", "quatrain.workflows", "submit", "nas")
+SMALLEST = (
+    *("--gpus-per-node", "1", "--walltime", "50"),
+    *("--images", "12", "--few-shot-images", "2", "--max-objects", "2"),
+    *("--train.steps", "6", "--train.batch", "2", "--train.save-every-s", "0"),
+    *("--search.evaluations", "2", "--search.random-in-bucket", "1", "--search.max-params", "80%"),
+)
 PATIENCE_S = 240
 """Nothing here takes so long; it only keeps a broken test from waiting for ever."""
 
@@ -34,8 +42,8 @@ def slurm(tmp_path_factory):
     import images
     import virtual_slurm
 
-    if lacking := virtual_slurm.missing_commands():
-        pytest.skip(f"Slurm is not installed here: {', '.join(lacking)}")
+    if lacking := [*virtual_slurm.missing_commands(), *images.missing()]:
+        pytest.skip(f"not installed here: {', '.join(lacking)} (see .ci/run)")
     folder = tmp_path_factory.mktemp("slurm")
     images.plug_in(folder)
     images.make(folder / "images")
@@ -140,29 +148,45 @@ def start(slurm, tmp_path):
 
 
 @pytest.fixture(scope="session", autouse=True)
-def long_runs(request):
-    """Begin the runs that wait for their walltime early, so that the other tests fill the time."""
-    if any(item.path.name == "test_walltime.py" for item in request.session.items):
-        request.getfixturevalue("drained")
-        request.getfixturevalue("overdue")
+def begun_early(request):
+    """Begin what takes minutes on the spare nodes, so that the other tests fill the time."""
+    for file, names in (("test_walltime.py", ("drained", "overdue")), ("test_requeue.py", ("requeued", "undisturbed"))):
+        if any(item.path.name == file for item in request.session.items):
+            for name in names:
+                request.getfixturevalue(name)
 
 
 @pytest.fixture(scope="session")
 def drained(slurm, tmp_path_factory):
-    """Two rounds and more of tasks of 5 s in jobs of one minute."""
-    yield from _one_minute(slurm, tmp_path_factory.mktemp("drained"), "--count", "96", "--seconds", "5", "--nodes", "2")
+    """Many rounds of tasks of 5 s in jobs of two minutes."""
+    folder = tmp_path_factory.mktemp("drained")
+    words = ("--walltime", "2", "--count", "40", "--seconds", "5", "--gpus-per-node", "2")
+    yield from _on_spare_nodes(slurm, folder, TRIAL, *words)
 
 
 @pytest.fixture(scope="session")
 def overdue(slurm, tmp_path_factory):
     """A task that takes minutes at its first try, in jobs of one minute."""
     folder = tmp_path_factory.mktemp("overdue")
-    yield from _one_minute(slurm, folder, "--count", "12", "--seconds", "0.2", "--stuck-s", "300")
+    words = ("--walltime", "1", "--count", "6", "--seconds", "0.2", "--stuck-s", "300", "--gpus-per-node", "1")
+    yield from _on_spare_nodes(slurm, folder, TRIAL, *words)
 
 
-def _one_minute(slurm, folder, *words):
-    words = ["--site", str(HERE / "virtual_site.py"), "--account", "m1234_g", "--walltime", "1", *words]
-    driver = Driver([str(HERE / "trial.py")], words, slurm, folder)
+@pytest.fixture(scope="session")
+def requeued(slurm, tmp_path_factory):
+    """The whole of nas with its driver in a job, which a test stops."""
+    yield from _on_spare_nodes(slurm, tmp_path_factory.mktemp("requeued"), NAS, *SMALLEST)
+
+
+@pytest.fixture(scope="session")
+def undisturbed(slurm, tmp_path_factory):
+    """The same, let alone."""
+    yield from _on_spare_nodes(slurm, tmp_path_factory.mktemp("undisturbed"), NAS, *SMALLEST)
+
+
+def _on_spare_nodes(slurm, folder, program, *words):
+    where = ("--site", str(HERE / "virtual_site.py"), "--account", "m1234_g", "--partition", "spare")
+    driver = Driver(program, [*where, *words], slurm, folder)
     yield driver
     if driver.process.poll() is None:
         driver.process.kill()

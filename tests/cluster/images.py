@@ -11,8 +11,16 @@ from pathlib import Path
 import quatrain
 from quatrain import hpc, site_configs, workflows
 
+NEEDED = ("gcc", "bwrap")
+HEADER = Path("/usr/include/slurm/spank.h")
 NAME = "docker:group/quatrain:1"
 PYTHON = "/opt/quatrain/bin/python"
+
+
+def missing() -> list[str]:
+    """Return what the look-alike of shifter needs and this machine lacks."""
+    lacking = [name for name in NEEDED if shutil.which(name) is None]
+    return lacking if HEADER.exists() else [*lacking, str(HEADER)]
 
 
 def make(images: Path) -> Path:

@@ -11,21 +11,22 @@ import pytest
 from quatrain.hpc.rendezvous import FIRST_PORT
 
 TELL = (
-    "import json, sys; from quatrain.hpc.rendezvous import meet; g = meet(sys.argv[1]);"
-    "print(json.dumps([g.rank, g.ranks, g.local_rank, g.local_ranks, g.addresses[0], g.port, g.run_dir]), flush=True)"
+    "import json, pathlib, sys; from quatrain.hpc.rendezvous import meet; g = meet('runs/a');"
+    "told = [g.rank, g.ranks, g.local_rank, g.local_ranks, g.addresses[0], g.port, g.run_dir];"
+    "pathlib.Path(sys.argv[1], f'{g.rank}.json').write_text(json.dumps(told))"
 )
 
 
-def told(slurm, *options):
-    argv = ["srun", "-N2", "--ntasks-per-node=2", "-Cgpu", *options, sys.executable, "-c", TELL, "runs/a"]
+def told(slurm, folder, *options):
+    argv = ["srun", "-N2", "--ntasks-per-node=2", "-Cgpu", *options, sys.executable, "-c", TELL, str(folder)]
     done = subprocess.run(argv, env=slurm, capture_output=True, text=True, timeout=240, check=False)
     assert done.returncode == 0, done.stderr
-    return sorted(json.loads(line) for line in done.stdout.splitlines())
+    return [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
 
 
 @pytest.mark.parametrize("options", [("--mpi=pmi2",), ("--mpi=none",)], ids=["mpi", "slurm"])
-def test_ranks_places_address_port_and_run_folder_agree(slurm, options):
-    groups = told(slurm, *options)
+def test_ranks_places_address_port_and_run_folder_agree(slurm, tmp_path, options):
+    groups = told(slurm, tmp_path, *options)
 
     assert [group[0] for group in groups] == [0, 1, 2, 3]
     assert [group[2] for group in groups] == [0, 1, 0, 1]
@@ -45,5 +46,5 @@ def test_a_torch_program_starts_under_srun_without_torchrun(slurm, tmp_path):
     assert {place["node"] for place in places} == {"nid001", "nid002"}
 
 
-def test_the_port_that_slurm_alone_gives_is_in_the_known_range(slurm):
-    assert all(FIRST_PORT <= group[5] < FIRST_PORT + 2000 for group in told(slurm, "--mpi=none"))
+def test_the_port_that_slurm_alone_gives_is_in_the_known_range(slurm, tmp_path):
+    assert all(FIRST_PORT <= group[5] < FIRST_PORT + 2000 for group in told(slurm, tmp_path, "--mpi=none"))

@@ -15,7 +15,7 @@ def site() -> Site:
         gpu_workers=4,
         scheduler="slurm",
         exclusive=False,
-        startup_s=10,
+        startup_s=40,  # one small machine starts the workers of all nodes
         poll_s=1,
         features=("gpu",),
         licenses=("scratch", "cfs"),

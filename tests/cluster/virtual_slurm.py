@@ -22,6 +22,8 @@ import time
 from pathlib import Path
 
 NODES = ("nid001", "nid002")
+SPARE_NODES = ("nid003", "nid004")
+"""Two more in a partition of their own, for runs that wait while others work."""
 GPUS = 4
 CPUS = 64
 MEMORY_MB = 64_000
@@ -64,9 +66,10 @@ UnkillableStepTimeout=20
 MinJobAge=300
 Licenses=scratch:1000,cfs:1000
 {plugins}
-NodeName={nodes} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs={cpus} CoresPerSocket={cpus} \
-RealMemory={memory} Gres=gpu:a100:{gpus} Feature={features}
+NodeName={nodes},{spare} NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] \
+CPUs={cpus} CoresPerSocket={cpus} RealMemory={memory} Gres=gpu:a100:{gpus} Feature={features}
 PartitionName=gpu Nodes={nodes} Default=YES DefaultTime=5 MaxTime=60 State=UP
+PartitionName=spare Nodes={spare} DefaultTime=5 MaxTime=60 State=UP
 """
 
 
@@ -89,7 +92,7 @@ def start(folder: Path) -> Path:
     configuration = _write_configuration(folder)
     environment = {**os.environ, "PATH": _search_path(), "SLURM_CONF": str(configuration)}
     subprocess.run(["slurmctld"], check=True, env=environment)
-    for node in NODES:
+    for node in (*NODES, *SPARE_NODES):
         subprocess.run(["slurmd", "-N", node], check=True, env=environment)
     _await_idle(folder, environment)
     return configuration
@@ -111,17 +114,18 @@ def _start_munge(folder: Path) -> None:
 
 
 def _write_configuration(folder: Path) -> Path:
-    port = _free_ports(1 + len(NODES))
+    port = _free_ports(1 + len(NODES + SPARE_NODES))
     plugins = folder / "plugstack.conf"
-    nodes = ",".join(NODES)
+    nodes, spare = ",".join(NODES), ",".join(SPARE_NODES)
     text = CONFIGURATION.format(
         folder=folder,
         host=socket.gethostname().partition(".")[0],
         user=getpass.getuser(),
         port=port,
         first=port + 1,
-        last=port + len(NODES),
+        last=port + len(NODES + SPARE_NODES),
         nodes=nodes,
+        spare=spare,
         cpus=CPUS,
         gpus=GPUS,
         memory=MEMORY_MB,
@@ -131,7 +135,7 @@ def _write_configuration(folder: Path) -> Path:
     path = folder / "slurm.conf"
     path.write_text(text)
     device = _devices(folder)
-    (folder / "gres.conf").write_text(f"NodeName={nodes} Name=gpu Type=a100 File={device}[0-{GPUS - 1}]\n")
+    (folder / "gres.conf").write_text(f"NodeName={nodes},{spare} Name=gpu Type=a100 File={device}[0-{GPUS - 1}]\n")
     return path
 
 
@@ -174,7 +178,7 @@ def _await_idle(folder: Path, environment: dict[str, str]) -> None:
     argv = ["sinfo", "--noheader", "--Node", "--states=idle", "--format=%N"]
     while time.monotonic() < deadline:
         idle = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False).stdout.split()
-        if set(idle) >= set(NODES):
+        if set(idle) >= {*NODES, *SPARE_NODES}:
             return
         time.sleep(0.1)
     log = (folder / "log" / "slurmctld.log").read_text().splitlines()[-10:]
@@ -187,7 +191,7 @@ def stop(folder: Path) -> None:
     environment = {**os.environ, "PATH": _search_path(), "SLURM_CONF": str(folder / "slurm.conf")}
     subprocess.run(["scancel", "--user", getpass.getuser()], env=environment, check=False, capture_output=True)
     _await_no_jobs(environment)
-    for name in ("slurmctld.pid", *(f"slurmd-{node}.pid" for node in NODES), "munged.pid"):
+    for name in ("slurmctld.pid", *(f"slurmd-{node}.pid" for node in (*NODES, *SPARE_NODES)), "munged.pid"):
         path = folder / "run" / name
         if path.exists() and path.read_text().strip():
             _end(int(path.read_text()))
