@@ -22,7 +22,7 @@ SMALLEST = (
     *("--train.steps", "6", "--train.batch", "2", "--train.save-every-s", "0"),
     *("--search.evaluations", "2", "--search.random-in-bucket", "1", "--search.max-params", "80%"),
 )
-PATIENCE_S = 240
+PATIENCE_S = 900
 """Nothing here takes so long; it only keeps a broken test from waiting for ever."""
 
 

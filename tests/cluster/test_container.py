@@ -8,8 +8,8 @@ import pytest
 
 @pytest.mark.parametrize("inside", [False, True], ids=["batch", "allocation"])
 def test_workers_and_programs_run_the_images_python(start, slurm, inside):
-    around = ("salloc", "-N2", "-Cgpu", "--gpus-per-node=4", "--cpus-per-task=2", "--time=10") if inside else ()
-    words = ("--nodes", "2", "--count", "16", "--program", "--image", images.NAME)
+    around = ("salloc", "-N2", "-Cgpu", "--gpus-per-node=2", "--cpus-per-task=2", "--time=10") if inside else ()
+    words = ("--nodes", "2", "--gpus-per-node", "2", "--count", "8", "--program", "--image", images.NAME)
 
     paths = {"PYTHONPATH": f"{slurm['PYTHONPATH']}:/tasks"}  # outside and inside
 
@@ -19,7 +19,7 @@ def test_workers_and_programs_run_the_images_python(start, slurm, inside):
     summary = driver.summary()
     assert {place["python"] for place in summary["places"]} == {images.PYTHON}
     assert {(place["node"], place["gpus"]) for place in summary["places"]} == {
-        (node, gpu) for node in ("nid001", "nid002") for gpu in "0123"
+        (node, gpu) for node in ("nid001", "nid002") for gpu in "01"
     }
     assert [process["sum"] for process in summary["processes"]] == [6, 6, 6, 6]
     assert {process["image"] for process in summary["processes"]} == {"group/quatrain:1"}

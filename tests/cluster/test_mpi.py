@@ -19,7 +19,7 @@ TELL = (
 
 def told(slurm, folder, *options):
     argv = ["srun", "-N2", "--ntasks-per-node=2", "-Cgpu", *options, sys.executable, "-c", TELL, str(folder)]
-    done = subprocess.run(argv, env=slurm, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run(argv, env=slurm, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     return [json.loads(path.read_text()) for path in sorted(folder.iterdir())]
 
@@ -38,7 +38,7 @@ def test_a_torch_program_starts_under_srun_without_torchrun(slurm, tmp_path):
     argv = ["srun", "-N2", "--ntasks-per-node=1", "-Cgpu", "--mpi=pmi2", sys.executable, "-m"]
     program = ["quatrain.hpc.rendezvous", "-m", "pieces", str(tmp_path)]
 
-    done = subprocess.run([*argv, *program], env=slurm, capture_output=True, text=True, timeout=240, check=False)
+    done = subprocess.run([*argv, *program], env=slurm, capture_output=True, text=True, timeout=900, check=False)
 
     assert done.returncode == 0, done.stderr
     places = [json.loads(path.read_text()) for path in sorted(tmp_path.iterdir())]

@@ -6,7 +6,6 @@ from conftest import await_true
 
 from quatrain.records import read_json, read_lines
 
-LONG_S = 600
 RESULTS = ("baseline", "finetuned", "best", "pareto", "evaluations")
 
 
@@ -14,11 +13,11 @@ def test_a_requeued_driver_ends_with_the_result_of_an_undisturbed_run(requeued, 
     assert [requeued.code(), undisturbed.code()] == [0, 0], requeued.said
     (job,) = [line.split()[1].rstrip(";") for line in requeued.said.splitlines() if line.startswith("job: ")]
     training = requeued.run_dir / "training-supernet.jsonl"
-    await_true(lambda: len(list(read_lines(training))) >= 2, "two steps of training", LONG_S)
+    await_true(lambda: len(list(read_lines(training))) >= 2, "two steps of training")
 
     requeued.command("scancel", "--batch", "--signal=USR1", job)
-    await_true(lambda: _ended(requeued), "the end of the requeued run", LONG_S)
-    await_true(lambda: _ended(undisturbed), "the end of the other run", LONG_S)
+    await_true(lambda: _ended(requeued), "the end of the requeued run")
+    await_true(lambda: _ended(undisturbed), "the end of the other run")
 
     own = [line["state"] for line in requeued.events() if line["task"] is None and line["state"] != "block"]
     assert own == ["submitted", "resumed", "interrupted", "resumed", "done"]
