@@ -11,13 +11,15 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 
 import psutil
 
 from quatrain.hpc.bound import adopt_orphans
 
+ACCELERATORS = "--available-accelerators"
+"""The last option of Parsl's command; the names of a node's GPUs follow it."""
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -25,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command given as arguments; return its exit code once all of its processes are gone."""
     words = list(sys.argv[1:] if argv is None else argv)
     adopt_orphans()
-    with subprocess.Popen(words) as pool:
+    with subprocess.Popen(with_given_gpus(words, os.environ)) as pool:
 
         def hand_on(number: int, _frame: FrameType | None) -> None:
             with contextlib.suppress(ProcessLookupError):
@@ -36,6 +38,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = pool.wait()
     clear()
     return code if code >= 0 else 128 - code
+
+
+def with_given_gpus(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
+    """Return a pool's command with the GPUs that this node's environment names, of which Slurm gave it the use.
+
+    On a node that others share they need not begin at 0, and only the job itself is told of them.
+    """
+    given = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    if ACCELERATORS not in words or not given:
+        return list(words)
+    first = words.index(ACCELERATORS) + 1
+    return [*words[:first], *given[: len(words) - first]]
 
 
 def clear() -> None:

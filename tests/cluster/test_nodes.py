@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 
 EIGHT = {(node, gpu) for node in ("nid001", "nid002") for gpu in "0123"}
@@ -51,3 +53,15 @@ def test_a_block_has_one_worker_on_its_first_node(start, inside):
     assert driver.code() == 0, driver.said
     assert len({place["pid"] for place in driver.summary()["places"]}) == 1
     assert {place["node"] for place in driver.summary()["places"]} == {"nid001"}
+
+
+def test_on_a_shared_node_workers_use_the_gpus_that_slurm_gave_them(start, slurm):
+    hold = ["sbatch", "--parsable", "-N2", "--gpus-per-node=2", "-o/dev/null", "--wrap=srun sleep 600"]
+    other = subprocess.run(hold, env=slurm, capture_output=True, text=True, check=True).stdout.strip()
+    try:
+        driver = start("--gpus-per-node", "2", "--count", "4")
+
+        assert driver.code() == 0, driver.said
+        assert {place["gpus"] for place in driver.summary()["places"]} == {"2", "3"}
+    finally:
+        subprocess.run(["scancel", other], env=slurm, check=True)
