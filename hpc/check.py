@@ -5,16 +5,43 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from quatrain.hpc import container
+from quatrain.errors import UsageError
+from quatrain.hpc import catalog, container
+from quatrain.hpc.cli import common_flags
 from quatrain.hpc.site import Qos, Request, Site, broken_limits
 
 SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
 RUNTIMES = {"shifter": "shifterimg", "podman-hpc": "podman-hpc", "apptainer": "apptainer"}
 """The command on a login node that knows a runtime's images."""
 TIMEOUT_S = 60
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Print every site with its description, one site's facts, or what is wrong with one here."""
+    match list(arguments):
+        case ["check", name, *flags] if not name.startswith("-"):
+            check(name, flags)
+        case [name] if not name.startswith("-") and name != "check":
+            print(explain(catalog.find(name)))
+        case []:
+            width = max(len(name) for name in catalog.names())
+            for name in catalog.names():
+                print(f"{name:{width}}  {catalog.find(name).description}")
+        case _:
+            raise UsageError("usage: quatrain sites [NAME] | quatrain sites check NAME [--account ... --nodes ...]")
+
+
+def check(name: str, flags: Sequence[str]) -> None:
+    """Print what keeps a run on a site from starting here; UsageError when there is something."""
+    site, common = catalog.find(name), common_flags(f"quatrain sites check {name}", flags)
+    found = problems(site, common.request, common.run_root)
+    if found:
+        print("\n".join(f"  {text}" for text in found))
+        raise UsageError(f"{len(found)} problem{'s' * (len(found) > 1)} with site {site.name} on this machine")
+    print(f"{site.name}: all is well on this machine")
 
 
 def explain(site: Site) -> str:

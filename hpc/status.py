@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from quatrain.errors import UsageError
 from quatrain.hpc.blocks import Block
 from quatrain.hpc.blocks import read as read_blocks
 from quatrain.hpc.progress import as_line, readings, span
@@ -83,6 +84,17 @@ def look(run_dir: Path) -> State:
         blocks=read_blocks(run_dir),
         now=time.time(),
     )
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Print the state of the run in one folder, with --watch until it ends."""
+    folders = [word for word in arguments if word != "--watch"]
+    if len(folders) != 1 or folders[0].startswith("-"):
+        raise UsageError("usage: quatrain status RUN_DIR [--watch]")
+    if "--watch" in arguments:
+        watch(Path(folders[0]))
+    else:
+        print(report(Path(folders[0])))
 
 
 def report(run_dir: Path) -> str:

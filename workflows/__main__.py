@@ -12,8 +12,7 @@ from pathlib import Path
 import quatrain
 from quatrain import workflows
 from quatrain.errors import UsageError, unknown
-from quatrain.hpc import catalog
-from quatrain.hpc.cli import common_flags, guarded
+from quatrain.hpc.cli import guarded
 
 
 def names() -> tuple[str, ...]:
