@@ -13,7 +13,7 @@ from quatrain.hpc import catalog, container
 from quatrain.hpc.cli import common_flags
 from quatrain.hpc.site import Qos, Request, Site, broken_limits
 
-SLURM_COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
+COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
 RUNTIMES = {"shifter": "shifterimg", "podman-hpc": "podman-hpc", "apptainer": "apptainer"}
 """The command on a login node that knows a runtime's images."""
 TIMEOUT_S = 60
@@ -85,7 +85,7 @@ def problems(site: Site, request: Request, run_root: Path) -> list[str]:
 
 
 def _missing_commands(site: Site) -> Iterator[str]:
-    wanted = SLURM_COMMANDS if site.scheduler == "slurm" else ()
+    wanted = COMMANDS if site.scheduler == "slurm" else ()
     if lacking := [name for name in wanted if shutil.which(name) is None]:
         yield f"{', '.join(lacking)} not found: start this on a login node of {site.name}, or load its Slurm module"
     elif site.scheduler == "slurm" and (said := _failure(["sinfo", "--version"]) or _failure(["squeue", "--me"])):
