@@ -4,24 +4,39 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
-from quatrain.hpc.site import Request, Site
+from quatrain.hpc.site import Request, Site, fitted
 
 SLURM_NAMES: dict[str, tuple[str, ...]] = {
     "job_id": ("SLURM_JOB_ID", "SLURM_JOBID"),
     "node_list": ("SLURM_JOB_NODELIST", "SLURM_NODELIST"),
+    "step_node_list": ("SLURM_STEP_NODELIST", "SLURM_JOB_NODELIST"),
     "node_name": ("SLURMD_NODENAME",),
     "gpus": ("SLURM_STEP_GPUS", "SLURM_JOB_GPUS"),
-    "cpus": ("SLURM_CPUS_ON_NODE",),
+    "cpus": ("SLURM_JOB_CPUS_PER_NODE", "SLURM_CPUS_ON_NODE"),
+    "gpus_per_node": ("SLURM_GPUS_ON_NODE", "SLURM_GPUS_PER_NODE"),
     "end_time": ("SLURM_JOB_END_TIME",),
+    "rank": ("SLURM_PROCID",),
+    "ranks": ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"),
+    "local_rank": ("SLURM_LOCALID",),
+    "step": ("SLURM_STEP_ID",),
 }
 """From a meaning to the variables that carry it, the most specific first."""
 
 OF_A_STEP = ("SLURM_STEP", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASKS_PER_NODE", "SLURM_GPUS", "SLURM_CPU_BIND")
 """Beginnings of the names that describe an outer step; a nested srun would obey them instead of its own options."""
+
+ANNOUNCED = '{"block":'
+"""How the lines begin in which a block's script tells of itself."""
+
+JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
+"""What a batch script reads itself: its job's number, and how often it was queued again."""
 
 Source = Literal["slurm", "allocation", "local"]
 """Where nodes come from: jobs that we submit, the allocation that we run in, or this machine."""
@@ -35,6 +50,9 @@ class Allocation:
     nodes: tuple[str, ...]
     gpus: tuple[str, ...] = ()
     """The GPU names that Slurm gave on a node; they need not start at 0 where nodes are shared."""
+    cpus_per_node: int | None = None
+    gpus_per_node: int | None = None
+    """Both of the node with the fewest; None where Slurm does not tell."""
     end_time_s: float | None = None
     """Unix time at which the allocation ends, where Slurm tells it."""
 
@@ -56,6 +74,8 @@ def current(environment: Mapping[str, str] | None = None) -> Allocation | None:
         job_id=job_id,
         nodes=expand(meaning("node_list", environment) or ""),
         gpus=expand(f"[{gpus}]") if gpus else (),
+        cpus_per_node=_least(meaning("cpus", environment)),
+        gpus_per_node=_least(meaning("gpus_per_node", environment)),
         end_time_s=float(end) if end else None,
     )
 
@@ -65,6 +85,49 @@ def source(site: Site, request: Request, allocation: Allocation | None) -> Sourc
     if site.scheduler == "none":
         return "local"
     return "allocation" if allocation is not None and request.allocation else "slurm"
+
+
+def _least(counts: str | None) -> int | None:
+    """Return the least of counts such as `64(x2),32` or `a100:4`."""
+    numbers = re.findall(r"(?:^|,|:)(\d+)(?=$|,|\()", counts or "")
+    return min(map(int, numbers)) if numbers else None
+
+
+def seen(site: Site, request: Request, found: Allocation | None) -> Site:
+    """Return the site as a run sees it: what its request asks for, or what the allocation that it uses has of it."""
+    site = fitted(site, request)
+    if source(site, request, found) != "allocation" or found is None:
+        return site
+    cpus = site.cpus_per_node and min(site.cpus_per_node, found.cpus_per_node or site.cpus_per_node)
+    gpus = site.gpus_per_node if found.gpus_per_node is None else min(site.gpus_per_node, found.gpus_per_node)
+    return replace(site, cpus_per_node=cpus, gpus_per_node=gpus, gpu_workers=gpus or site.gpu_workers)
+
+
+def with_end(found: Allocation | None) -> Allocation | None:
+    """Return an allocation with its end, asked from squeue where the environment does not tell it (Slurm before 23)."""
+    if found is None or found.end_time_s is not None or shutil.which("squeue") is None:
+        return found
+    argv = ["squeue", "--noheader", f"--jobs={found.job_id}", "--format=%e"]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False)
+        return replace(found, end_time_s=datetime.fromisoformat(done.stdout.strip()).timestamp())
+    except (subprocess.TimeoutExpired, ValueError):  # a job without an end, or one that squeue does not know
+        return found
+
+
+def announcement(scheduled: bool) -> list[str]:
+    """Return shell lines with which a block's script tells that it begins and ends, when, and on which nodes.
+
+    `scheduled` is True where Slurm gives the nodes; else the block is this machine, whatever allocation is around it.
+    """
+    begins = ANNOUNCED + '"begins","job":"%s","nodes":"%s","at":"%s"}\\n'
+    ends = ANNOUNCED + '"ends","code":"%s","at":"%s"}\\n'
+    where = '"$SLURM_JOB_ID" "$SLURM_JOB_NODELIST"' if scheduled else '"" "$(hostname)"'
+    return [
+        f"""printf '{begins}' {where} "$(date +%s.%N)\"""",
+        "trap 'exit 143' TERM",
+        f"""trap 'printf '\\''{ends}'\\'' "$?" "$(date +%s.%N)"' EXIT""",
+    ]
 
 
 def expand(node_list: str) -> tuple[str, ...]:

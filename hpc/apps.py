@@ -6,6 +6,7 @@ goes to events.jsonl.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import signal
@@ -16,22 +17,25 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from parsl.app.app import python_app
 from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
+from parsl.executors.errors import BadStateException
 
 from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
+from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
 from quatrain.hpc.memo import Memo
 from quatrain.hpc.plan import Step
 from quatrain.hpc.remote import Call, TaskError, perform
 from quatrain.hpc.reports import Reports
-from quatrain.hpc.run import Run, one_line
-from quatrain.hpc.site import Request, Shape, Site, fitted
+from quatrain.hpc.run import CAUGHT, Run, one_line
+from quatrain.hpc.site import Request, Shape, Site
 
 POLL_S = 0.5
 App = Callable[..., "Future[Any]"]
@@ -67,17 +71,33 @@ class Workers:
 
     def start(self) -> None:
         """Start Parsl and the watch over what workers report."""
+        if self._memo.of_other_code:
+            self.run.note(f"{self._memo.of_other_code} results of other code are computed anew")
         config = parsl_config(self.site, self.request, self.run.path, self.plan, on_failure=self.failed_try)
+        logging.raiseExceptions = False  # else Parsl's log prints a traceback for each line that a full disk refuses
         self._kernel = DataFlowKernel(config)
+        self._pools = [e for e in self._kernel.executors.values() if isinstance(e, HighThroughputExecutor)]
+        self._blocks = self._block_watch()
         self._watcher = threading.Thread(target=self.watch, name="quatrain-watch", daemon=True)
         self._watcher.start()
+
+    def _block_watch(self) -> BlockWatch:
+        found = slurm.with_end(slurm.current())
+        origin = slurm.source(self.site, self.request, found)
+        return BlockWatch(
+            run_dir=self.run.path,
+            folder=Path(self._kernel.run_dir),
+            walltime_s=self.request.walltime_min * 60.0 if origin == "slurm" else None,
+            end_s=found.end_time_s if origin == "allocation" and found is not None else None,
+            gpus_per_node=slurm.seen(self.site, self.request, found).gpus_per_node,
+        )
 
     def count(self, shape: Shape) -> int:
         """Return how many tasks of a shape run at once when every node is there."""
         found = slurm.current()
         inside = slurm.source(self.site, self.request, found) == "allocation" and found is not None
         nodes = len(found.nodes) if inside and found is not None else self.request.nodes
-        site = fitted(self.site, self.request)
+        site = slurm.seen(self.site, self.request, found)
         return site.workers(shape, nodes if site.scheduler == "slurm" else 1)
 
     def app(self, body: Callable[..., Any], *, shape: Shape, name: str = "", remember: bool = True) -> App:
@@ -119,7 +139,7 @@ class Workers:
 
     def _finish(self, task: str, done: Future[Any], answer: Future[Any]) -> None:
         """Record how a task ended and hand its result on; a disk that takes no record fails the task."""
-        error = done.exception()
+        error = _cause(done.exception())
         try:
             if error is not None:
                 self._read_reports()
@@ -159,8 +179,14 @@ class Workers:
     def watch(self) -> None:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
         while not self._stop.wait(POLL_S):
-            self._read_reports()
-            self._memo.sync()
+            with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                self._read_reports()
+                self._memo.sync()
+                self._tell_blocks(self._blocks.look(self._pools))
+
+    def _tell_blocks(self, changed: Sequence[Block]) -> None:
+        for block in changed:
+            self.run.event("block", node=" ".join(block.nodes), message=told(block), at=block.ended or block.began or 0)
 
     def _read_reports(self) -> None:
         for line in self._reports.new():
@@ -173,6 +199,7 @@ class Workers:
         _release(self._kernel)
         self._stop.set()
         self._watcher.join()
+        self._tell_blocks([*self._blocks.look(self._pools), *self._blocks.close()])
         self._memo.close()
 
 
@@ -214,7 +241,7 @@ def _patience() -> Iterator[None]:
         asked.append(number)
         print("quatrain: releasing the workers; once more to leave at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, *CAUGHT)}
     try:
         yield
     finally:
@@ -222,8 +249,15 @@ def _patience() -> Iterator[None]:
             signal.signal(number, handler)
 
 
+def _cause(error: BaseException | None) -> BaseException | None:
+    """Return why an executor went bad, where that is what ended a task."""
+    if isinstance(error, BadStateException) and isinstance(error.executor, HighThroughputExecutor):
+        return error.executor.executor_exception or error
+    return error
+
+
 def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
-    if isinstance(error, UsageError | ValueError):
+    if isinstance(error, UsageError | ValueError | TaskError):
         return error
     place = f" on {known.node}" if known.node else ""
     tries = f" after {known.tries} tries" if known.tries > 1 else ""

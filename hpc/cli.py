@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 from quatrain.errors import UsageError, unknown
 from quatrain.hpc import catalog
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from quatrain.hpc.progress import View
     from quatrain.hpc.run import Run
 
+Settings = TypeVar("Settings")
+SWITCHES = ("--dry-run", "--submit")
+"""Flags of Common that no value follows and that a resumed run does not take over."""
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -49,6 +52,8 @@ class Common:
     """Node features, in place of the site's."""
     gpus_per_node: int | None = None
     """GPUs of a node, in place of the site's."""
+    image: str | None = None
+    """Container image, on sites whose workers run in one."""
     no_allocation: bool = False
     """Submit jobs even from inside an allocation, which is otherwise used as it is."""
     run_root: Path = Path("runs")
@@ -57,13 +62,15 @@ class Common:
     """The folder of an earlier run to go on with; its flags need no repeating."""
     dry_run: bool = False
     """Print what would run and stop."""
+    submit: bool = False
+    """Put this command itself into a job, which goes back into the queue when its walltime ends (`quatrain submit`)."""
     seed: int = 0
     """Every random number follows from it."""
 
     @property
     def request(self) -> Request:
         """What the site is asked for."""
-        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node")
+        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node", "image")
         asked = {name: getattr(self, name) for name in same}
         return Request(walltime_min=minutes(self.walltime), allocation=not self.no_allocation, **asked)
 
@@ -144,7 +151,10 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         from quatrain.hpc.run import recorded
 
         earlier = recorded(common.resume)
-        given = [*_without(earlier.get("command", []), "--resume", "--dry-run"), *_without(given, "--resume")]
+        given = [
+            *_without(earlier.get("command", []), "--resume", "--dry-run", "--submit"),
+            *_without(given, "--resume"),
+        ]
         resume = common.resume
         configuration, common = parse(workflow, given)
         common = dataclasses.replace(common, resume=resume)
@@ -154,6 +164,9 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         _describe(workflow, configuration, common, site, request, plan)
         return
     _check(site, request, plan)
+    if common.submit:
+        _submit(workflow, configuration, common, site, request, given)
+        return
     _work(workflow, configuration, common, site, request, plan, given)
 
 
@@ -166,6 +179,11 @@ def _describe(
     folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
     print(f"{workflow.name}: {workflow.description}")
     print(describe(site, request, plan, folder.resolve()))
+    if common.submit:
+        from quatrain.hpc.submit import check, job_script
+
+        check(site)
+        print(f"\nbatch script of the driver's own job\n{job_script(site, request, workflow.name, folder.resolve())}")
 
 
 def _check(site: Site, request: Request, plan: Sequence[Step]) -> None:
@@ -173,6 +191,23 @@ def _check(site: Site, request: Request, plan: Sequence[Step]) -> None:
 
     if source(site, request, current()) == "slurm" and (broken := broken_limits(site, request, longest_s(plan))):
         raise UsageError("; ".join(broken))
+
+
+def _submit(
+    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, given: Sequence[str]
+) -> None:
+    """Make the run folder and submit the driver that will resume it."""
+    from quatrain.hpc import submit
+
+    submit.check(site)
+    run = _opened(workflow, configuration, common, site, request, given)
+    print(f"run folder: {run.path}", flush=True)
+    try:
+        job = submit.submit(site, request, workflow.name, run.path)
+        run.event("submitted", message=f"the driver waits in job {job}")
+    finally:
+        run.leave()
+    print(f"job: {job}; quatrain status {run.path} tells how it goes")
 
 
 def _work(
@@ -186,13 +221,8 @@ def _work(
 ) -> None:
     from quatrain.hpc.apps import open_workers
     from quatrain.hpc.progress import progress
-    from quatrain.hpc.run import Run
 
-    asked: dict[str, Any] = {"seed": common.seed, "site": site, "request": request, "command": given}
-    if common.resume is not None:
-        run = Run.resume(common.resume, workflow.name, configuration, **asked)
-    else:
-        run = Run.create(workflow.name, configuration, root=common.run_root, **asked)
+    run = _opened(workflow, configuration, common, site, request, given)
     print(f"run folder: {run.path}", flush=True)
     try:
         with run, progress(run) as show, open_workers(run, site, request, plan) as pool:
@@ -204,30 +234,70 @@ def _work(
         print(f"report: {workflow.report(run.path)}", flush=True)
 
 
+def _opened(
+    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, given: Sequence[str]
+) -> Run:
+    """Make the run folder, or open the one to go on with."""
+    from quatrain.hpc.run import Run
+
+    asked: dict[str, Any] = {"seed": common.seed, "site": site, "request": request, "command": given}
+    if common.resume is not None:
+        return Run.resume(common.resume, workflow.name, configuration, **asked)
+    return Run.create(workflow.name, configuration, root=common.run_root, **asked)
+
+
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
     """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
     import tyro
 
     name, rest = _preset(workflow, given)
     configuration = workflow.presets[name]()
-    flags = _flags(workflow, type(configuration))
     settings: dict[str, Any] = {
         "prog": f"quatrain {workflow.name}",
         "description": workflow.description,
-        "default": flags(science=configuration, common=Common(), preset=name),
         "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     }
+    flags = _flags(workflow, type(configuration))
+    parsed = _parsed(flags, rest, {**settings, "default": flags(science=configuration, common=Common(), preset=name)})
+    return parsed.science, parsed.common
+
+
+def common_flags(command: str, given: Sequence[str]) -> Common:
+    """Return the flags that every workflow has, for a command that takes those alone; UsageError as for `parse`."""
+    import tyro
+
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
+    return cast(Common, _parsed(Common, given, {"prog": command, "config": config}))
+
+
+def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> Any:
+    import tyro
+
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
-            parsed, unknown_ones = tyro.cli(flags, args=rest, return_unknown_args=True, **settings)
+            parsed, unknown_ones = tyro.cli(flags, args=list(words), return_unknown_args=True, **settings)
     except SystemExit as end:
         if end.code in (0, None):
             raise
         _refuse(said.getvalue())
     if unknown_ones:
         raise unknown("flag", unknown_ones[0], _known(flags, settings))
-    return parsed.science, parsed.common
+    return parsed
+
+
+def read_flags(kind: type[Settings], given: Sequence[str], *, prog: str, description: str) -> Settings:
+    """Return the dataclass that arguments ask for, for commands beside the workflows; UsageError in one line."""
+    import tyro
+
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return tyro.cli(kind, args=list(given), prog=prog, description=description)
+    except SystemExit as end:
+        if end.code in (0, None):
+            raise
+        _refuse(said.getvalue())
 
 
 def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:
@@ -279,7 +349,7 @@ def _refuse(said: str) -> NoReturn:
 
 
 def _without(words: Sequence[str], *flags: str) -> list[str]:
-    """Return arguments without some flags and, except for --dry-run, the values that follow them."""
+    """Return arguments without some flags and, except for SWITCHES, the values that follow them."""
     kept, skip = [], False
     for word in words:
         flag, equals, _ = word.partition("=")
@@ -287,7 +357,7 @@ def _without(words: Sequence[str], *flags: str) -> list[str]:
         if skip:
             skip = False
         elif named:
-            skip = not equals and flag.replace("_", "-") != "--dry-run"
+            skip = not equals and flag.replace("_", "-") not in SWITCHES
         else:
             kept.append(word)
     return kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,12 @@ from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import guard
 from quatrain.hpc.allocation import Allocation
+from quatrain.hpc.rendezvous import meeting_point
 
 BY_SRUN = "QUATRAIN_SRUN"
 """Set on workers of Slurm sites: programs there start with srun, over all nodes of the block."""
-PORT = 29500
+CONTAINER = "QUATRAIN_CONTAINER"
+"""Set on workers outside of an image, for programs that start inside of one: the words before them, as a shell's."""
 TAIL_LINES = 20
 COMPLAINT = "quatrain: "
 """How our programs begin the one line that tells a user's mistake."""
@@ -28,11 +31,26 @@ class CommandError(Exception):
 
 def torchrun_argv(arguments: Sequence[object], processes: int) -> list[str]:
     """Return torchrun on this machine; `arguments` are those after its own, such as `-m MODULE ARG`."""
-    return [*_torchrun(), "--standalone", "--nnodes=1", f"--nproc-per-node={processes}", *_texts(arguments)]
+    return [
+        *_torchrun(sys.executable),
+        "--standalone",
+        "--nnodes=1",
+        f"--nproc-per-node={processes}",
+        *_texts(arguments),
+    ]
 
 
-def srun_argv(arguments: Sequence[object], allocation: Allocation, processes: int, gpus: int = 0) -> list[str]:
-    """Return srun that starts one torchrun, with `processes` processes, on each node of an allocation."""
+def srun_argv(
+    arguments: Sequence[object],
+    allocation: Allocation,
+    processes: int,
+    gpus: int = 0,
+    container: Sequence[str] = (),
+) -> list[str]:
+    """Return srun that starts one torchrun, with `processes` processes, on each node of an allocation.
+
+    The processes meet at a free port of this machine, the allocation's first node. In a container its own Python runs.
+    """
     nodes = len(allocation.nodes)
     return [
         "srun",
@@ -43,18 +61,19 @@ def srun_argv(arguments: Sequence[object], allocation: Allocation, processes: in
         "--kill-on-bad-exit=1",
         "--gpu-bind=none",
         *([f"--gpus-per-node={gpus}"] if gpus else []),
-        *_torchrun(),
+        *container,
+        *_torchrun("python3" if container else sys.executable),
         f"--nnodes={nodes}",
         f"--nproc-per-node={processes}",
         "--rdzv-backend=c10d",
-        f"--rdzv-endpoint={allocation.nodes[0]}:{PORT}",
+        f"--rdzv-endpoint={meeting_point(allocation.nodes[0])}",
         f"--rdzv-id={allocation.job_id}",
         *_texts(arguments),
     ]
 
 
-def _torchrun() -> list[str]:
-    return [sys.executable, "-m", "torch.distributed.run"]
+def _torchrun(python: str) -> list[str]:
+    return [python, "-m", "torch.distributed.run"]
 
 
 def _texts(arguments: Sequence[object]) -> list[str]:
@@ -74,7 +93,8 @@ def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int 
     if found is None:
         run(torchrun_argv(arguments, processes), log=log, environment=environment)
     else:
-        argv = srun_argv(arguments, found, processes, gpus)
+        container = shlex.split(environment.get(CONTAINER, ""))
+        argv = srun_argv(arguments, found, processes, gpus, container)
         run(argv, log=log, environment=slurm.step_environment(environment))
 
 

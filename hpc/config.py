@@ -4,29 +4,34 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
 from parsl.config import Config
 from parsl.executors import HighThroughputExecutor, ThreadPoolExecutor
 from parsl.executors.base import ParslExecutor
 from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
+from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.launchers.base import Launcher
 from parsl.logconfigs.file import FileLogging
-from parsl.providers import LocalProvider, SlurmProvider
+from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
 from quatrain.hpc import allocation as slurm
-from quatrain.hpc.commands import BY_SRUN
+from quatrain.hpc import container
+from quatrain.hpc.commands import BY_SRUN, CONTAINER
+from quatrain.hpc.jobs import SlurmJobs, judge
 from quatrain.hpc.plan import Step, longest_s
-from quatrain.hpc.site import SHAPES, Request, Shape, Site, fitted
+from quatrain.hpc.rendezvous import addresses
+from quatrain.hpc.site import SHAPES, Request, Shape, Site
 
+POOL = ("python3", "-m", "quatrain.hpc.pool")
+"""Before the command of a pool: the Python that is first on the worker's PATH, which may be an image's."""
 RETRIES = 1
 HEARTBEAT_S = 5
 HEARTBEAT_LIMIT_S = 20
@@ -35,7 +40,7 @@ IDLE_S = 60.0
 """Blocks without work for so long are given back."""
 SUBMIT_TIMEOUT_S = 60
 MARGIN_S = 60
-"""Kept free between the last task's end and the end of the walltime."""
+"""Kept free between the last task's end and the end of the walltime, or a tenth of it where that is less."""
 
 RetryHandler = Callable[[Exception, Any], float]
 
@@ -63,9 +68,9 @@ def parsl_config(
 
     `environment` stands for os.environ; `on_failure` is told each failed try and returns its cost.
     """
-    found = slurm.current(environment)
+    found = slurm.with_end(slurm.current(environment))
     return Config(
-        executors=[executor(site, request, shape, plan, found) for shape in SHAPES],
+        executors=[executor(site, request, shape, plan, found, run_dir) for shape in SHAPES],
         retries=RETRIES,
         retry_handler=on_failure or (lambda error, _task: retry_cost(error)),
         run_dir=str(run_dir / "parsl"),
@@ -78,12 +83,17 @@ def parsl_config(
 
 
 def executor(
-    site: Site, request: Request, shape: Shape, plan: Sequence[Step] = (), found: slurm.Allocation | None = None
+    site: Site,
+    request: Request,
+    shape: Shape,
+    plan: Sequence[Step] = (),
+    found: slurm.Allocation | None = None,
+    run_dir: Path = Path(),
 ) -> ParslExecutor:
     """Return the executor of one shape."""
     if site.executor == "threads":
-        return ThreadPoolExecutor(label=shape, max_threads=fitted(site, request).workers(shape, nodes=1))
-    return worker_pool(site, request, shape, plan, found)
+        return ThreadPoolExecutor(label=shape, max_threads=slurm.seen(site, request, found).workers(shape, nodes=1))
+    return worker_pool(site, request, shape, plan, found, run_dir=run_dir)
 
 
 def worker_pool(
@@ -93,27 +103,40 @@ def worker_pool(
     plan: Sequence[Step] = (),
     found: slurm.Allocation | None = None,
     nodes: ExecutionProvider | None = None,
+    run_dir: Path = Path(),
 ) -> HighThroughputExecutor:
-    """Return the executor of one shape with worker processes; `nodes` takes the place of the site's own provider."""
-    site = fitted(site, request)
+    """Return the executor of one shape with worker processes; `nodes` takes the place of the site's own provider.
+
+    Only containers need to know `run_dir`.
+    """
+    site = slurm.seen(site, request, found)
     pinned = shape == "gpu" and site.gpus_per_node > 0
-    order = {"natural": "block", "reversed": "block-reverse"}[site.gpu_order]
     made = HighThroughputExecutor(
         label=shape,
-        provider=nodes or provider(site, request, shape, found),
+        launch_cmd=" ".join([*_around(site, request, shape, found, run_dir), *POOL, DEFAULT_LAUNCH_CMD]),
+        provider=nodes or provider(site, request, shape, found, run_dir),
         address=site.address or "127.0.0.1",
         cores_per_worker=1e-3,  # else a small host has room for fewer workers than it is told to start
         max_workers_per_node=site.workers(shape, nodes=1),
         available_accelerators=accelerators(site, found) if pinned else [],
-        cpu_affinity=order if pinned else "none",
+        cpu_affinity=affinity(site) if pinned else "none",
         drain_period=drain_s(site, request, shape, plan, found),
         heartbeat_period=HEARTBEAT_S,
         heartbeat_threshold=HEARTBEAT_LIMIT_S,
+        block_error_handler=judge,
         interchange_launch_cmd=[sys.executable, "-m", "quatrain.hpc.interchange"],
     )
     if site.address is None:  # set here, because the constructor would ask a web service for this host's address
         made.address, made.all_addresses = None, set(addresses())
     return made
+
+
+def _around(site: Site, request: Request, shape: Shape, found: slurm.Allocation | None, run_dir: Path) -> list[str]:
+    """Return the words that put a pool into a container; a worker of shape `block` stays outside, where srun is."""
+    if shape == "block":
+        return []
+    prepared = slurm.source(site, request, found) == "slurm"
+    return [shlex.quote(word) for word in container.words(site, request, [run_dir], prepared=prepared)]
 
 
 def accelerators(site: Site, found: slurm.Allocation | None) -> list[str]:
@@ -122,10 +145,11 @@ def accelerators(site: Site, found: slurm.Allocation | None) -> list[str]:
     return list(given) or [str(index) for index in range(site.gpus_per_node)]
 
 
-def addresses() -> list[str]:
-    """Return the IPv4 addresses of this host's interfaces, loopback last resort only; no name server is asked."""
-    known = [a.address for entries in psutil.net_if_addrs().values() for a in entries if a.family is socket.AF_INET]
-    return sorted({address for address in known if not address.startswith("127.")}) or ["127.0.0.1"]
+def affinity(site: Site) -> str:
+    """Return how a node's cores are shared among its workers; not at all where a worker would be left without."""
+    if site.cpus_per_node is None or site.cpus_per_node < site.gpu_workers:
+        return "none"
+    return {"natural": "block", "reversed": "block-reverse"}[site.gpu_order]
 
 
 def drain_s(
@@ -141,26 +165,29 @@ def drain_s(
     left = request.walltime_min * 60.0
     if origin == "allocation" and found is not None and found.end_time_s is not None:
         left = found.end_time_s - time.time()
-    return max(MARGIN_S, int(left - site.startup_s - longest_s(plan, shape) - MARGIN_S))
+    margin = min(MARGIN_S, left / 10)
+    return max(1, int(left - site.startup_s - longest_s(plan, shape) - margin))
 
 
 def provider(
-    site: Site, request: Request, shape: Shape, found: slurm.Allocation | None = None
-) -> SlurmProvider | LocalProvider:
+    site: Site, request: Request, shape: Shape, found: slurm.Allocation | None = None, run_dir: Path = Path()
+) -> SlurmJobs | LocalProvider:
     """Return the source of nodes: jobs of our own, the allocation around the driver, or this machine."""
     if slurm.source(site, request, found) == "slurm":
-        return SlurmProvider(**slurm_settings(site, request, shape))
+        jobs = SlurmJobs(**slurm_settings(site, request, shape, run_dir))
+        jobs.poll_s = site.poll_s
+        return jobs
     inside = found if slurm.source(site, request, found) == "allocation" else None
     return LocalProvider(
-        nodes_per_block=len(inside.nodes) if inside else 1,
+        nodes_per_block=len(inside.nodes) if inside and shape == "gpu" else 1,
         launcher=launcher(site, shape, overlap=inside is not None),
         init_blocks=0,
         max_blocks=1,
-        worker_init=worker_init(site, shape),
+        worker_init=worker_init(site, shape, container.words(site, request, [run_dir], prepared=False)),
     )
 
 
-def slurm_settings(site: Site, request: Request, shape: Shape) -> dict[str, Any]:
+def slurm_settings(site: Site, request: Request, shape: Shape, run_dir: Path = Path()) -> dict[str, Any]:
     """Return the arguments of SlurmProvider; its constructor asks the scheduler, so a dry run needs them without it."""
     return {
         "partition": request.partition,
@@ -173,23 +200,26 @@ def slurm_settings(site: Site, request: Request, shape: Shape) -> dict[str, Any]
         "init_blocks": 0,
         "max_blocks": site.max_blocks,
         "walltime": f"{request.walltime_min // 60:02d}:{request.walltime_min % 60:02d}:00",
-        "scheduler_options": "\n".join(f"#SBATCH {option}" for option in _options(site)),
-        "worker_init": worker_init(site, shape),
+        "scheduler_options": "\n".join(f"#SBATCH {option}" for option in options(site, request)),
+        "worker_init": worker_init(site, shape, container.words(site, request, [run_dir], prepared=True)),
         "cmd_timeout": SUBMIT_TIMEOUT_S,
         "exclusive": site.exclusive,
         "launcher": launcher(site, shape, overlap=False),
     }
 
 
-def _options(site: Site) -> list[str]:
+def options(site: Site, request: Request) -> list[str]:
+    """Return the options of a batch script that only the site and the image decide."""
     licenses = [f"--licenses={','.join(site.licenses)}"] if site.licenses else []
-    return [*licenses, *site.scheduler_options]
+    return [*licenses, *site.scheduler_options, *container.script_options(site, request)]
 
 
 def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
-    """Return what puts worker pools on nodes: srun for one on each node, nothing for one on the first."""
-    if shape == "block" or site.scheduler == "none":
+    """Return what puts worker pools on nodes: srun for one on each node, or nothing where a script is on the first."""
+    if site.scheduler == "none" or (shape == "block" and not overlap):
         return SimpleLauncher()
+    if shape == "block":  # the driver of an allocation need not be on its first node
+        return SrunLauncher(overrides=" ".join(["--nodes=1 --relative=0 --overlap", *site.srun_options]))
     options = ["--ntasks-per-node=1", *(["--overlap"] if overlap else [])]
     if site.gpus_per_node:
         options.append(f"--gpus-per-node={site.gpus_per_node}")
@@ -198,13 +228,21 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
 
 
-def worker_init(site: Site, shape: Shape) -> str:
-    """Return the shell lines before a pool starts: this Python's commands, threads, the site's variables and lines."""
-    lines = [f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"']
+def worker_init(site: Site, shape: Shape, inside: Sequence[str] = ()) -> str:
+    """Return the shell lines before a pool starts: this Python's commands, threads, the site's variables and lines.
+
+    `inside` are the words that put a program into the site's container. A pool that starts in one takes the image's
+    Python; one that stays outside hands the words on to its tasks.
+    """
+    lines = slurm.announcement(site.scheduler == "slurm")
+    if not inside or shape == "block":
+        lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
     if site.cpus_per_node is not None:
         threads = max(1, site.cpus_per_node // site.workers(shape, nodes=1))
         lines.append(f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"')
     if site.scheduler == "slurm":
         lines.append(f"export {BY_SRUN}=1")
+    if inside and shape == "block":
+        lines.append(f"export {CONTAINER}={shlex.quote(shlex.join(inside))}")
     lines += [f'export {name}="{value}"' for name, value in site.environment.items()]
     return "\n".join([*lines, *site.worker_init])

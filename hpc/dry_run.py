@@ -30,7 +30,7 @@ def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path) 
     """Return all of it as text; `run_dir` need not be there and is not made."""
     found = slurm.current()
     origin = slurm.source(site, request, found)
-    seen = fitted(site, request)
+    seen = slurm.seen(site, request, found)
     nodes = len(found.nodes) if origin == "allocation" and found is not None else request.nodes
     shapes = [shape for shape in SHAPES if any(step.shape == shape and step.count for step in plan)]
     sections = [
@@ -49,9 +49,9 @@ def batch_script(site: Site, request: Request, shape: Shape, plan: Sequence[Step
 
     It comes out of Parsl's own executor and provider. PORT and TIME stand for what is known only at the start.
     """
-    preview = Preview(**slurm_settings(fitted(site, request), request, shape))
+    preview = Preview(**slurm_settings(fitted(site, request), request, shape, run_dir))
     final = run_dir / "parsl" / "000"
-    pool = worker_pool(site, request, shape, plan, nodes=preview)
+    pool = worker_pool(site, request, shape, plan, nodes=preview, run_dir=run_dir)
     _prepare(pool, final)
     with tempfile.TemporaryDirectory(prefix="quatrain-dry-run-") as folder:
         preview.script_dir = folder
@@ -62,11 +62,17 @@ def batch_script(site: Site, request: Request, shape: Shape, plan: Sequence[Step
     return re.sub(rf"({re.escape(name)})\.\d+\.\d+", r"\1.TIME", text)
 
 
-def pool_command(site: Site, request: Request, shape: Shape, run_dir: Path) -> str:
+def pool_command(
+    site: Site,
+    request: Request,
+    shape: Shape,
+    plan: Sequence[Step],
+    found: slurm.Allocation | None,
+    run_dir: Path,
+) -> str:
     """Return the command that starts the workers of a shape where no batch script is needed."""
-    found = slurm.current()
-    start = provider(fitted(site, request), request, shape, found)
-    pool = worker_pool(site, request, shape, found=found, nodes=start)
+    start = provider(slurm.seen(site, request, found), request, shape, found, run_dir)
+    pool = worker_pool(site, request, shape, plan, found, nodes=start, run_dir=run_dir)
     _prepare(pool, run_dir / "parsl" / "000")
     command = start.launcher(pool.launch_cmd.format(block_id="0"), 1, start.nodes_per_block, "")
     return f"{start.worker_init}\n{command}"
@@ -129,7 +135,7 @@ def _start(
         return [f"batch script for shape {shape}", batch_script(site, request, shape, plan, run_dir).strip(), ""]
     return [
         f"command for shape {shape} (no batch script is needed)",
-        pool_command(site, request, shape, run_dir).strip(),
+        pool_command(site, request, shape, plan, found, run_dir).strip(),
         "",
     ]
 

@@ -6,23 +6,18 @@ dies in whatever way, the kernel sends it SIGTERM, whereupon the workers leave a
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import signal
-import sys
 
-_SET_PARENT_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of linux/prctl.h
+from quatrain.hpc.bound import end_with_parent
 
 
 def main() -> None:
     """Bind this process to its parent and become the interchange, which reads its settings from standard input."""
     parent = os.getppid()
     os.setsid()
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM, 0, 0, 0)
-    if os.getppid() != parent:  # the driver was gone before the kernel knew of the wish
-        sys.exit(1)
+    end_with_parent(parent, signal.SIGTERM)
     runpy.run_module("parsl.executors.high_throughput.interchange", run_name="__main__")
 
 

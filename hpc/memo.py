@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-import quatrain
 from quatrain.errors import UsageError
+from quatrain.hpc import versions
 from quatrain.hpc.journal import Journal
 from quatrain.records import plain, read_lines
 
@@ -16,12 +16,14 @@ FILE = "finished.jsonl"
 
 
 class Memo:
-    """Results by key; a key stands for a task's name, its arguments, the package's version and the configuration."""
+    """Results by key; a key stands for a task's name, its arguments, the configuration and the code that computes."""
 
     def __init__(self, run_dir: Path, identity: str) -> None:
         self._run_dir = str(run_dir)
-        self._version = [quatrain.__version__, identity]
+        self._version = [versions.code(), identity]
         self._results = dict(_read(run_dir / FILE))
+        self.of_other_code = _count_other(run_dir / FILE, versions.code())
+        """Results of an earlier driver that other code computed, which are not used."""
         self._journal = Journal(run_dir / FILE)
 
     def key(self, name: str, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> str:
@@ -46,7 +48,7 @@ class Memo:
         """Write a result down under its key, if it has one, and return it as it will be read back."""
         text = json.dumps(plain(result))
         if key is not None:
-            self._journal.append({"key": key, "task": task, "result": json.loads(text)})
+            self._journal.append({"key": key, "task": task, "code": versions.code(), "result": json.loads(text)})
             self._results[key] = text
         return json.loads(text)
 
@@ -62,3 +64,7 @@ class Memo:
 def _read(path: Path) -> list[tuple[str, str]]:
     lines = [line for line in read_lines(path) if isinstance(line, dict) and line.keys() >= {"key", "result"}]
     return [(line["key"], json.dumps(line["result"])) for line in lines]
+
+
+def _count_other(path: Path, code: str) -> int:
+    return sum(isinstance(line, dict) and line.get("code", code) != code for line in read_lines(path))

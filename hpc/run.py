@@ -1,7 +1,7 @@
 """The run folder: what was asked, what happened, what came out; readable by other tools while it grows.
 
-run.json, events.jsonl, finished.jsonl, summary.json, checkpoints/, logs/, progress/ and parsl/. Whole files are
-replaced atomically; lines that a crash tore are passed over.
+run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, checkpoints/, logs/, progress/ and parsl/. Whole
+files are replaced atomically; lines that a crash tore are passed over.
 """
 
 from __future__ import annotations
@@ -26,11 +26,12 @@ from quatrain.hpc.versions import git_commit, installed
 from quatrain.records import fingerprint, plain, read_json, write_json, write_text
 
 FOLDERS = ("checkpoints", "logs", "progress", "parsl")
-CAUGHT = (signal.SIGTERM, signal.SIGHUP)
+CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+"""Signals that end a run in order; Slurm sends SIGUSR1 to a driver in a job some minutes before its walltime."""
 
 
 class Terminated(SystemExit):
-    """The driver was told to end by SIGTERM or SIGHUP; its exit code is 128 + the signal."""
+    """The driver was told to end by one of CAUGHT; its exit code is 128 + the signal."""
 
 
 class Run:
@@ -177,6 +178,12 @@ class Run:
             os.close(self._lock)
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
+
+    def leave(self) -> None:
+        """Close a folder that another driver will open; no state is recorded but that it waits."""
+        self._write_summary("queued")
+        self._events.close()
+        os.close(self._lock)
 
     def _record(self, state: str, error: BaseException) -> None:
         if state == "failed":

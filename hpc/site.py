@@ -58,10 +58,19 @@ class Site:
     scheduler: Literal["none", "slurm"] = "none"
     executor: Literal["htex", "threads"] = "htex"
     container: Literal["none", "shifter", "podman-hpc", "apptainer"] = "none"
+    """What runs workers of shape `gpu`, and the programs that the others start, inside an image."""
+    image: str | None = None
+    """The image of runs that name none."""
+    volumes: tuple[tuple[str, str], ...] = ()
+    """Folders of the host and where the image sees them."""
+    container_options: tuple[str, ...] = ()
+    """Further options of the container's command, such as `--module=gpu` or `--nv`."""
     address: str | None = None
     """Where workers reach the driver; None offers every address of its interfaces."""
     startup_s: int = 120
     """Seconds from the start of a job to its first task: modules, imports, connection."""
+    poll_s: int = 30
+    """Seconds between two questions to the scheduler; centres ask for few."""
     max_blocks: int = 1
     """Jobs of one shape in the queue at a time."""
     features: tuple[str, ...] = ()
@@ -86,8 +95,11 @@ class Site:
     srun_options: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if min(self.gpu_workers, self.max_blocks, 1 if self.cpus_per_node is None else self.cpus_per_node) < 1:
-            raise ValueError(f"site {self.name!r}: cpus_per_node, gpu_workers and max_blocks must be at least 1")
+        cpus = 1 if self.cpus_per_node is None else self.cpus_per_node
+        if min(self.gpu_workers, self.max_blocks, self.poll_s, cpus) < 1:
+            raise ValueError(
+                f"site {self.name!r}: cpus_per_node, gpu_workers, max_blocks and poll_s must be at least 1"
+            )
         if self.gpus_per_node and self.gpu_workers > self.gpus_per_node:
             raise ValueError(
                 f"site {self.name!r}: gpu_workers is {self.gpu_workers}; a node has {self.gpus_per_node} GPUs"
@@ -113,6 +125,8 @@ class Request:
     """Replaces the site's features."""
     gpus_per_node: int | None = None
     """Fewer, or for a generic site some, GPUs a node."""
+    image: str | None = None
+    """The container image, in place of the site's."""
     allocation: bool = True
     """Use the allocation that the driver runs in, where there is one."""
 
@@ -166,6 +180,7 @@ def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> 
         *_account_problem(site, request),
         *_qos_problems(site, request),
         *_drain_problem(site, request, longest_task_s),
+        *_image_problem(site, request),
     ]
 
 
@@ -180,7 +195,7 @@ def _account_problem(site: Site, request: Request) -> list[str]:
 
 
 def _qos_problems(site: Site, request: Request) -> list[str]:
-    if not site.qos:
+    if not site.qos or (request.qos or site.default_qos) is None:
         return []
     qos = find_qos(site, request)
     if qos is None:
@@ -201,6 +216,12 @@ def _qos_problems(site: Site, request: Request) -> list[str]:
         ),
     )
     return [f"{text} (qos {qos.name}, limits of {site.limits_checked})" for broken, text in checks if broken]
+
+
+def _image_problem(site: Site, request: Request) -> list[str]:
+    if site.container == "none" or request.image or site.image:
+        return []
+    return [f"workers of {site.name} run in a container: add --image with the name of one that has quatrain in it"]
 
 
 def _drain_problem(site: Site, request: Request, longest_task_s: float) -> list[str]:

@@ -4,56 +4,143 @@ from __future__ import annotations
 
 import os
 import socket
-from collections import Counter
-from collections.abc import Sequence
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from quatrain.errors import UsageError
+from quatrain.hpc.blocks import Block
+from quatrain.hpc.blocks import read as read_blocks
 from quatrain.hpc.progress import as_line, readings, span
 from quatrain.hpc.run import recorded
 from quatrain.records import read_json, read_lines
 
 ORDER = ("pending", "running", "done", "remembered", "retried", "failed")
+LIVE = ("running", "queued")
+"""States in which something may still change."""
 LAST = 5
+REASONS = 8
+WATCH_S = 2.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class State:
+    """A run as its folder tells it at one moment."""
+
+    run_dir: Path
+    facts: dict[str, Any]
+    summary: dict[str, Any]
+    events: list[dict[str, Any]]
+    blocks: list[Block]
+    now: float
+
+    @property
+    def name(self) -> str:
+        """The recorded state; `gone` where the driver was killed, which then could not record it."""
+        state = str(self.summary.get("state", "unknown"))
+        driver = self.facts.get("driver") or {}
+        here = driver.get("host") == socket.gethostname()
+        return "gone" if state == "running" and here and not _alive(driver.get("pid", 0)) else state
+
+    @property
+    def until(self) -> float:
+        """The moment up to which blocks that nobody saw end are counted."""
+        last = max((_seconds(line) for line in self.events), default=self.now)
+        return self.now if self.name in LIVE else last
+
+    @property
+    def gpu_hours(self) -> float:
+        """GPU-hours of every block; blocks of one allocation count once."""
+        by_job: dict[str, list[Block]] = defaultdict(list)
+        for block in self.blocks:
+            if block.began is not None:
+                by_job[block.job].append(block)
+        return sum(_hours(blocks, self.until) for blocks in by_job.values())
+
+
+def _hours(blocks: Sequence[Block], until: float) -> float:
+    began = min(block.began or until for block in blocks)
+    ended = max(block.ended or until for block in blocks)
+    return max(0.0, ended - began) / 3600 * max(block.gpus for block in blocks)
+
+
+def look(run_dir: Path) -> State:
+    """Return what a run folder tells now; UsageError when it is none, torn and missing files are passed over."""
+    facts = recorded(run_dir)
+    try:
+        summary = read_json(run_dir / "summary.json")
+    except (OSError, ValueError):
+        summary = {}
+    return State(
+        run_dir=run_dir,
+        facts=facts,
+        summary=summary if isinstance(summary, dict) else {},
+        events=[line for line in read_lines(run_dir / "events.jsonl") if isinstance(line, dict) and "state" in line],
+        blocks=read_blocks(run_dir),
+        now=time.time(),
+    )
+
+
+def command(arguments: Sequence[str]) -> None:
+    """Print the state of the run in one folder, with --watch until it ends."""
+    folders = [word for word in arguments if word != "--watch"]
+    if len(folders) != 1 or folders[0].startswith("-"):
+        raise UsageError("usage: quatrain status RUN_DIR [--watch]")
+    if "--watch" in arguments:
+        watch(Path(folders[0]))
+    else:
+        print(report(Path(folders[0])))
 
 
 def report(run_dir: Path) -> str:
-    """Return the state of a run as text: state, tasks by state, progress with time left, retries, last events.
+    """Return the state of a run as text: tasks, blocks, GPU-hours, progress, retries with reasons, last events."""
+    return _text(look(run_dir))
 
-    UsageError when `run_dir` is no run folder; files that are torn or not there yet are passed over.
-    """
-    facts, summary = recorded(run_dir), _summary(run_dir)
-    events = [line for line in read_lines(run_dir / "events.jsonl") if isinstance(line, dict) and "state" in line]
+
+def _text(state: State) -> str:
     sections = [
-        [f"{facts['workflow']} in {run_dir}: {_state(facts, summary)}, {span(summary.get('seconds', 0.0))} so far"],
-        [f"error: {summary['error']}"] if "error" in summary else [],
-        [_counts(events)],
-        [as_line(reading) for reading in readings(run_dir)],
-        [
-            f"{line['state']}: {_told(line)}"
-            for line in events
-            if line["state"] in ("retried", "failed") and line.get("task")
-        ],
-        ["last events:", *(f"  {line.get('time', '')} {line['state']} {_told(line)}" for line in events[-LAST:])],
+        [_head(state)],
+        [f"error: {state.summary['error']}"] if "error" in state.summary else [],
+        [_counts(state.events)],
+        _blocks(state),
+        [as_line(reading) for reading in readings(state.run_dir)],
+        _reasons(state.events),
+        ["last events:", *(f"  {line.get('time', '')} {line['state']} {_told(line)}" for line in state.events[-LAST:])],
     ]
     return "\n".join(line for section in sections for line in section)
 
 
-def _summary(run_dir: Path) -> dict[str, Any]:
+def watch(run_dir: Path, stream: TextIO | None = None) -> None:
+    """Show the state again and again until the run ends: in place on a terminal, else each time that it changed."""
+    stream = stream or sys.stdout
+    painted = ""
+    while True:
+        state = look(run_dir)
+        text = _text(state)
+        if text != painted:
+            print(f"\x1b[H\x1b[2J{text}" if stream.isatty() else f"{text}\n", file=stream, flush=True)
+        painted = text
+        if state.name not in LIVE:
+            return
+        time.sleep(WATCH_S)
+
+
+def _head(state: State) -> str:
+    words = {"gone": "interrupted (its driver is gone: go on with --resume)", "queued": "waits in the queue"}
+    seconds = span(state.summary.get("seconds", 0.0))
+    return f"{state.facts['workflow']} in {state.run_dir}: {words.get(state.name, state.name)}, {seconds} so far"
+
+
+def _seconds(line: dict[str, Any]) -> float:
     try:
-        summary = read_json(run_dir / "summary.json")
-    except (OSError, ValueError):
-        return {}
-    return summary if isinstance(summary, dict) else {}
-
-
-def _state(facts: dict[str, Any], summary: dict[str, Any]) -> str:
-    """Return the recorded state; a driver that was killed could not change it, so look whether it is there."""
-    state = str(summary.get("state", "unknown"))
-    driver = facts.get("driver") or {}
-    if state == "running" and driver.get("host") == socket.gethostname() and not _alive(driver.get("pid", 0)):
-        return "interrupted (its driver is gone: go on with --resume)"
-    return state
+        return datetime.fromisoformat(str(line.get("time", "")).replace("Z", "+00:00")).timestamp()
+    except ValueError:
+        return 0.0
 
 
 def _alive(pid: int) -> bool:
@@ -66,10 +153,35 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _counts(events: Sequence[dict[str, Any]]) -> str:
+def _blocks(state: State) -> list[str]:
+    if not state.blocks:
+        return []
+    lines = [f"  {_block(block, state)}" for block in state.blocks]
+    return ["blocks:", *lines, f"GPU-hours: {state.gpu_hours:.2f}"]
+
+
+def _block(block: Block, state: State) -> str:
+    name = block.name.partition(" ")[2]
+    if block.began is None:
+        return f"{name}, job {block.job}: {block.how or ('queued' if state.name in LIVE else 'never began')}"
+    nodes = f"{len(block.nodes)} node{'s' * (len(block.nodes) != 1)} ({' '.join(block.nodes)}), {block.gpus} GPUs"
+    spent = span(block.seconds(state.until))
+    if block.ended is not None or state.name not in LIVE:
+        return f"{name}, job {block.job}: {nodes}, {block.how or 'its end was not seen'}, {spent}"
+    left = f", {span(max(0.0, block.until - state.now))} left" if block.until is not None else ""
+    return f"{name}, job {block.job}: {nodes}, for {spent}{left}"
+
+
+def _counts(events: Iterable[dict[str, Any]]) -> str:
     latest = {line["task"]: line["state"] for line in events if line.get("task")}
     counts = Counter(latest.values())
     return "tasks: " + (", ".join(f"{counts[state]} {state}" for state in ORDER if counts[state]) or "none yet")
+
+
+def _reasons(events: Iterable[dict[str, Any]]) -> list[str]:
+    lines = [line for line in events if line["state"] in ("retried", "failed") and line.get("task")]
+    before = [f"{len(lines) - REASONS} earlier retries and failures in events.jsonl"] if len(lines) > REASONS else []
+    return before + [f"{line['state']}: {_told(line)}" for line in lines[-REASONS:]]
 
 
 def _told(line: dict[str, Any]) -> str:

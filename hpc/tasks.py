@@ -133,3 +133,23 @@ def boost_images(folder: Path, config: Any, items: list[Any], seed: int) -> list
     from quatrain.micrograph import steps
 
     return steps.process(str(folder), config, items, seed)
+
+
+def partition_graph(config: Any, cache: Path) -> dict[str, Any]:
+    """Open the graph of a gnn run and cut it into parts, or find them in the cache; see graph.steps.prepare."""
+    from quatrain.graph import steps
+
+    return steps.prepare(config, cache)
+
+
+def train_graph(folder: Path, config: Any, seed: int, parts: str) -> dict[str, Any]:
+    """Train on the parts of a graph, with the processes of every machine on the nodes of this block, or on this one."""
+    from quatrain.graph import steps
+    from quatrain.hpc import machines
+
+    job = steps.start(folder, config, seed, Path(parts))
+    try:
+        machines.launch(job.folder, job.machines, log=folder / "logs" / "machines.log")
+    finally:
+        job.sweep()
+    return steps.outcome(folder)

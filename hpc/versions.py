@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import shutil
 import subprocess
+from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
 
 import quatrain
+from quatrain.hpc import tasks
 
 RECORDED = ("numpy", "torch", "torchvision", "segment-anything", "opentuner", "parsl", "dgl", "h5py", "tyro")
+
+AROUND = ("hpc", "workflows", "site_configs", "report")
+"""Folders of the package whose code makes no results."""
 
 
 def installed() -> dict[str, str]:
     """Return the versions of quatrain, Python and the packages whose changes can change results."""
-    found = {"quatrain": quatrain.__version__, "python": platform.python_version(), "platform": platform.platform()}
+    found = {
+        "quatrain": quatrain.__version__,
+        "code": code(),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
     present = {name: version for name in RECORDED if (version := _version(name)) is not None}
     return {**found, **present}
 
@@ -25,6 +36,21 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
+
+
+@lru_cache(maxsize=1)
+def code() -> str:
+    """Return eight hexadecimal digits that stand for the code which makes results: the science and the task bodies.
+
+    What runs and reports it (hpc, workflows, sites, report pages) does not count, so that it may be mended between two
+    drivers of a run.
+    """
+    package = Path(quatrain.__file__).parent
+    tree = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in AROUND]
+    digest = hashlib.sha256()
+    for path in [*sorted(tree), Path(tasks.__file__)]:
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()[:8]
 
 
 def git_commit() -> dict[str, str | bool] | None:

@@ -18,6 +18,7 @@ def site() -> Site:
         gpu_workers=4,
         gpu_order="reversed",
         scheduler="slurm",
+        poll_s=60,  # NERSC asks for no more than one or two questions a minute
         max_blocks=1,  # two shapes make two jobs, and only two jobs of a user gain priority by waiting
         exclusive=False,  # whole nodes come with every qos but shared
         features=("gpu",),

@@ -66,7 +66,7 @@ def test_science_knows_neither_hpc_nor_parsl_nor_slurm(path):
 def test_a_site_imports_only_what_describes_sites(path):
     own = [name for name in imports(path) if within(name, "quatrain")]
 
-    assert all(within(name, "quatrain.hpc.site") for name in own)
+    assert all(within(name, "quatrain.hpc.site") or within(name, "quatrain.site_configs") for name in own)
     assert not [name for name in imports(path) if within(name, "parsl")]
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import quatrain
 from quatrain import workflows
 from quatrain.errors import UsageError, unknown
-from quatrain.hpc import catalog
 from quatrain.hpc.cli import guarded
 
 
@@ -26,8 +25,10 @@ def usage() -> str:
     lines = [(name, _first_line(name)) for name in names()]
     lines += [
         ("export CHECKPOINT", "Write a delivered sub-network as ONNX; --out DIR tells where."),
-        ("status RUN_DIR", "Tell how a run is doing, or how it ended."),
-        ("sites", "List the machines that --site knows."),
+        ("submit WORKFLOW", "Put a workflow's driver itself into a job, which is queued again at its walltime."),
+        ("status RUN_DIR", "Tell how a run is doing, or how it ended; --watch keeps looking."),
+        ("sites [NAME]", "List the machines that --site knows, or tell one's facts."),
+        ("sites check NAME", "Tell what is wrong for a site on this machine."),
     ]
     width = max(len(name) for name, _ in lines)
     commands = "\n".join(f"  {name:{width}}  {text}" for name, text in lines)
@@ -42,21 +43,17 @@ def _first_line(name: str) -> str:
 
 
 def status(arguments: Sequence[str]) -> None:
-    """Print the state of the run in one folder."""
-    from quatrain.hpc.status import report
+    """Print the state of the run in one folder, with --watch until it ends."""
+    from quatrain.hpc.status import command
 
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        raise UsageError("usage: quatrain status RUN_DIR")
-    print(report(Path(arguments[0])))
+    command(arguments)
 
 
 def sites(arguments: Sequence[str]) -> None:
-    """Print every site with its description."""
-    if arguments:
-        raise UsageError("usage: quatrain sites")
-    width = max(len(name) for name in catalog.names())
-    for name in catalog.names():
-        print(f"{name:{width}}  {catalog.find(name).description}")
+    """Print every site with its description, one site's facts, or what is wrong with one here."""
+    from quatrain.hpc.check import command
+
+    command(arguments)
 
 
 def export(arguments: Sequence[str]) -> None:
@@ -90,14 +87,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(quatrain.__version__)
         return 0
     command, rest = given[0], given[1:]
+    if command == "submit" and rest and rest[0] in names():
+        command, rest = rest[0], [*rest[1:], "--submit"]
     if command in names():
         return int(importlib.import_module(f"quatrain.workflows.{command}").main(rest))
     return guarded(lambda: _other(command, rest))
 
 
 def _other(command: str, rest: Sequence[str]) -> None:
+    if command == "submit":
+        raise unknown("workflow", rest[0] if rest else "", names())
     if command not in COMMANDS:
-        raise unknown("command", command, [*names(), *COMMANDS])
+        raise unknown("command", command, [*names(), "submit", *COMMANDS])
     COMMANDS[command](rest)
 
 

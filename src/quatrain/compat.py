@@ -80,11 +80,23 @@ def dgl_graphbolt() -> None:
         if isinstance(error, ModuleNotFoundError) and error.name == "dgl":
             raise
         log.info("DGL's GraphBolt does not load (%s): it is left out", str(error).split("\n")[0])
-        for name in [name for name in sys.modules if name.partition(".")[0] == "dgl"]:
+        for name in [name for name in sys.modules if name.startswith("dgl.graphbolt")]:
             del sys.modules[name]
         stand_in = _NoGraphBolt("dgl.graphbolt")
         sys.modules["dgl.graphbolt"] = stand_in
-        importlib.import_module("dgl").__dict__["graphbolt"] = stand_in  # as an import of the real one would
+        importlib.import_module("dgl")
+        _bind("dgl")
+
+
+def _bind(package: str) -> None:
+    """Make modules attributes of their packages where an import that failed in the middle has left them behind.
+
+    They cannot be imported again: DGL's compiled module is initialised once and keeps what it found then.
+    """
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        parent, _, child = name.rpartition(".")
+        if parent in sys.modules:
+            sys.modules[parent].__dict__.setdefault(child, sys.modules[name])
 
 
 class _NoGraphBolt(ModuleType):

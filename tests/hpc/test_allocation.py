@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.hpc import catalog
-from quatrain.hpc.allocation import current, expand, source, step_environment
+from quatrain.hpc.allocation import Allocation, current, expand, seen, source, step_environment, with_end
 from quatrain.hpc.site import Request
 
 
@@ -84,3 +86,27 @@ def test_a_nested_step_does_not_see_the_step_around_it():
     inner = step_environment({"SLURM_JOB_ID": "7", "SLURM_NTASKS": "1", "SLURM_STEP_GPUS": "0", "PATH": "/bin"})
 
     assert inner == {"SLURM_JOB_ID": "7", "PATH": "/bin"}
+
+
+def test_the_end_of_an_allocation_is_asked_for_where_the_environment_does_not_tell_it(tmp_path, monkeypatch):
+    squeue = tmp_path / "squeue"
+    squeue.write_text('#!/bin/sh\ntest "$2" = --jobs=7 && echo 2026-11-24T21:40:00\n')
+    squeue.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    found = with_end(Allocation(job_id="7", nodes=("a",)))
+
+    assert found is not None
+    assert found.end_time_s == datetime(2026, 11, 24, 21, 40).timestamp()
+    assert with_end(Allocation(job_id="8", nodes=("a",))) == Allocation(job_id="8", nodes=("a",))
+    assert with_end(None) is None
+
+
+def test_an_allocation_that_has_less_than_its_site_is_seen_as_it_is():
+    environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "SLURM_JOB_CPUS_PER_NODE": "64(x2),32"}
+    found = current({**environment, "SLURM_GPUS_PER_NODE": "a100:2"})
+
+    inside = seen(catalog.find("perlmutter"), Request(), found)
+
+    assert (inside.cpus_per_node, inside.gpus_per_node, inside.gpu_workers) == (32, 2, 2)
+    assert seen(catalog.find("perlmutter"), Request(allocation=False), found).gpus_per_node == 4
+    assert seen(catalog.find("perlmutter"), Request(), current(environment)).gpus_per_node == 4

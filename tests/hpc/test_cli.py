@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import operator
+import os
 import signal
 import subprocess
 import sys
@@ -200,6 +201,37 @@ def test_a_dry_run_prints_and_makes_nothing(main, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "#SBATCH --account=m1_g" in said
     assert str(tmp_path / "runs" / "trial-TIME-") in said
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_submission_makes_the_folder_and_leaves_it_to_its_job(main, tmp_path, capsys, monkeypatch):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 17\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert main("--submit", "--site", "slurm", "--ratio", "0.4") == 0
+
+    folder = only_run(tmp_path)
+    assert "job: 17" in capsys.readouterr().out
+    assert f"trial --resume {folder}" in (folder / "job.sh").read_text()
+    assert read_json(folder / "summary.json")["state"] == "queued"
+    assert [line["state"] for line in read_lines(folder / "events.jsonl")] == ["submitted"]
+
+    assert main("--resume", str(folder)) == 0
+    assert read_json(folder / "run.json")["configuration"]["ratio"] == 0.4
+
+
+def test_a_machine_without_a_queue_takes_no_submission(main, tmp_path, capsys):
+    assert main("--submit") == 2
+
+    assert "has no queue" in refused(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_dry_submission_prints_the_drivers_own_job(main, tmp_path, capsys):
+    assert main("--submit", "--dry-run", "--site", "perlmutter", "--account", "m1_g") == 0
+
+    assert "#SBATCH --signal=B:USR1@300" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
 
 

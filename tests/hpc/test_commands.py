@@ -45,8 +45,17 @@ def test_srun_starts_one_torchrun_on_each_node_and_they_meet_on_the_first():
 
     assert argv[0] == "srun"
     assert {"--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--gpus-per-node=4"} <= set(argv)
-    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-endpoint=nid1:29500", "--rdzv-id=7"} <= set(argv)
+    assert {"--nnodes=2", "--nproc-per-node=4", "--rdzv-id=7"} <= set(argv)
+    (endpoint,) = [word for word in argv if word.startswith("--rdzv-endpoint=")]
+    assert int(endpoint.rpartition(":")[2]) > 1023
     assert argv.index("--gpu-bind=none") < argv.index(sys.executable)
+
+
+def test_in_a_container_its_own_python_runs():
+    argv = commands.srun_argv(["-m", "this"], TWO, processes=1, container=["shifter", "--image=docker:a:1"])
+
+    start = argv.index("shifter")
+    assert argv[start : start + 4] == ["shifter", "--image=docker:a:1", "python3", "-m"]
 
 
 def test_without_gpus_srun_asks_for_none():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import quatrain
 from quatrain.errors import UsageError
+from quatrain.hpc import versions
 from quatrain.hpc.memo import FILE, Memo
 from quatrain.supernet.subnet import Subnet
 
@@ -81,12 +81,15 @@ def test_different_arguments_have_different_keys(tmp_path_factory, a, b):
     assert memory.key("task", (a,), {}) != memory.key("task", (), {"x": a})
 
 
-def test_another_configuration_or_version_has_other_keys(memo, tmp_path, monkeypatch):
+def test_another_configuration_or_other_code_has_other_keys(memo, tmp_path, monkeypatch):
     key = memo.key("task", (1,), {})
 
     assert reopened(tmp_path, "beef").key("task", (1,), {}) != key
-    monkeypatch.setattr(quatrain, "__version__", "99.0")
+    memo.remember(key, "task-0001", 1)
+    assert reopened(tmp_path).of_other_code == 0
+    monkeypatch.setattr(versions, "code", lambda: "f00d")
     assert reopened(tmp_path).key("task", (1,), {}) != key
+    assert reopened(tmp_path).of_other_code == 1
 
 
 def test_a_run_folder_that_moved_keeps_its_results(tmp_path):

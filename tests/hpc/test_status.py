@@ -1,14 +1,22 @@
 from __future__ import annotations
 
+import io
+import json
+import os
+import pty
 import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
 from quatrain.errors import UsageError
+from quatrain.hpc.blocks import FILE, Block
 from quatrain.hpc.run import Run
-from quatrain.hpc.status import report
+from quatrain.hpc.status import look, report, watch
 from quatrain.progress import Meter
-from quatrain.records import read_json, write_json
+from quatrain.records import append_line, read_json, write_json
 
 
 @pytest.fixture
@@ -76,3 +84,93 @@ def test_torn_files_are_passed_over(run):
 def test_what_is_no_run_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match="is no run folder"):
         report(tmp_path)
+
+
+def block(run, **facts):
+    append_line(run.path / FILE, Block(**{"name": "000 gpu 0", "job": "17", **facts}))
+
+
+def test_blocks_their_nodes_and_the_time_left_are_told(run):
+    now = time.time()
+    block(run, queued=now - 700)
+    block(run, name="000 block 0", job="18", queued=now)
+    block(run, nodes=("nid1", "nid2"), gpus=8, queued=now - 700, began=now - 600, until=now + 1200)
+
+    text = report(run.path)
+
+    assert "gpu 0, job 17: 2 nodes (nid1 nid2), 8 GPUs, for 0:10:0" in text
+    assert ", 0:19:5" in text or ", 0:20:00 left" in text
+    assert "block 0, job 18: queued" in text
+    assert "GPU-hours: 1.33" in text
+
+
+def test_blocks_of_one_allocation_count_its_gpus_once(run):
+    block(run, gpus=4, nodes=("nid1",), began=1000.0, ended=4600.0, how="released")
+    block(run, name="000 block 0", gpus=4, nodes=("nid1",), began=2000.0, ended=4600.0, how="released")
+
+    assert look(run.path).gpu_hours == pytest.approx(4)
+
+
+def test_after_a_killed_driver_blocks_count_until_its_last_word(run):
+    block(run, gpus=4, nodes=("nid1",), began=time.time() - 3600)
+    with subprocess.Popen(["true"]) as gone:
+        gone.wait()
+    facts = read_json(run.path / "run.json")
+    facts["driver"]["pid"] = gone.pid
+    write_json(run.path / "run.json", facts)
+
+    assert "its end was not seen" in report(run.path)
+    assert look(run.path).gpu_hours == pytest.approx(4, abs=0.1)
+
+
+def test_a_queued_driver_waits(tmp_path):
+    run = Run.create("nas", {}, root=tmp_path)
+    run.event("submitted", message="the driver waits in job 17")
+    run.leave()
+
+    assert "waits in the queue" in report(run.path)
+    assert "the driver waits in job 17" in report(run.path)
+
+
+def test_many_retries_are_told_by_their_last_ones(run):
+    for number in range(20):
+        run.event("retried", task=f"measure-{number:04d}", node="nid1", tries=1, message="ManagerLost: gone")
+
+    text = report(run.path)
+
+    assert "13 earlier retries and failures in events.jsonl" in text
+    assert text.count("retried: ") == 8
+
+
+def test_a_watch_in_a_log_tells_every_change_and_ends_with_the_run(tmp_path):
+    with Run.create("nas", {}, root=tmp_path) as run:
+        stream = io.StringIO()
+        watcher = threading.Thread(target=watch, args=(run.path, stream))
+        watcher.start()
+        deadline = time.monotonic() + 30
+        while "running" not in stream.getvalue() and time.monotonic() < deadline:
+            time.sleep(0.02)
+    watcher.join(30)
+
+    assert not watcher.is_alive()
+    assert stream.getvalue().rstrip().endswith("done run")
+    assert "\x1b" not in stream.getvalue()
+
+
+def test_a_watch_on_a_terminal_paints_over_itself(tmp_path):
+    with Run.create("nas", {}, root=tmp_path) as run:
+        pass
+    terminal, inside = pty.openpty()
+    argv = [sys.executable, "-m", "quatrain.workflows", "status", str(run.path), "--watch"]
+
+    subprocess.run(argv, stdout=inside, check=True, timeout=60)
+
+    assert os.read(terminal, 1 << 16).startswith(b"\x1b[H\x1b[2Jnas in ")
+
+
+def test_torn_blocks_are_passed_over(run):
+    block(run, gpus=4)
+    with (run.path / FILE).open("a") as file:
+        file.write(json.dumps({"name": "000 gpu 1"}) + '\n{"name": "000')
+
+    assert len(look(run.path).blocks) == 1

@@ -126,3 +126,16 @@ def test_boosting_needs_no_torch():
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert answer.stdout.strip() == "False"
+
+
+def test_as_many_materials_are_found_as_are_asked_for_where_there_are_masks_enough():
+    rng = np.random.default_rng(0)
+    bands = np.repeat([60, 64, 200], 100)[:, None] + 25 * rng.standard_normal((300, 300))
+    image = np.clip(bands, 0, 255).astype(np.uint8)
+    masks = [record(box((300, 300), top, 0, top + 100, 300)) for top in (0, 100, 200)]
+
+    result = boost(image, masks, k=3)
+
+    assert result.materials == 3
+    assert (result.merging.confidence_N > 0).all()
+    assert (result.merging.confidence_N <= 1).all()

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.report.charts import Bar, Curve, Mark, architecture, bars, curves, front, running_mean, spread
+from quatrain.report.charts import (
+    Bar,
+    Curve,
+    Group,
+    Mark,
+    architecture,
+    bars,
+    curves,
+    front,
+    histogram,
+    running_mean,
+    spread,
+)
 
 
 def texts(svg: str) -> list[str]:
@@ -113,3 +125,18 @@ def test_a_running_mean_stays_within_the_values_range(values):
 
 def test_a_running_mean_of_a_constant_is_the_constant():
     assert running_mean([2.0] * 100) == pytest.approx([2.0] * 100)
+
+
+def test_a_histogram_counts_every_group_and_stands_for_itself():
+    groups = [Group(label="material 1", values=[3.0, 30.0, 300.0]), Group(label="material 2", values=[5.0])]
+
+    svg = histogram(groups, x_label="diameter, nm", y_label="regions")
+
+    assert "material 1 (3)" in svg
+    assert "material 2 (1)" in svg
+    assert "diameter, nm" in svg
+    assert svg == histogram(groups, x_label="diameter, nm", y_label="regions")
+
+
+def test_a_histogram_of_one_size_is_drawn():
+    assert histogram([Group(label="a", values=[7.0, 7.0])], x_label="x", y_label="y").startswith("<svg")

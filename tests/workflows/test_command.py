@@ -15,7 +15,7 @@ def test_help_lists_the_workflows_that_are_there_and_the_other_commands(capsys):
     for words in ([], ["--help"], ["-h"]):
         assert command.main(words) == 0
         said = capsys.readouterr().out
-        assert all(f"  {name} " in said for name in (*command.names(), "status", "sites"))
+        assert all(f"  {name} " in said for name in (*command.names(), "submit", "status", "sites"))
 
 
 def test_no_workflow_is_imported_to_be_listed():
@@ -50,6 +50,48 @@ def test_sites_are_listed_with_one_line_each(capsys):
     assert all(len(line.split()) > 3 for line in lines)
 
 
+def test_one_site_is_told_in_full(capsys):
+    assert command.main(["sites", "perlmutter-shifter"]) == 0
+
+    said = capsys.readouterr().out
+    assert "container: shifter --module=gpu,nccl-plugin" in said
+    assert "qos debug: at most 30 min, 8 nodes" in said
+
+
+def test_a_check_tells_that_all_is_well(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    assert command.main(["sites", "check", "local"]) == 0
+    assert "all is well" in capsys.readouterr().out
+
+
+def test_a_check_tells_each_problem_and_ends_with_code_2(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert command.main(["sites", "check", "perlmutter", "--account", "m1", "--walltime", "31"]) == 2
+
+    said = capsys.readouterr()
+    assert [part in said.out for part in ("sbatch", "its form is m1234_g", "over 30 minutes")] == [True] * 3
+    assert said.err == "quatrain: 3 problems with site perlmutter on this machine\n"
+
+
+def test_a_submission_is_the_workflow_with_one_more_flag(monkeypatch):
+    given = []
+    monkeypatch.setattr(command, "names", lambda: ("trial",))
+    module = type(sys)("quatrain.workflows.trial")
+    module.main = lambda words: given.extend(words) or 0
+    monkeypatch.setitem(sys.modules, "quatrain.workflows.trial", module)
+
+    assert command.main(["submit", "trial", "--nodes", "4"]) == 0
+    assert given == ["--nodes", "4", "--submit"]
+
+
+def test_an_unknown_workflow_is_not_submitted(capsys):
+    assert command.main(["submit", "nsa"]) == 2
+    assert "did you mean 'nas'?" in capsys.readouterr().err
+
+
 def test_the_state_of_a_run_is_told(tmp_path, capsys):
     with Run.create("nas", {}, root=tmp_path) as run:
         pass
@@ -58,7 +100,19 @@ def test_the_state_of_a_run_is_told(tmp_path, capsys):
     assert "done" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["status"], ["status", "a", "b"], ["sites", "a"], ["status", "nowhere"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["status"],
+        ["status", "a", "b"],
+        ["sites", "a"],
+        ["sites", "local", "b"],
+        ["sites", "check"],
+        ["sites", "check", "local", "--nodse", "2"],
+        ["status", "nowhere"],
+        ["submit"],
+    ],
+)
 def test_wrong_words_are_a_usage_error(words, capsys):
     assert command.main(words) == 2
     assert capsys.readouterr().err.startswith("quatrain: ")

@@ -63,13 +63,17 @@ def merge(
     trusted_C = _trusted(crops, k or 2)
     embedding_CF = standardised(features_CF, like=features_CF[: len(trusted_C)][trusted_C])
     embedding_CF *= embedder.weights(embedding_CF.shape[1])
-    centre_KF = _centres(embedding_CF[: len(trusted_C)][trusted_C], config, k, seed)
-    cluster_C = nearest(embedding_CF, centre_KF)
-    cluster_C, filled = cluster_C[: len(trusted_C)], cluster_C[len(trusted_C) :]
+    crop_CF, fill_CF = np.split(embedding_CF, [len(trusted_C)])
+    centre_KF = _centres(crop_CF[trusted_C], config, k, seed)
+    cluster_C = nearest(crop_CF, centre_KF)
     cluster_N, confidence_N = _vote(cluster_C, len(centre_KF), crops, len(masks))
+    if k is not None and len(np.unique(cluster_N)) < min(k, len(masks)):
+        centre_KF, cluster_N = _by_mask(crop_CF, crops, len(masks), k, config, seed)
+        cluster_C = nearest(crop_CF, centre_KF)
+        confidence_N = _agreement(cluster_C, cluster_N, crops)
     labels_HW = paint(masks, cluster_N + 1, grey_HW.shape)
     if len(fill):
-        _fill(labels_HW, fill, side_px, filled + 1)
+        _fill(labels_HW, fill, side_px, nearest(fill_CF, centre_KF) + 1)
     order = _by_size(labels_HW, len(centre_KF))
     low_N = np.zeros(len(masks), bool)
     low_N[crops.mask_C[crops.low_support_C]] = True
@@ -79,7 +83,7 @@ def merge(
         confidence_N=confidence_N,
         low_support_N=low_N,
         crops=crops,
-        embedding_CF=embedding_CF[: len(crops.mask_C)],
+        embedding_CF=crop_CF,
         vote_C=order[cluster_C + 1],
     )
 
@@ -118,6 +122,27 @@ def _vote(
     votes = np.zeros((masks, clusters))
     np.add.at(votes, (crops.mask_C, cluster_C), 1)
     return votes.argmax(axis=1), votes.max(axis=1) / votes.sum(axis=1)
+
+
+def _by_mask(
+    points_CF: NDArray[np.float64], crops: Crops, masks: int, k: int, config: MergingConfig, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return centres and each mask's cluster when masks are clustered by the means of their crops.
+
+    Ours, for when the crops' majorities leave one of the k materials without any mask.
+    """
+    sums = np.zeros((masks, points_CF.shape[1]))
+    np.add.at(sums, crops.mask_C, points_CF)
+    means = sums / np.bincount(crops.mask_C, minlength=masks)[:, None]
+    found = kmeans(means, k, numpy_rng(seed, "kmeans of masks"), config.restarts)
+    return found.centre_KF, found.label_C
+
+
+def _agreement(cluster_C: NDArray[np.int64], cluster_N: NDArray[np.int64], crops: Crops) -> NDArray[np.float64]:
+    """Return the share of each mask's crops that lie nearest to the centre of its own cluster."""
+    agrees = cluster_C == cluster_N[crops.mask_C]
+    shares: NDArray[np.float64] = np.bincount(crops.mask_C, agrees, len(cluster_N)) / np.bincount(crops.mask_C)
+    return shares
 
 
 def paint(masks: Sequence[Mask], label_N: NDArray[np.int64], hw: tuple[int, int]) -> NDArray[np.int64]:

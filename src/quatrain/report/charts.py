@@ -106,6 +106,14 @@ class Band:
     high: float
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stack:
+    """A bar that lies, made of parts."""
+
+    label: str
+    parts: Sequence[float]
+
+
 def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     figure = Figure(figsize=(width_in, height_in), layout="constrained")
     return figure, figure.add_subplot()
@@ -236,6 +244,23 @@ def running_mean(values: Sequence[float]) -> list[float]:
     left = np.clip(np.arange(len(series)) - half, 0, None)
     right = np.clip(np.arange(len(series)) + half + 1, None, len(series))
     return list((totals[right] - totals[left]) / (right - left))
+
+
+@mpl.rc_context(_STYLE)
+def stacks(values: Sequence[Stack], *, names: Sequence[str], x_label: str) -> str:
+    """Draw lying bars below each other, each of the named parts."""
+    figure, axes = _axes(8.4, 0.9 + 0.4 * len(values))
+    start = np.zeros(len(values))
+    for index, (name, colour) in enumerate(zip(names, _cycle(len(names)), strict=True)):
+        width = np.array([value.parts[index] for value in values])
+        axes.barh(range(len(values)), width, left=start, height=0.62, color=colour, label=name)
+        start += width
+    axes.set_yticks(range(len(values)), [value.label for value in values])
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set(xlabel=x_label)
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), fontsize=8.5)
+    return _svg(figure, f"stacks {x_label} {' '.join(names)}")
 
 
 @mpl.rc_context(_STYLE)

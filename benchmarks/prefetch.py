@@ -1,0 +1,379 @@
+"""Epoch times of DistDGL and of every buffer policy over a slow link, with the floor: all features local.
+
+    python benchmarks/prefetch.py [--quick] [--graphs rmat community] [--mbit 200 50] [--seeds 0 1 2] [--cases NAME ...]
+
+Two machines in network namespaces, joined by a veth pair that `tc tbf` holds to the bandwidth both ways, each with a
+/dev/shm of its own; DistDGL's servers and one trainer on each. Every case of a graph and bandwidth runs in the same
+processes, one after the other, and again for every seed: stock is DistDGL with its own sampler and no look-ahead, floor
+a copy of all features on both machines. The first epoch of a case, which warms up, is not counted. Where namespaces are
+not allowed, both machines share a host, features go through a throttled source, and the lines say so: that is no
+measurement of a network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from lines import emit
+
+from quatrain.graph import machine
+from quatrain.graph.job import Job
+from quatrain.graph.settings import ClusterConfig, GnnConfig, MadeConfig, TrainConfig
+from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.records import read_json, write_json
+
+HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
+ADDRESSES = ("10.231.77.1", "10.231.77.2")
+LINK = "link0"
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train."""
+
+    policy: str
+    fraction: float = 0.25
+    candidates: str = "halo"
+    stock: bool = False
+    look_ahead: int = 1
+    replicate: bool = False
+    carry: bool = False
+
+    def config(self, base: GnnConfig) -> GnnConfig:
+        """Return the settings of the case."""
+        buffer = replace(
+            base.buffer, policy=self.policy, fraction=self.fraction, candidates=self.candidates, carry=self.carry
+        )
+        sampler = "stock" if self.stock else "seeded"
+        train = replace(base.train, sampler=sampler, look_ahead=self.look_ahead, replicate=self.replicate)
+        return replace(base, buffer=buffer, train=train)
+
+
+CASES = {
+    "stock": Case("none", stock=True, look_ahead=0),
+    "stock ahead": Case("none", stock=True),
+    "none": Case("none"),
+    "static-degree .25": Case("static-degree"),
+    "presample .25": Case("presample"),
+    "paper .25": Case("paper"),
+    "counts .25": Case("counts"),
+    "schedule .25": Case("schedule"),
+    "schedule .25 remote": Case("schedule", candidates="remote"),
+    "schedule .25 carry": Case("schedule", candidates="remote", carry=True),
+    "counts .5": Case("counts", fraction=0.5),
+    "schedule .5": Case("schedule", fraction=0.5),
+    "schedule .5 remote": Case("schedule", fraction=0.5, candidates="remote"),
+    "schedule .5 carry": Case("schedule", fraction=0.5, candidates="remote", carry=True),
+    "floor": Case("none", replicate=True),
+}
+
+
+def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
+    """Return what all cases share."""
+    train = TrainConfig(
+        epochs=arguments.epochs, batch=1000, fanout=(10, 25), hidden=16, evaluate_every=0, save_every=0
+    )  # fmt: skip
+    made = MadeConfig(vertices=arguments.vertices, degree=20.0, features=100)
+    buffer = BufferConfig(window=arguments.window)
+    return GnnConfig(
+        data=f"made:{kind}", made=made, cluster=ClusterConfig(machines=2, trainers=1), train=train, buffer=buffer
+    )
+
+
+# The network
+
+
+def sh(*words: str) -> None:
+    """Run one command."""
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def network() -> Iterator[bool]:
+    """Make two namespaces with a link between them; give False where that is not allowed."""
+    remove()
+    try:
+        for host in HOSTS:
+            sh("ip", "netns", "add", host)
+        sh("ip", "link", "add", LINK, "netns", HOSTS[0], "type", "veth", "peer", "name", LINK, "netns", HOSTS[1])
+        for host, address in zip(HOSTS, ADDRESSES, strict=True):
+            sh("ip", "-n", host, "addr", "add", f"{address}/24", "dev", LINK)
+            sh("ip", "-n", host, "link", "set", LINK, "up")
+            sh("ip", "-n", host, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError):
+        remove()
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        remove()
+
+
+def remove() -> None:
+    """Remove what an earlier run may have left."""
+    for host in HOSTS:
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
+
+
+def throttle(mbit: float | None) -> None:
+    """Hold what this host sends to a bandwidth, or to none."""
+    if mbit is None:
+        subprocess.run(["tc", "qdisc", "del", "dev", LINK, "root"], check=False, capture_output=True)
+        return
+    burst = max(16, int(mbit * 1.25))  # kilobytes in 10 ms
+    sh("tc", "qdisc", "replace", "dev", LINK, "root", "tbf", "rate", f"{mbit:g}mbit", "burst", f"{burst}kb",
+       "latency", "400ms")  # fmt: skip
+
+
+def received() -> int:
+    """Return the bytes that this host has received over the link."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == LINK:
+            return int(rest.split()[0])
+    return 0
+
+
+# The processes of the job: this script again, with --keep as keeper of a machine, and as the trainers' module
+
+
+def keep(folder: Path, number: int, alone: bool) -> None:
+    """Look after one machine, or after both where they share a host."""
+    job = Job.read(folder)
+    programs = {**machine.PROGRAMS, "train": "prefetch"}
+    os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+    machines, address = ([0, 1], "127.0.0.1") if alone else ([number], ADDRESSES[number])
+    if not alone:
+        os.environ["GLOO_SOCKET_IFNAME"] = LINK
+    machine.Keeper(job, machines, address, programs).run()
+
+
+def train(folder: Path, number: int, trainer: int) -> None:
+    """Train every case, bandwidth and seed that plan.json asks for."""
+    import torch
+    import torch.distributed as dist
+
+    from quatrain.graph import features
+    from quatrain.graph.source import ThrottledSource
+    from quatrain.graph.study import Study
+    from quatrain.graph.train import Trainer, joined
+
+    plan, job = read_json(folder / "plan.json"), Job.read(folder)
+
+    class Measured(Trainer):
+        """A trainer that notes what the link carried, and judges its network over a free link."""
+
+        wire: list[int]
+
+        def train(self, steps: Any) -> None:
+            """Train one epoch."""
+            before = received()
+            super().train(steps)
+            moved = torch.tensor([float(received() - before)])
+            dist.all_reduce(moved)
+            self.wire.append(int(moved))
+
+        def accuracy(self, part: str) -> float:
+            """Judge without the throttle."""
+            if plan["network"]:
+                throttle(None)
+            dist.barrier()
+            return super().accuracy(part) if plan["judge"] else 0.0
+
+    with joined(job, number, trainer) as graph:
+        for item in plan["runs"]:
+            config = Case(**item["case"]).config(base(argparse.Namespace(**plan["arguments"]), plan["kind"]))
+            place = folder / item["place"]
+            (place / "checkpoints").mkdir(parents=True, exist_ok=True)
+            study = Study(folder=place, config=config, seed=item["seed"])
+            if plan["network"]:
+                throttle(None)
+            else:
+                features.IndexedSource = lambda rows, mbit=item["mbit"]: ThrottledSource(  # type: ignore[misc, assignment]
+                    Indexed(rows), mbit_s=mbit
+                )
+            measured = Measured(study, job, graph, number, trainer)
+            measured.wire = []
+            dist.barrier()
+            if plan["network"]:
+                throttle(item["mbit"])
+            measured.run()
+            if measured.rank == 0:
+                write_json(place / "wire.json", measured.wire)
+
+
+class Indexed:
+    """DistDGL's features behind the throttle, which holds remote and local rows back alike."""
+
+    def __init__(self, rows: Any) -> None:
+        self._rows = rows
+
+    def read(self, vertices: Any) -> Any:
+        """Return rows."""
+        return self._rows[vertices]
+
+
+# The benchmark
+
+
+def measure(arguments: argparse.Namespace, kind: str, linked: bool, root: Path) -> dict[tuple[float, str], list[Any]]:
+    """Run all cases on one graph; return the counted epochs and the result by bandwidth and case."""
+    from quatrain.graph.open import open_graph
+    from quatrain.graph.partition import partition, read_facts, table
+
+    config = base(arguments, kind)
+    parts = partition(
+        open_graph(config, root), method="metis", parts=2, undirected=True, folder=None, cache=root
+    )  # fmt: skip
+    print(table(read_facts(parts)), file=sys.stderr)
+    folder = root / f"run-{kind}"
+    runs = [
+        {"case": asdict(CASES[name]), "name": name, "mbit": mbit, "seed": seed, "place": f"{index}"}
+        for index, (seed, mbit, name) in enumerate(
+            (seed, mbit, name) for seed in arguments.seeds for mbit in arguments.mbit for name in arguments.cases
+        )
+    ]
+    shared = {"vertices": arguments.vertices, "epochs": arguments.epochs, "window": arguments.window}
+    job = Job(folder=folder, name=f"q{uuid.uuid4().hex[:10]}", parts=parts, machines=2, trainers=1)
+    job.write()
+    plan = {"runs": runs, "kind": kind, "network": linked, "arguments": shared, "judge": arguments.judge}
+    write_json(folder / "plan.json", plan)
+    launch(folder, linked)
+    results: dict[tuple[float, str], list[Any]] = {}
+    for run in runs:
+        place = folder / run["place"]
+        row = {"epochs": read_json(place / "epochs.json")[1:], **read_json(place / "result.json")}
+        row["wire"] = read_json(place / "wire.json")[1:]
+        results.setdefault((run["mbit"], run["name"]), []).append(row)
+    return results
+
+
+def launch(folder: Path, linked: bool) -> None:
+    """Run the keepers, one in each namespace, and wait for them."""
+    own = [sys.executable, __file__, "--keep", str(folder)]
+    if not linked:
+        subprocess.run([*own, "0", "alone"], check=True)
+        return
+    private = ["unshare", "-m", "--propagation", "private", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"']
+    keepers = [
+        subprocess.Popen(["ip", "netns", "exec", host, *private, "sh", *own, str(number)])
+        for number, host in enumerate(HOSTS)
+    ]
+    try:
+        codes = [keeper.wait() for keeper in keepers]
+    finally:
+        for keeper in keepers:
+            keeper.terminate()
+    if any(codes):
+        raise SystemExit(f"a keeper ended with {codes}: see {folder}/logs")
+
+
+def mean(rows: list[Any], key: str) -> list[float]:
+    """Return the median over the epochs of each seed."""
+    return [statistics.median(epoch[key] or 0.0 for epoch in row["epochs"]) for row in rows]
+
+
+GOALS = {
+    (200.0, f"{name} {fraction}{more}"): goal
+    for fraction, goal in ((".25", 0.45), (".5", 0.65))
+    for name, more in (("counts", ""), ("schedule", ""), ("schedule", " remote"), ("schedule", " carry"))
+}
+"""How much below stock's an epoch's time is to be."""
+
+
+def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]]) -> None:
+    """Print the lines of one graph."""
+    for (mbit, name), rows in results.items():
+        case = f"{kind} {mbit:g} Mbit/s {label}: {name}"
+        seconds = mean(rows, "seconds")
+        emit("prefetch", case, "epoch", seconds, unit="s", goal="", ok=None)
+        for key in ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s"):
+            emit("prefetch", case, key.removesuffix("_s"), mean(rows, key), unit="s", goal="", ok=None)
+        overhead = [a + b for a, b in zip(mean(rows, "lookup_s"), mean(rows, "copy_s"), strict=True)]
+        ratio = [a / b for a, b in zip(overhead, seconds, strict=True)]
+        emit("prefetch", case, "look-up + copy", ratio, unit="of epoch", goal="<= 0.05", ok=max(ratio) <= 0.05)
+        for key in ("halo_hit_rate", "remote_hit_rate"):
+            emit("prefetch", case, key, mean(rows, key), unit="ratio", goal="", ok=None)
+        wire = [statistics.median(row["wire"]) / 1e6 for row in rows]
+        emit("prefetch", case, "bytes on the link", wire, unit="MB", goal="", ok=None)
+        emit("prefetch", case, "test accuracy", [row["test_accuracy"] for row in rows], unit="", goal="", ok=None)
+        compare(case, mbit, name, rows, results)
+
+
+def compare(case: str, mbit: float, name: str, rows: list[Any], results: dict[tuple[float, str], list[Any]]) -> None:
+    """Print what a case saves against stock and how far it is from the floor."""
+    seconds, pulled = mean(rows, "seconds"), mean(rows, "remote_bytes")
+    if stock := results.get((mbit, "stock")):
+        times, size = mean(stock, "seconds"), mean(stock, "remote_bytes")
+        saved = [1 - a / b for a, b in zip(seconds, times, strict=True)]
+        goal = GOALS.get((mbit, name))
+        emit("prefetch", case, "epoch below stock", saved, unit="ratio", goal=f">= {goal}" if goal else "",
+             ok=statistics.fmean(saved) >= goal if goal else None)  # fmt: skip
+        faster = [b / a for a, b in zip(seconds, times, strict=True)]
+        asked = mbit == 50 and name.startswith("schedule .25")
+        emit("prefetch", case, "throughput over stock", faster, unit="x", goal=">= 3" if asked else "",
+             ok=statistics.fmean(faster) >= 3 if asked else None)  # fmt: skip
+        share = [a / b for a, b in zip(pulled, size, strict=True)]
+        half = ".25" in name
+        emit("prefetch", case, "feature bytes over stock", share, unit="ratio", goal="<= 0.5" if half else "",
+             ok=statistics.fmean(share) <= 0.5 if half else None)  # fmt: skip
+    if floor := results.get((mbit, "floor")):
+        over = [a / b - 1 for a, b in zip(seconds, mean(floor, "seconds"), strict=True)]
+        near = mbit == 200 and ".5" in name
+        emit("prefetch", case, "epoch above floor", over, unit="ratio", goal="<= 0.15" if near else "",
+             ok=statistics.fmean(over) <= 0.15 if near else None)  # fmt: skip
+
+
+def main() -> None:
+    """Read the flags and run; or be a process of the job."""
+    if len(sys.argv) == 4 and sys.argv[1].startswith("/"):
+        train(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))
+        return
+    if sys.argv[1:2] == ["--keep"]:
+        keep(Path(sys.argv[2]), int(sys.argv[3]), sys.argv[4:] == ["alone"])
+        return
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="one graph, one seed, four cases at 200 Mbit/s")
+    parser.add_argument("--graphs", nargs="+", choices=("rmat", "community"), default=["rmat", "community"])
+    parser.add_argument("--mbit", nargs="+", type=float, default=[200.0, 50.0])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
+    parser.add_argument("--vertices", type=int, default=50_000)
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--window", type=int, default=8)
+    parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True, help="tell the test accuracy")
+    parser.add_argument("--keep-files", type=Path, help="leave the run folders there")
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    if arguments.quick:
+        arguments.graphs, arguments.mbit, arguments.seeds = ["community"], [200.0], [0]
+        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25 carry", "floor"], 4
+    root = arguments.keep_files or Path(tempfile.mkdtemp(prefix="prefetch-"))
+    root = root.resolve()
+    try:
+        with network() as linked:
+            label = "link" if linked else "THROTTLED SOURCE, NO NETWORK"
+            for kind in arguments.graphs:
+                report(kind, label, measure(arguments, kind, linked, root))
+    finally:
+        if arguments.keep_files is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""What became of the blocks of nodes that a run used: RUN_DIR/blocks.jsonl, one line for each change.
+
+A block's own script tells when it begins and ends and on which nodes, on its standard output; so that needs no question
+to the scheduler. Where a job is ended from outside it cannot tell, and Parsl's look at the queue counts.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from parsl.executors.status_handling import BlockProviderExecutor
+
+from quatrain.hpc.allocation import ANNOUNCED, expand
+from quatrain.hpc.journal import Journal
+from quatrain.records import read_lines
+
+FILE = "blocks.jsonl"
+SIGNALLED = tuple(128 + number for number in signal.valid_signals())
+"""Exit codes with which a shell tells that a signal ended it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Block:
+    """One block: a job, or its like on this machine; times are Unix seconds."""
+
+    name: str
+    """Its shape and number, such as `gpu 0`, under the number of Parsl's folder."""
+    job: str = ""
+    nodes: tuple[str, ...] = ()
+    gpus: int = 0
+    """GPUs of all of its nodes."""
+    queued: float = 0.0
+    began: float | None = None
+    until: float | None = None
+    """When its walltime ends, where one binds."""
+    ended: float | None = None
+    how: str = ""
+    """How it ended."""
+
+    def seconds(self, now: float) -> float:
+        """Return how long it has had its nodes."""
+        return 0.0 if self.began is None else max(0.0, (self.ended or now) - self.began)
+
+    def gpu_hours(self, now: float) -> float:
+        """Return what it used."""
+        return self.seconds(now) * self.gpus / 3600
+
+
+def read(run_dir: Path) -> list[Block]:
+    """Return the newest state of every block of a run, in the order of their submission."""
+    newest: dict[str, Block] = {}
+    for line in read_lines(run_dir / FILE):
+        try:
+            newest[line["name"]] = Block(**{**line, "nodes": tuple(line["nodes"])})
+        except (KeyError, TypeError):
+            continue
+    return list(newest.values())
+
+
+@dataclass(kw_only=True, slots=True)
+class BlockWatch:
+    """The driver's look after its blocks."""
+
+    run_dir: Path
+    folder: Path
+    """Parsl's folder of this driver."""
+    walltime_s: float | None
+    """What each block asks for; None where nothing is asked for."""
+    end_s: float | None
+    """When the allocation ends that is used, as Unix time."""
+    gpus_per_node: int
+    _journal: Journal = field(init=False)
+    _known: dict[str, Block] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._journal = Journal(self.run_dir / FILE)
+
+    def look(self, executors: Iterable[BlockProviderExecutor]) -> list[Block]:
+        """Return the blocks that changed since the last look, and write them down."""
+        return self._keep([block for executor in executors for block in self._of(executor)])
+
+    def close(self) -> list[Block]:
+        """Return the blocks that ended with the driver, and write them down."""
+        now = time.time()
+        over = [replace(block, ended=now, how="released") for block in self._known.values() if block.ended is None]
+        changed = self._keep([self._told(block.name.split()[1:], block) for block in over])
+        self._journal.close()
+        return changed
+
+    def _keep(self, blocks: Sequence[Block]) -> list[Block]:
+        changed = [block for block in blocks if self._known.get(block.name) != block]
+        for block in changed:
+            self._known[block.name] = block
+            self._journal.append(asdict(block))
+        return changed
+
+    def _of(self, executor: BlockProviderExecutor) -> list[Block]:
+        found = []
+        status = executor.status_facade
+        for number, job in list(executor.blocks_to_job_id.items()):
+            name = f"{self.folder.name} {executor.label} {number}"
+            block = self._known.get(name) or Block(name=name, job=str(job), queued=time.time())
+            if block.ended is None:
+                block = self._told([executor.label, number], block)
+                state = status.get(number)
+                if block.ended is None and state is not None and state.terminal:
+                    block = replace(block, ended=time.time(), how=state.status_name.lower().replace("_", " "))
+            found.append(block)
+        return found
+
+    def _told(self, place: Sequence[str], block: Block) -> Block:
+        """Add what the block's script told of itself."""
+        shape, number = place
+        for path in self.folder.glob(f"submit_scripts/parsl.{shape}.block-{number}.*"):
+            if path.suffix in (".stdout", ".out"):
+                for line in _announced(path):
+                    block = self._with(block, line)
+        return block
+
+    def _with(self, block: Block, line: Mapping[str, str]) -> Block:
+        at = float(line["at"])
+        if line["block"] == "ends":
+            return replace(block, ended=at, how=_ending(int(line["code"])))
+        nodes = expand(line["nodes"])
+        until = self.end_s if self.walltime_s is None else at + self.walltime_s
+        return replace(
+            block,
+            job=line["job"] or block.job,
+            nodes=nodes,
+            gpus=self.gpus_per_node * len(nodes),
+            began=at,
+            until=until,
+        )
+
+
+def _ending(code: int) -> str:
+    return f"ended by {signal.Signals(code - 128).name}" if code in SIGNALLED else f"ended with code {code}"
+
+
+def _announced(path: Path) -> list[dict[str, str]]:
+    lines = path.read_text(encoding="utf8", errors="replace").splitlines()
+    return [json.loads(line) for line in lines if line.startswith(ANNOUNCED) and line.endswith("}")]
+
+
+def told(block: Block) -> str:
+    """Return the state of a block in a few words, for events.jsonl."""
+    name = block.name.partition(" ")[2]
+    job = f"job {block.job}"
+    if block.ended is not None:
+        return f"block {name} {block.how}, {job}"
+    return f"block {name} {'queued' if block.began is None else 'began'}, {job}"

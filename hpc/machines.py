@@ -1,0 +1,55 @@
+"""The machines of a DistDGL job on the nodes of a block: one keeper of processes on each, by srun, or one here."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from quatrain.errors import UsageError
+from quatrain.hpc import allocation as slurm
+from quatrain.hpc import commands
+from quatrain.records import write_text
+
+MODULE = "quatrain.graph.machine"
+
+
+def launch(folder: Path, machines: int, *, log: Path) -> None:
+    """Run the keepers of `machines` machines until the job in `folder` is done; errors as for commands.launch."""
+    environment = dict(os.environ)
+    found = slurm.current(environment) if environment.get(commands.BY_SRUN) else None
+    if found is None:
+        commands.python(["-m", MODULE, folder, *range(machines)], log=log)
+        return
+    shares = deal(machines, found.nodes)
+    table = folder / "cluster" / "srun.conf"
+    lines = [shlex.join([sys.executable, "-m", MODULE, str(folder), *map(str, share)]) for share in shares]
+    write_text(table, "".join(f"{rank} {line}\n" for rank, line in enumerate(lines)))
+    commands.run(srun_argv(table, found.nodes[: len(shares)]), log=log, environment=slurm.step_environment(environment))
+
+
+def deal(machines: int, nodes: Sequence[str]) -> list[list[int]]:
+    """Return the numbers of the machines of each node, contiguous; nodes beyond the last machine stay idle."""
+    used = min(machines, len(nodes))
+    if machines % used:
+        raise UsageError(f"{machines} machines do not fit {used} nodes evenly: give another --cluster.machines")
+    each = machines // used
+    return [list(range(rank * each, (rank + 1) * each)) for rank in range(used)]
+
+
+def srun_argv(table: Path, nodes: Sequence[str]) -> list[str]:
+    """Return srun that starts a line of `table` on each node; when one fails, all end."""
+    return [
+        "srun",
+        "--overlap",  # the step of the worker that starts this one goes on
+        f"--nodes={len(nodes)}",
+        f"--ntasks={len(nodes)}",
+        "--ntasks-per-node=1",
+        f"--nodelist={','.join(nodes)}",
+        "--kill-on-bad-exit=1",
+        "--gpu-bind=none",
+        "--multi-prog",
+        str(table),
+    ]

@@ -1,0 +1,174 @@
+"""How the processes of one program find each other: number, addresses, a free port, and one run folder for all.
+
+Who started them tells it, in this order: torchrun's variables; MPI, where mpiexec or `srun --mpi` gave this process a
+place in a group (mpi4py); Slurm's variables under a plain srun. A single process meets nobody.
+
+    srun -n 8 python -m quatrain.hpc.rendezvous -m quatrain.supernet.train RUN_DIR
+    mpiexec -n 2 python -m quatrain.hpc.rendezvous -m quatrain.supernet.train RUN_DIR
+
+starts a torch program so, without torchrun.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import socket
+import sys
+from collections.abc import Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psutil
+
+from quatrain.errors import UsageError
+from quatrain.hpc.allocation import expand, meaning
+
+BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
+"""Variables that mpiexec or srun sets for a process of an MPI program."""
+FIRST_PORT, PORTS = 29500, 2000
+"""Where ports lie that are computed instead of asked for: under plain srun no message can be sent before a port."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Group:
+    """A process's place among those of one program."""
+
+    rank: int = 0
+    ranks: int = 1
+    local_rank: int = 0
+    local_ranks: int = 1
+    """Processes of the program on this computer."""
+    addresses: tuple[str, ...] = ("127.0.0.1",)
+    """Where each rank's computer is reached, in the order of ranks, or of nodes where only those are known."""
+    port: int = FIRST_PORT
+    """A port of the first address that was free a moment ago."""
+    run_dir: str = ""
+    """The run folder on which all agree: the first rank's."""
+
+    def variables(self) -> dict[str, str]:
+        """Return torchrun's variables, which torch.distributed reads."""
+        return {
+            "RANK": str(self.rank),
+            "WORLD_SIZE": str(self.ranks),
+            "LOCAL_RANK": str(self.local_rank),
+            "LOCAL_WORLD_SIZE": str(self.local_ranks),
+            "MASTER_ADDR": self.addresses[0],
+            "MASTER_PORT": str(self.port),
+        }
+
+
+def meet(run_dir: str = "", environment: Mapping[str, str] | None = None) -> Group:
+    """Return this process's place; UsageError when the processes were given different run folders."""
+    environment = os.environ if environment is None else environment
+    if "RANK" in environment and "WORLD_SIZE" in environment:
+        return by_torchrun(environment, run_dir)
+    if any(name in environment for name in BY_MPI):
+        from mpi4py import MPI
+
+        return by_mpi(MPI.COMM_WORLD, run_dir)
+    if int(meaning("ranks", environment) or 1) > 1:
+        return by_slurm(environment, run_dir)
+    return Group(run_dir=run_dir, port=free_port())
+
+
+def by_torchrun(environment: Mapping[str, str], run_dir: str = "") -> Group:
+    """Return the place that torchrun's variables tell."""
+    return Group(
+        rank=int(environment["RANK"]),
+        ranks=int(environment["WORLD_SIZE"]),
+        local_rank=int(environment.get("LOCAL_RANK", 0)),
+        local_ranks=int(environment.get("LOCAL_WORLD_SIZE", 1)),
+        addresses=(environment.get("MASTER_ADDR", "127.0.0.1"),),
+        port=int(environment.get("MASTER_PORT", FIRST_PORT)),
+        run_dir=run_dir,
+    )
+
+
+def by_mpi(comm: Any, run_dir: str = "") -> Group:
+    """Return the place in an mpi4py communicator; all of its processes must call this together."""
+    rank = comm.Get_rank()
+    here = (own_address(), meaning("node_name", os.environ) or socket.gethostname(), run_dir)
+    everyone = comm.allgather(here)
+    folders = sorted({folder for _, _, folder in everyone})
+    if len(folders) > 1:
+        raise UsageError(f"the processes were given different run folders: {', '.join(map(repr, folders))}")
+    port = comm.bcast(free_port() if rank == 0 else None, root=0)
+    mine = [number for number, (_, computer, _) in enumerate(everyone) if computer == here[1]]
+    return Group(
+        rank=rank,
+        ranks=comm.Get_size(),
+        local_rank=mine.index(rank),
+        local_ranks=len(mine),
+        addresses=tuple(address for address, _, _ in everyone),
+        port=port,
+        run_dir=folders[0],
+    )
+
+
+def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
+    """Return the place that srun's variables tell; the port follows from job and step, so that all compute the same."""
+    nodes = expand(meaning("step_node_list", environment) or "")
+    rank, local = int(meaning("rank", environment) or 0), int(meaning("local_rank", environment) or 0)
+    ranks = int(meaning("ranks", environment) or 1)
+    step = int(meaning("job_id", environment) or 0) * 16 + int(meaning("step", environment) or 0)
+    return Group(
+        rank=rank,
+        ranks=ranks,
+        local_rank=local,
+        local_ranks=max(1, ranks // max(1, len(nodes))),
+        addresses=tuple(reachable(node) for node in nodes) or ("127.0.0.1",),
+        port=FIRST_PORT + step % PORTS,
+        run_dir=run_dir,
+    )
+
+
+def meeting_point(node: str) -> str:
+    """Return `ADDRESS:PORT` of a port of this computer, which is `node`, that is free now."""
+    return f"{reachable(node)}:{free_port()}"
+
+
+def reachable(node: str) -> str:
+    """Return a node's name where it can be looked up, else this computer's (virtual nodes share one computer)."""
+    return next((name for name in (node, socket.gethostname()) if _known(name)), own_address())
+
+
+def _known(name: str) -> bool:
+    try:
+        socket.getaddrinfo(name, None, socket.AF_INET)
+    except OSError:
+        return False
+    return True
+
+
+def own_address() -> str:
+    """Return the first IPv4 address of this computer, loopback only where there is no other."""
+    return addresses()[0]
+
+
+def addresses() -> list[str]:
+    """Return the IPv4 addresses of this host's interfaces, loopback last resort only; no name server is asked."""
+    known = [a.address for entries in psutil.net_if_addrs().values() for a in entries if a.family is socket.AF_INET]
+    return sorted({address for address in known if not address.startswith("127.")}) or ["127.0.0.1"]
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("", 0))
+        return int(probe.getsockname()[1])
+
+
+def main(argv: Sequence[str] | None = None, environment: MutableMapping[str, str] | None = None) -> None:
+    """Meet the others, set torchrun's variables, and become the program `-m MODULE ARGS...`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    environment = os.environ if environment is None else environment
+    if len(words) < 2 or words[0] != "-m":
+        raise UsageError("usage: python -m quatrain.hpc.rendezvous -m MODULE [ARGUMENTS]")
+    environment.update(meet(words[2] if len(words) > 2 else "").variables())
+    sys.argv = words[1:]
+    runpy.run_module(words[1], run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""`quatrain submit WORKFLOW ...`: the driver itself in a job, which is queued again when its walltime ends.
+
+The run folder is made at once and the job resumes it, so the first start and every later one are the same command. Some
+minutes before the walltime Slurm sends SIGUSR1 to the batch script; the driver then gives up its tasks in order, what
+was trained stands in checkpoints, and the script puts the same job back into the queue.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from quatrain.errors import UsageError
+from quatrain.hpc.allocation import JOB_ID, RESTARTS
+from quatrain.hpc.config import slurm_settings
+from quatrain.hpc.jobs import refusal
+from quatrain.hpc.site import Request, Site, fitted
+from quatrain.records import write_text
+
+GRACE_S = 300
+"""Seconds before the end of the walltime at which the driver is told to stop; a quarter of it where that is less."""
+MOST_RESTARTS = 50
+"""A run that does not end in so many jobs stays out of the queue until somebody has looked at it."""
+REQUEUE_CODE = 138
+"""How a shell tells that a driver ended by SIGUSR1."""
+
+SCRIPT = """\
+#!/bin/bash
+{directives}
+
+# Slurm sends USR1 some minutes before the walltime: the driver stops in order, and this job goes back into the queue.
+{command} &
+driver=$!
+asked=
+trap 'asked=1; kill -USR1 "$driver" 2>/dev/null' USR1
+wait "$driver"; code=$?
+while kill -0 "$driver" 2>/dev/null; do wait "$driver"; code=$?; done
+if [ -n "$asked" ] && [ "$code" -eq {requeue} ] && [ "${{{restarts}:-0}}" -lt {most} ]; then
+  exec scontrol requeue "${job}"
+fi
+exit "$code"
+"""
+
+
+def job_script(site: Site, request: Request, workflow: str, run_dir: Path) -> str:
+    """Return the batch script that runs, and runs on, the driver of a run folder."""
+    return SCRIPT.format(
+        directives="\n".join(f"#SBATCH {option}" for option in directives(site, request, workflow, run_dir)),
+        command=shlex.join(_command(workflow, run_dir)),
+        requeue=REQUEUE_CODE,
+        most=MOST_RESTARTS,
+        restarts=RESTARTS,
+        job=JOB_ID,
+    )
+
+
+def _command(workflow: str, run_dir: Path) -> list[str]:
+    return [sys.executable, "-m", "quatrain.workflows", workflow, "--resume", str(run_dir)]
+
+
+def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:
+    """Return the options of the job: what a block of the site asks for, and what lets it be queued again."""
+    asked = slurm_settings(fitted(site, request), request, "gpu", run_dir)
+    grace = min(GRACE_S, request.walltime_min * 60 // 4)
+    named = {
+        "job-name": f"quatrain-{workflow}",
+        "output": f"{run_dir}/logs/job-%j.log",
+        "open-mode": "append",
+        "signal": f"B:USR1@{grace}",
+        "nodes": request.nodes,
+        "time": request.walltime_min,
+        "ntasks-per-node": 1,
+        "cpus-per-task": asked["cores_per_node"],
+        "gpus-per-node": asked["gpus_per_node"],
+        **{name: asked[name] for name in ("partition", "account", "qos", "constraint")},
+    }
+    options = [f"--{name}={value}" for name, value in named.items() if value is not None]
+    further = [line.removeprefix("#SBATCH ") for line in asked["scheduler_options"].splitlines()]
+    return [*options, "--requeue", *(["--exclusive"] if asked["exclusive"] else []), *further]
+
+
+def submit(site: Site, request: Request, workflow: str, run_dir: Path) -> str:
+    """Write RUN_DIR/job.sh, hand it to sbatch and return the job's number; UsageError when it is refused."""
+    path = run_dir / "job.sh"
+    write_text(path, job_script(site, request, workflow, run_dir))
+    command = shutil.which("sbatch")
+    if command is None:
+        raise UsageError(f"there is no sbatch here to submit {path}: start this on a login node of {site.name}")
+    done = subprocess.run([command, "--parsable", str(path)], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise UsageError(refusal(done.stderr or done.stdout))
+    return done.stdout.strip().partition(";")[0]
+
+
+def check(site: Site) -> None:
+    """Raise UsageError where a driver cannot be put into a job."""
+    if site.scheduler != "slurm":
+        raise UsageError(
+            f"site {site.name!r} has no queue to submit to: start the workflow itself, or take another --site"
+        )

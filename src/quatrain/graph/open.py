@@ -1,0 +1,35 @@
+"""From `--data` to a checked graph."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from quatrain.errors import UsageError
+from quatrain.graph import folder, made, ogb
+from quatrain.graph.data import Graph, check
+from quatrain.graph.settings import GnnConfig
+from quatrain.records import fingerprint
+
+
+def open_graph(config: GnnConfig, cache: Path) -> Graph:
+    """Return the graph that `config` names, checked; a made one is written under `cache` first.
+
+    Raises
+    ------
+    UsageError
+        When the path holds no graph, or one whose parts do not fit together.
+    """
+    if config.data.startswith("made:"):
+        return check(ogb.read(_made(config, cache)))
+    path = Path(config.data)
+    if not path.is_dir():
+        raise UsageError(f"there is no graph {config.data!r}: give a folder, made:community or made:rmat")
+    return check(ogb.read(path) if ogb.is_ogb(path) else folder.read(path))
+
+
+def _made(config: GnnConfig, cache: Path) -> Path:
+    kind = config.data.partition(":")[2]
+    place = cache / f"{kind}_{fingerprint({'kind': kind, 'made': config.made})}"
+    if not (place / "RELEASE_v1.txt").exists():  # written last
+        made.make(kind, config.made, place)
+    return place

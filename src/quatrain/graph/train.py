@@ -1,0 +1,212 @@
+"""A trainer: `python -m quatrain.graph.train RUN_DIR MACHINE TRAINER`, one process each, beside the machines' servers.
+
+The order of calls is DistDGL's: join the job, then torch's process group, then the graph. GraphSAGE or GAT over sampled
+blocks (Hamilton et al. 2017; Velickovic et al. 2018), gradients averaged over all trainers; batches are prepared on one
+thread, which alone talks to DGL while it lives (MassiveGNN, arXiv 2410.22697).
+"""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from quatrain import checkpoint
+from quatrain.graph import features
+from quatrain.graph.batches import Batch, Batches, Foresight, share
+from quatrain.graph.job import Job, join
+from quatrain.graph.ledger import Ledger, Step
+from quatrain.graph.library import dgl
+from quatrain.graph.lookahead import LookAhead
+from quatrain.graph.models import network
+from quatrain.graph.partition import FEATURES, LABELS, read_facts
+from quatrain.graph.settings_buffer import FORESEEING
+from quatrain.graph.study import Study
+from quatrain.progress import Meter
+from quatrain.records import write_json
+from quatrain.seeding import derive
+
+
+class Trainer:
+    """One training process: its share of the vertices, its features, its replica of the network."""
+
+    def __init__(self, study: Study, job: Job, graph: Any, machine: int, trainer: int) -> None:
+        """Take up the last checkpoint, if there is one."""
+        self.study, self.config, self.epoch = study, study.config.train, 0
+        self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
+        self.device = torch.device("cuda", trainer) if torch.cuda.is_available() else torch.device("cpu")
+        self.graph = graph
+        facts = read_facts(job.parts)
+        torch.manual_seed(derive(study.seed, "weights"))
+        self.model = network(self.config, facts.features, facts.classes).to(self.device)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
+        self.history: list[dict[str, Any]] = []
+        self.rows, self.step_s = 0, 0.0
+        self.at_end = ExitStack()
+        shares = study.config.cluster.share_buffer and job.trainers > 1
+        self.share = features.Share(job.buffer(machine), trainer, job.trainers) if shares else None
+        if study.checkpoint.exists():
+            self.load()
+        self.replica = nn.parallel.DistributedDataParallel(self.model)
+        self.splits = job.parts / "splits.npz"
+
+    def load(self) -> None:
+        """Take up the state after the last epoch that was finished."""
+        state = checkpoint.load(self.study.checkpoint, str(self.device))
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch, self.history = state["epoch"], state["history"]
+
+    def save(self) -> None:
+        """Write the state and the epochs so far, atomically; one trainer does."""
+        if self.rank:
+            return
+        state = {"model": self.model.state_dict(), "optimizer": self.optimizer.state_dict()}
+        checkpoint.save(self.study.checkpoint, {**state, "epoch": self.epoch, "history": self.history})
+        write_json(self.study.folder / "epochs.json", self.history)
+
+    def batches(self, part: str) -> Batches:
+        """Return this trainer's batches of a part of the vertices."""
+        with np.load(self.splits) as splits:
+            vertices = share(splits[part], self.rank, self.ranks)
+        return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank))
+
+    def run(self) -> None:
+        """Train to the last epoch, then tell the accuracy on the test vertices."""
+        batches = self.batches("train")
+        stream = Foresight(itertools.chain.from_iterable(map(batches.epoch, range(self.epoch, self.config.epochs))))
+        prepare = self.preparation(batches, stream)
+        meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
+        while self.epoch < self.config.epochs:
+            stop = self.next_stop()
+            with self.ahead(itertools.islice(stream, (stop - self.epoch) * batches.steps), prepare) as steps:
+                while self.epoch < stop:
+                    self.train(itertools.islice(steps, batches.steps))
+                    if self.config.save_every and self.epoch % self.config.save_every == 0:
+                        self.save()
+                    if meter:
+                        meter.set(self.epoch, f"loss {self.history[-1]['loss']:.3f}")
+            if self.config.evaluate_every:
+                self.history[-1]["accuracy"] = self.accuracy("valid")
+            self.save()
+        self.at_end.close()
+        accuracy = self.accuracy("test")
+        if not self.rank:
+            write_json(self.study.folder / "result.json", {"test_accuracy": accuracy, "buffer_rows": self.rows})
+
+    def next_stop(self) -> int:
+        """Return the epoch before which nothing but training asks DGL for anything."""
+        every = self.config.evaluate_every or self.config.epochs
+        return min(self.config.epochs, (self.epoch // every + 1) * every)
+
+    def preparation(self, batches: Batches, stream: Foresight) -> Callable[[Batch], Step]:
+        """Return what makes a batch ready: its features by way of the buffer, and its labels."""
+        config, labels = self.study.config, self.graph.ndata[LABELS]
+        foresees = config.buffer.policy in FORESEEING and not config.train.replicate
+        way = features.way(self.graph, config, stream.accesses() if foresees else None, self.share)
+        self.rows, source = way.rows, way.features
+        trace = self.trace(source, batches.steps) if config.record_trace else None
+        source = trace or source
+
+        def prepare(batch: Batch) -> Step:
+            sampled_s = batches.seconds
+            rows, labels_B = source.read(batch.inputs), labels[batch.outputs]
+            counters = source.take()
+            if trace and self.step_s:
+                trace.writer.times(sample_s=batch.seconds, train_s=self.step_s)
+            counters.policy_s -= batches.seconds - sampled_s  # a policy that foresees samples while it decides
+            return Step(batch.blocks, rows, labels_B, batch.seconds, counters)
+
+        return prepare
+
+    def trace(self, source: features.Features, steps: int) -> features.TracedFeatures:
+        """Return a feature path that writes down what goes through `source`."""
+        name = f"trainer-{self.rank}" + (f"-from-{self.epoch}" if self.epoch else "")
+        traced = features.TracedFeatures(source, self.graph, self.study.folder / "traces" / f"{name}.h5", steps)
+        self.at_end.callback(traced.writer.close)
+        return traced
+
+    def ahead(
+        self, batches: Iterable[Batch], prepare: Callable[[Batch], Step]
+    ) -> AbstractContextManager[Iterator[Step]]:
+        """Return an iterator over prepared batches, made ready on a thread of their own where that is asked for."""
+        if not self.config.look_ahead:
+            return nullcontext(map(prepare, batches))
+        return LookAhead(batches, prepare, depth=self.config.look_ahead)
+
+    def train(self, steps: Iterator[Step]) -> None:
+        """Train one epoch and enter it into the history."""
+        torch.manual_seed(derive(self.study.seed, "dropout", self.epoch, self.rank))
+        self.replica.train()
+        ledger = Ledger()
+        while True:
+            with ledger.timed("wait_s"):
+                step = next(steps, None)
+            if step is None:
+                break
+            ledger.count(step)
+            before = ledger.sums.train_s
+            with ledger.timed("train_s"):
+                ledger.sums.loss += self.update(step)
+            self.step_s = ledger.sums.train_s - before
+        self.epoch += 1
+        self.history.append(ledger.close(self.device))
+
+    def update(self, step: Step) -> float:
+        """Take one step down the gradient; return the loss."""
+        scores = self.replica([block.to(self.device) for block in step.blocks], step.features.to(self.device))
+        loss = cross_entropy(scores, step.labels.to(self.device))
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        return float(loss.detach())
+
+    @torch.no_grad()
+    def accuracy(self, part: str) -> float:
+        """Return the share of a part's vertices that are labelled rightly, over all trainers."""
+        self.model.eval()
+        right = torch.zeros(2, dtype=torch.float64, device=self.device)
+        for batch in self.batches(part).epoch(0):
+            rows, labels = self.graph.ndata[FEATURES][batch.inputs], self.graph.ndata[LABELS][batch.outputs]
+            scores = self.model([block.to(self.device) for block in batch.blocks], rows.to(self.device))
+            right += torch.tensor([(scores.argmax(1).cpu() == labels).sum(), len(labels)], device=self.device)
+        dist.all_reduce(right)
+        return float(right[0] / right[1])
+
+
+@contextmanager
+def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
+    """Join a job as one of its trainers and give its graph; at the end, wait for the others."""
+    torch.set_num_threads(job.threads)
+    join(job, machine, "client")
+    rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
+    if torch.cuda.is_available():
+        torch.cuda.set_device(trainer)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, init_method=job.meeting(), rank=rank, world_size=ranks)
+    try:
+        yield dgl.distributed.DistGraph(job.graph_name(machine))
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def main() -> None:
+    """Join the job and train."""
+    folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    job = Job.read(folder)
+    with joined(job, machine, trainer) as graph:
+        Trainer(Study.read(folder), job, graph, machine, trainer).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Whatever dies, every result arrives, nothing that finished runs twice, and no job outlives its driver."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+
+import pytest
+from conftest import await_true
+
+
+def ended_once(driver, count):
+    """Every task ended exactly once, however often it began."""
+    return Counter(place["number"] for place in driver.places("ended")) == dict.fromkeys(range(count), 1)
+
+
+def running(driver):
+    """Places of tasks that began and did not end, the latest last."""
+    over = Counter(place["number"] for place in driver.places("ended"))
+    return [place for place in driver.places("began") if not over[place["number"]]]
+
+
+def test_a_killed_worker_a_killed_manager_and_a_cancelled_job_cost_no_result(start):
+    driver = start("--nodes", "2", "--count", "48", "--seconds", "2")
+    driver.await_begun(8)
+
+    os.kill(running(driver)[0]["pid"], signal.SIGKILL)
+    await_true(lambda: driver.states()["retried"] >= 1, "the retry after a worker's death")
+    os.kill(running(driver)[-1]["manager"], signal.SIGKILL)
+    await_true(lambda: any("ManagerLost" in text for text in driver.messages("retried")), "the loss of a manager")
+    first = driver.jobs()
+    for job in first:
+        driver.command("scancel", job)
+
+    assert driver.code() == 0, driver.said
+    assert ended_once(driver, 48)
+    assert len(driver.summary()["places"]) == 48
+    assert {place["job"] for place in driver.places("ended")} > set(first)
+    said = "\n".join(driver.messages("retried"))
+    assert "WorkerLost" in said
+    assert any(f"job {job}" in text and "queued" not in text for job in first for text in driver.messages("block"))
+    assert driver.states()["failed"] == 0
+
+
+def test_a_driver_that_dies_takes_its_jobs_with_it_and_is_resumed(start):
+    driver = start("--nodes", "2", "--count", "40", "--seconds", "1")
+    driver.await_begun(12)
+
+    driver.process.send_signal(signal.SIGTERM)
+    assert driver.code() == 128 + signal.SIGTERM
+    await_true(lambda: not driver.jobs(), "the end of the job after SIGTERM")
+    assert driver.summary()["state"] == "interrupted"
+
+    again = start("--resume", str(driver.run_dir))
+    await_true(lambda: again.states()["done"] > driver.states()["remembered"] + 16, "some more results")
+    again.process.send_signal(signal.SIGKILL)
+    again.code()
+    await_true(lambda: not again.jobs(), "the end of the job after SIGKILL")
+
+    last = start("--resume", str(driver.run_dir))
+    assert last.code() == 0, last.said
+    assert ended_once(last, 40) or _only_those_cut_off_ran_again(last)
+    assert last.summary()["state"] == "done"
+
+
+def _only_those_cut_off_ran_again(driver):
+    """A task whose result was on its way when the driver died may run once more."""
+    return max(Counter(place["number"] for place in driver.places("ended")).values()) <= 3
+
+
+def test_torn_files_cost_the_torn_line_only(start):
+    local = ("--site", "local-threads", "--count", "6", "--seconds", "0")
+    first = start(*local)
+    assert first.code() == 0, first.said
+    for name in ("finished.jsonl", "events.jsonl"):
+        path = first.run_dir / name
+        os.truncate(path, path.stat().st_size - 5)
+
+    again = start("--resume", str(first.run_dir))
+
+    assert again.code() == 0, again.said
+    assert again.states()["remembered"] == 5
+    assert Counter(place["number"] for place in again.places("ended")) == {**dict.fromkeys(range(5), 1), 5: 2}
+
+
+@pytest.mark.parametrize(
+    ("around", "said"),
+    [
+        (("--size", "200000", "--tmpfs", "{root}"), "No space left on device"),
+        (("--ro-bind", "{root}", "{root}"), "Read-only file system"),
+    ],
+    ids=["full", "read-only"],
+)
+def test_a_disk_that_takes_nothing_is_told_in_one_line(start, tmp_path, around, said):
+    root = tmp_path / "small"
+    root.mkdir()
+    around = [word.format(root=root) for word in around]
+    jail = ("bwrap", "--dev-bind", "/", "/", *around, "--chdir", str(tmp_path), "--")
+    words = ("--site", "local-threads", "--count", "4000", "--seconds", "0", "--run-root", str(root))
+
+    driver = start(*words, before=jail)
+
+    assert driver.code() == 2, driver.said
+    assert [line for line in driver.said.splitlines() if said in line and line.startswith("quatrain: ")]
+    assert "Traceback" not in driver.said

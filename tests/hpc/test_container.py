@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from quatrain.hpc import catalog, config, container
+from quatrain.hpc.allocation import Allocation
+from quatrain.hpc.site import Request, broken_limits
+
+SHIFTER = catalog.find("perlmutter-shifter")
+PODMAN = catalog.find("perlmutter-podman")
+APPTAINER = dataclasses.replace(
+    catalog.find("slurm"), container="apptainer", image="/images/q.sif", container_options=("--nv",)
+)
+ASKED = Request(account="m1_g", image="docker:group/q:1")
+RUN = Path("/runs/a")
+
+
+def words(site, *, prepared=True, request=ASKED):
+    return container.words(site, request, [RUN], prepared=prepared)
+
+
+def test_shifter_is_told_in_the_batch_script_and_stands_bare_before_the_worker():
+    settings = config.slurm_settings(SHIFTER, ASKED, "gpu", RUN)
+
+    assert "#SBATCH --image=docker:group/q:1\n#SBATCH --module=gpu,nccl-plugin" in settings["scheduler_options"]
+    assert words(SHIFTER) == ["shifter"]
+
+
+def test_inside_an_allocation_shifter_is_told_everything():
+    assert words(SHIFTER, prepared=False) == ["shifter", "--image=docker:group/q:1", "--module=gpu,nccl-plugin"]
+
+
+def test_folders_are_mapped_in_each_runtimes_own_words():
+    mapped = dataclasses.replace(SHIFTER, volumes=(("/a", "/b"), ("/c", "/d")))
+
+    assert "--volume=/a:/b;/c:/d" in words(mapped, prepared=False)
+    assert {"--volume=/runs/a:/runs/a", "--gpu", "--nccl"} <= set(words(PODMAN))
+    assert words(APPTAINER, request=Request()) == [
+        "apptainer",
+        "exec",
+        "--nv",
+        "--bind=/runs/a:/runs/a",
+        "/images/q.sif",
+    ]
+
+
+@pytest.mark.parametrize("site", [SHIFTER, PODMAN, APPTAINER], ids=lambda site: site.container)
+def test_a_pool_starts_inside_with_the_images_python(site):
+    pool = config.worker_pool(site, ASKED, "gpu", found=Allocation(job_id="7", nodes=("nid1",)), run_dir=RUN)
+    inside = config.worker_init(site, "gpu", words(site))
+
+    assert pool.launch_cmd.startswith(words(site, prepared=False)[0])
+    assert "python3 -m quatrain.hpc.pool process_worker_pool.py" in pool.launch_cmd
+    assert "export PATH=" not in inside
+
+
+def test_the_block_worker_stays_outside_and_hands_the_words_on():
+    pool = config.worker_pool(SHIFTER, ASKED, "block", found=Allocation(job_id="7", nodes=("nid1",)))
+    lines = config.worker_init(SHIFTER, "block", words(SHIFTER, prepared=False))
+
+    assert pool.launch_cmd.startswith("python3 -m quatrain.hpc.pool")
+    assert "export QUATRAIN_CONTAINER='shifter --image=docker:group/q:1 --module=gpu,nccl-plugin'" in lines
+
+
+def test_without_a_container_there_are_no_words():
+    assert words(catalog.find("perlmutter")) == []
+    assert container.script_options(catalog.find("perlmutter"), ASKED) == []
+
+
+def test_a_container_needs_an_image():
+    assert any("add --image" in text for text in broken_limits(SHIFTER, Request(account="m1_g")))
+    assert not broken_limits(SHIFTER, ASKED)
+    assert not broken_limits(APPTAINER, Request())
+
+
+def test_an_image_is_looked_up_and_pulled_in_each_runtimes_own_words():
+    assert container.looked_up(SHIFTER, ASKED) == ["shifterimg", "lookup", "docker:group/q:1"]
+    assert container.looked_up(PODMAN, ASKED) == ["podman-hpc", "image", "exists", "docker:group/q:1"]
+    assert container.looked_up(APPTAINER, Request()) is None
+    assert container.pulled(SHIFTER, ASKED) == "shifterimg pull docker:group/q:1"

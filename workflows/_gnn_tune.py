@@ -1,0 +1,40 @@
+"""`quatrain gnn tune TRACE`: which buffer pays, told from a recorded trace."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from quatrain.graph import tune as tuning
+from quatrain.graph.tune import TuneConfig
+from quatrain.hpc import cli
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tune:
+    """Which recorded trace, and what is tried on it."""
+
+    trace: tyro.conf.Positional[Path]
+    """A file of traces/ of a run with --record-trace."""
+    out: Path | None = None
+    """Also write the ranking there: NAME.json or NAME.csv."""
+    config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
+    """What is tried."""
+
+
+def tune(given: list[str]) -> None:
+    """Replay a trace and print what every policy is predicted to do, the fastest first."""
+    asked = cli.read_flags(Tune, given, prog="quatrain gnn tune", description=(tune.__doc__ or ""))
+    ranked = tuning.tune(asked.trace, asked.config, advance=tell)
+    print(tuning.table(ranked))
+    if asked.out is not None:
+        tuning.write_ranked(ranked, asked.out)
+
+
+def tell(done: int, total: int) -> None:
+    """Show how far the replays are."""
+    print(f"\rreplayed {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

@@ -1,0 +1,58 @@
+"""GraphSAGE and GAT on DistDGL with the network hidden: partition, buffer, train, and compare what stays in memory."""
+
+from __future__ import annotations
+
+import sys
+
+from quatrain.graph.settings import PRESETS, GnnConfig
+from quatrain.hpc import cli, tasks
+from quatrain.hpc.plan import Step
+
+
+def plan(config: GnnConfig) -> tuple[Step, ...]:
+    """What would run, with rough seconds a task on one block."""
+    made = config.made.vertices if config.data.startswith("made:") else 2_000_000
+    epoch_s = 1 + made / 50_000 / config.cluster.machines
+    return (
+        Step(name="partition", shape="block", count=1, seconds=5 + made / 10_000),
+        Step(
+            name="train",
+            shape="block",
+            count=1 + len(config.compare),
+            seconds=15 + config.train.epochs * epoch_s,
+        ),
+    )
+
+
+def work(config: GnnConfig, session: cli.Session) -> None:
+    """Partition, train, train with the policies to compare, report."""
+    from quatrain.graph.report import write_report  # matplotlib only when there is something to draw
+
+    run = session.run
+    with session.show.task("partition"):
+        cut = session.app(tasks.partition_graph, shape="block", name="partition")
+        parts = cut(config, run.path.parent / "cache").result()
+    session.show.say(parts["table"])
+    run.summarise(data=config.data, model=config.train.model, partition=parts["facts"])
+    train = session.app(tasks.train_graph, shape="block", name="train")
+    run.summarise(**train(run.path, config, session.seed, parts["parts"]).result())
+    for policy in config.compare:
+        other = config.with_policy(policy)
+        with session.show.task(f"compare-{policy}"):
+            train(run.path / "policies" / policy, other, session.seed, parts["parts"]).result()
+    session.show.say(f"report: {write_report(run.path)}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the gnn workflow, or `tune TRACE`, with command-line arguments; return the exit code."""
+    given = sys.argv[1:] if argv is None else argv
+    if given[:1] == ["tune"]:
+        from quatrain.workflows._gnn_tune import tune  # torch, which planning does without
+
+        return cli.guarded(lambda: tune(given[1:]))
+    workflow = cli.Workflow(name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
+    return cli.main(workflow, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
