@@ -54,6 +54,8 @@ class Common:
     """GPUs of a node, in place of the site's."""
     image: str | None = None
     """Container image, on sites whose workers run in one."""
+    monitoring: bool = False
+    """Also let Parsl's own monitoring record tasks and resources in the run folder's parsl/monitoring.db (slower)."""
     no_allocation: bool = False
     """Submit jobs even from inside an allocation, which is otherwise used as it is."""
     run_root: Path = Path("runs")
@@ -70,7 +72,7 @@ class Common:
     @property
     def request(self) -> Request:
         """What the site is asked for."""
-        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node", "image")
+        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node", "image", "monitoring")
         asked = {name: getattr(self, name) for name in same}
         return Request(walltime_min=minutes(self.walltime), allocation=not self.no_allocation, **asked)
 

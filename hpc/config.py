@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import os
 import shlex
@@ -19,9 +20,11 @@ from parsl.executors.high_throughput.executor import DEFAULT_LAUNCH_CMD
 from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.launchers.base import Launcher
 from parsl.logconfigs.file import FileLogging
+from parsl.monitoring import MonitoringHub
 from parsl.providers import LocalProvider
 from parsl.providers.base import ExecutionProvider
 
+from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import container
 from quatrain.hpc.commands import BY_SRUN, CONTAINER
@@ -79,7 +82,15 @@ def parsl_config(
         max_idletime=IDLE_S,
         usage_tracking=0,
         initialize_logging=FileLogging(level=logging.INFO),
+        monitoring=_monitoring(run_dir) if request.monitoring else None,
     )
+
+
+def _monitoring(run_dir: Path) -> MonitoringHub:
+    """Return Parsl's recorder of tasks and resources; UsageError without its database package."""
+    if importlib.util.find_spec("sqlalchemy") is None:
+        raise UsageError("--monitoring needs SQLAlchemy: pip install 'quatrain[monitoring]', or leave it out")
+    return MonitoringHub(logging_endpoint=f"sqlite:///{run_dir.absolute() / 'parsl' / 'monitoring.db'}")
 
 
 def executor(

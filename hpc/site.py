@@ -129,6 +129,8 @@ class Request:
     """The container image, in place of the site's."""
     allocation: bool = True
     """Use the allocation that the driver runs in, where there is one."""
+    monitoring: bool = False
+    """Let Parsl's own monitoring write parsl/monitoring.db."""
 
     def __post_init__(self) -> None:
         if self.nodes < 1:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import time
 
 import pytest
@@ -9,6 +10,7 @@ from parsl.executors.high_throughput.errors import ManagerLost, WorkerLost
 from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.providers import LocalProvider
 
+from quatrain.errors import UsageError
 from quatrain.hpc import catalog, config
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.plan import Step
@@ -135,3 +137,18 @@ def test_the_interchange_is_started_bound_to_the_driver():
 
     assert isinstance(pool, HighThroughputExecutor)
     assert pool.interchange_launch_cmd[1:] == ["-m", "quatrain.hpc.interchange"]
+
+
+def test_parsls_monitoring_records_on_request_only(tmp_path):
+    local = catalog.find("local")
+
+    assert config.parsl_config(local, Request(), tmp_path).monitoring is None
+    hub = config.parsl_config(local, Request(monitoring=True), tmp_path).monitoring
+    assert hub.logging_endpoint == f"sqlite:///{tmp_path}/parsl/monitoring.db"
+
+
+def test_monitoring_without_its_database_package_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+
+    with pytest.raises(UsageError, match=r"--monitoring needs SQLAlchemy: pip install 'quatrain\[monitoring\]'"):
+        config.parsl_config(catalog.find("local"), Request(monitoring=True), tmp_path)
