@@ -85,6 +85,8 @@ def plain(value: Any) -> Any:
 
     JSON has neither NaN nor infinities: they become None.
     """
+    if value is None or isinstance(value, str | int):  # most values by far
+        return value
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
