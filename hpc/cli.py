@@ -341,13 +341,23 @@ def _preset(workflow: Workflow, given: Sequence[str]) -> tuple[str, list[str]]:
 
 
 def _refuse(said: str) -> NoReturn:
-    """Raise what tyro wrote into a box as one line, with the nearest choice where there is one."""
-    inside = [line.strip("│ ") for line in said.splitlines() if line.startswith("│")]
-    until = next((i for i, line in enumerate(inside) if line.startswith("─")), len(inside))
-    text = " ".join(inside[:until]) or " ".join(said.split())
+    """Raise what tyro wrote into a box as one line, with the nearest choice where there is one.
+
+    Where the terminal has no lines to draw with, the box is a title and rules of dashes.
+    """
+    lines = [line.strip("│ ") for line in said.splitlines() if line.strip() and line[0] not in "╭╰"]
+    rules = [number for number, line in enumerate(lines) if set(line) <= set("─-")]
+    first = rules[0] + 1 if rules and "│" not in said else 0
+    last = min([len(lines), *(number for number in rules if number > first)])
+    text = " ".join(lines[first:last])
     if match := re.search(r"invalid choice '(.+?)' for argument '(.+?)'. Expected one of \((.*)\)", text):
         raise unknown(f"choice for {match[2]},", match[1], re.findall(r"'([^']*)'", match[3]))
-    raise UsageError(text)
+    raise UsageError(re.sub(r"Error parsing (?:science|common)\.?([\w.-]*): ", _named, text))
+
+
+def _named(match: re.Match[str]) -> str:
+    """Return the group of flags that tyro names by its place in our own dataclasses."""
+    return f"--{match[1].replace('_', '-')}: " if match[1] else ""
 
 
 def _without(words: Sequence[str], *flags: str) -> list[str]:

@@ -132,8 +132,8 @@ def watch(run_dir: Path, stream: TextIO | None = None) -> None:
 
 def _head(state: State) -> str:
     words = {"gone": "interrupted (its driver is gone: go on with --resume)", "queued": "waits in the queue"}
-    seconds = span(state.summary.get("seconds", 0.0))
-    return f"{state.facts['workflow']} in {state.run_dir}: {words.get(state.name, state.name)}, {seconds} so far"
+    seconds = span(state.summary.get("seconds", 0.0)) + (" so far" if state.name in LIVE else "")
+    return f"{state.facts['workflow']} in {state.run_dir}: {words.get(state.name, state.name)}, {seconds}"
 
 
 def _seconds(line: dict[str, Any]) -> float:

@@ -24,6 +24,10 @@ class Training:
     steps: int = 3
     """Steps of the optimiser."""
 
+    def __post_init__(self):
+        if self.steps < 1:
+            raise ValueError(f"steps is {self.steps}; it must be at least 1")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asked:
@@ -116,7 +120,8 @@ def test_a_request_comes_from_flags():
         ("--preset", "no preset ''"),
         ("--model vit_c", "choice for --model, 'vit_c': did you mean 'vit_b'?"),
         ("--ratio three", "could not convert string to float: 'three'"),
-        ("--ratio 3", "ratio is 3.0; it must lie between 0 and 1"),
+        ("--ratio 3", "quatrain: ratio is 3.0; it must lie between 0 and 1"),
+        ("--train.steps 0", "quatrain: --train: steps is 0; it must be at least 1"),
         ("--data", "Missing value for argument '--data'"),
         ("stray", "no flag 'stray'"),
         ("--nodes 0", "nodes is 0"),
