@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ NAS = ("-m", "quatrain.workflows", "submit", "nas")
 SMALLEST = (
     *("--gpus-per-node", "1", "--walltime", "50"),
     *("--images", "12", "--few-shot-images", "2", "--max-objects", "2"),
-    *("--train.steps", "6", "--train.batch", "2", "--train.save-every-s", "0"),
+    *("--train.steps", "12", "--train.batch", "2", "--train.save-every-s", "0"),
     *("--search.evaluations", "2", "--search.random-in-bucket", "1", "--search.max-params", "80%"),
 )
 PATIENCE_S = 900
@@ -174,8 +175,19 @@ def overdue(slurm, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def requeued(slurm, tmp_path_factory):
-    """The whole of nas with its driver in a job, which a test stops."""
-    yield from _on_spare_nodes(slurm, tmp_path_factory.mktemp("requeued"), NAS, *SMALLEST)
+    """The whole of nas with its driver in a job, which is told to stop in the middle of its training."""
+    for driver in _on_spare_nodes(slurm, tmp_path_factory.mktemp("requeued"), NAS, *SMALLEST):
+        threading.Thread(target=_stop_in_training, args=(driver,), daemon=True).start()
+        yield driver
+
+
+def _stop_in_training(driver):
+    """Send at once what Slurm sends before the walltime: by the turn of the test the run may be over."""
+    driver.code()
+    (job,) = [line.split()[1].rstrip(";") for line in driver.said.splitlines() if line.startswith("job: ")]
+    training = driver.run_dir / "training-supernet.jsonl"
+    await_true(lambda: len(list(read_lines(training))) >= 2, "two steps of training")
+    driver.command("scancel", "--batch", "--signal=USR1", job)
 
 
 @pytest.fixture(scope="session")
