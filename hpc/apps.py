@@ -34,7 +34,7 @@ from quatrain.hpc.memo import Memo
 from quatrain.hpc.plan import Step
 from quatrain.hpc.remote import Call, TaskError, perform
 from quatrain.hpc.reports import Reports
-from quatrain.hpc.run import CAUGHT, Run, one_line
+from quatrain.hpc.run import CAUGHT, Run, heeded, one_line
 from quatrain.hpc.site import Request, Shape, Site
 
 POLL_S = 0.5
@@ -241,7 +241,7 @@ def _patience() -> Iterator[None]:
         asked.append(number)
         print("quatrain: releasing the workers; once more to leave at once", file=sys.stderr)
 
-    before = {number: signal.signal(number, answer) for number in (signal.SIGINT, *CAUGHT)}
+    before = {number: signal.signal(number, answer) for number in heeded((signal.SIGINT, *CAUGHT))}
     try:
         yield
     finally:

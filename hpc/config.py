@@ -129,7 +129,9 @@ def worker_pool(
         address=site.address or "127.0.0.1",
         cores_per_worker=1e-3,  # else a small host has room for fewer workers than it is told to start
         max_workers_per_node=site.workers(shape, nodes=1),
-        available_accelerators=accelerators(site, found) if pinned else [],
+        available_accelerators=accelerators(site, found if slurm.source(site, request, found) == "allocation" else None)
+        if pinned
+        else [],
         cpu_affinity=affinity(site) if pinned else "none",
         drain_period=drain_s(site, request, shape, plan, found),
         heartbeat_period=HEARTBEAT_S,

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 import socket
 import sys
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -65,6 +66,7 @@ class Run:
         command: Sequence[str] = (),
     ) -> Run:
         """Make a new folder under `root` and open it; UsageError when that folder cannot be written."""
+        _check_spelling(root)
         asked = {"workflow": workflow, "configuration": plain(configuration), "seed": seed}
         try:
             path = _new_folder(root, workflow, fingerprint({key: asked[key] for key in ("configuration", "seed")}))
@@ -153,7 +155,7 @@ class Run:
         write_json(self.path / "summary.json", {**head, **{k: v for k, v in self._summary.items() if k not in head}})
 
     def __enter__(self) -> Run:
-        for number in CAUGHT:
+        for number in heeded(CAUGHT):
             self._handlers[number] = signal.signal(number, _terminate)
         self._summary.pop("error", None)
         self._write_summary("running")
@@ -234,6 +236,15 @@ def differing(there: Any, here: Any, name: str) -> list[str]:
     return [] if there == here else [f"{name} is {there!r} there, {here!r} here"]
 
 
+def _check_spelling(root: Path) -> None:
+    """Raise UsageError for a folder whose path a shell would take apart: Parsl hands it to one, unquoted."""
+    if strange := re.search(r"[^\w./@%+=:,-]", str(root.resolve())):
+        raise UsageError(
+            f"run folders cannot lie in {str(root.resolve())!r}, because of the {strange[0]!r} in its path;"
+            " take another with --run-root"
+        )
+
+
 def _new_folder(root: Path, workflow: str, digest: str) -> Path:
     root = root.resolve()
     root.mkdir(parents=True, exist_ok=True)
@@ -276,6 +287,11 @@ def _lock(path: Path) -> int:
     except OSError:  # a file system without locks: go on without one
         return descriptor
     return descriptor
+
+
+def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
+    """Return the signals that this process was not told to ignore, as nohup does with SIGHUP."""
+    return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 
 def _terminate(number: int, _frame: FrameType | None) -> None:

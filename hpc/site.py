@@ -139,6 +139,10 @@ class Request:
             raise ValueError(f"walltime is {self.walltime_min} minutes; it must be at least 1")
         if self.gpus_per_node is not None and self.gpus_per_node < 0:
             raise ValueError(f"gpus_per_node is {self.gpus_per_node}; it must be at least 0")
+        for name in ("account", "qos", "partition", "constraint", "image"):
+            value = getattr(self, name)
+            if value is not None and not re.fullmatch(r"\S+", value):  # each is a word of a batch script
+                raise ValueError(f"{name} is {value!r}; it must be one word")
 
 
 def minutes(text: str) -> int:

@@ -36,6 +36,7 @@ SCRIPT = """\
 driver=$!
 asked=
 trap 'asked=1; kill -USR1 "$driver" 2>/dev/null' USR1
+trap 'kill -TERM "$driver" 2>/dev/null' TERM
 wait "$driver"; code=$?
 while kill -0 "$driver" 2>/dev/null; do wait "$driver"; code=$?; done
 if [ -n "$asked" ] && [ "$code" -eq {requeue} ] && [ "${{{restarts}:-0}}" -lt {most} ]; then

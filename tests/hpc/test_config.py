@@ -139,6 +139,14 @@ def test_the_interchange_is_started_bound_to_the_driver():
     assert pool.interchange_launch_cmd[1:] == ["-m", "quatrain.hpc.interchange"]
 
 
+def test_jobs_of_our_own_take_no_gpu_names_from_the_allocation_around_the_driver():
+    request = Request(account="m1234_g", allocation=False)
+
+    pool = config.worker_pool(PERLMUTTER, request, "gpu", found=INSIDE, nodes=LocalProvider())
+
+    assert sorted(pool.available_accelerators) == ["0", "1", "2", "3"]
+
+
 def test_parsls_monitoring_records_on_request_only(tmp_path):
     local = catalog.find("local")
 

@@ -86,6 +86,26 @@ def test_a_signal_makes_it_interrupted(tmp_path, number):
     assert signal.getsignal(number) is before
 
 
+def test_a_signal_that_the_process_was_told_to_ignore_stays_ignored(tmp_path):
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Run.create("nas", Asked(), root=tmp_path) as run:
+            os.kill(os.getpid(), signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+    assert summary(run)["state"] == "done"
+
+
+@pytest.mark.parametrize("name", ["two words", "a;b", "$HOME"])
+def test_a_folder_that_a_shell_would_misread_is_refused_before_it_is_made(tmp_path, name):
+    with pytest.raises(UsageError, match=r"run folders cannot lie in .*take another with --run-root"):
+        Run.create("nas", Asked(), root=tmp_path / name)
+
+    assert not list(tmp_path.iterdir())
+
+
 def test_ctrl_c_makes_it_interrupted(tmp_path):
     run = Run.create("nas", Asked(), root=tmp_path)
     with pytest.raises(KeyboardInterrupt), run:

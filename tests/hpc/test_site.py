@@ -71,8 +71,10 @@ def test_a_generic_cluster_takes_its_gpus_and_features_from_the_request():
     assert site.workers("block", nodes=3) == 1
 
 
-@pytest.mark.parametrize("wrong", [{"nodes": 0}, {"walltime_min": 0}, {"gpus_per_node": -1}])
-def test_a_request_refuses_impossible_numbers_by_name(wrong):
+@pytest.mark.parametrize(
+    "wrong", [{"nodes": 0}, {"walltime_min": 0}, {"gpus_per_node": -1}, {"partition": "a\nrm"}, {"qos": ""}]
+)
+def test_a_request_refuses_impossible_values_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong)).removesuffix("_min")):
         Request(**wrong)
 
