@@ -83,8 +83,9 @@ def test_a_single_image_tells_its_overlay(finished, tmp_path, capsys):
 
     assert boost.main([str(source / "0.png"), *flags]) == 0
 
-    said = capsys.readouterr().out.strip().splitlines()
-    assert Path(said[-1].partition("overlay: ")[2]).is_file()
+    said = capsys.readouterr().out.splitlines()
+    told = [line.partition("overlay: ")[2] for line in said if "overlay: " in line]
+    assert [Path(path).is_file() for path in told] == [True], said
 
 
 @pytest.mark.parametrize(
