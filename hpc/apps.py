@@ -181,6 +181,7 @@ class Workers:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
         while not self._stop.wait(POLL_S):
             with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                self.run.beat()
                 self._read_reports()
                 self._memo.sync()
                 self._tell_blocks(self._blocks.look(self._pools))
