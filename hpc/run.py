@@ -1,7 +1,7 @@
 """The run folder: what was asked, what happened, what came out; readable by other tools while it grows.
 
-run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, heartbeat, checkpoints/, logs/, progress/ and parsl/. Whole
-files are replaced atomically; lines that a crash tore are passed over.
+run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, heartbeat, checkpoints/, logs/, progress/ and
+parsl/. Whole files are replaced atomically; lines that a crash tore are passed over.
 """
 
 from __future__ import annotations

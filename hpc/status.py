@@ -7,7 +7,7 @@ import socket
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from quatrain.errors import UsageError
-from quatrain.hpc.blocks import Block
+from quatrain.hpc.blocks import Block, gpu_hours
 from quatrain.hpc.blocks import read as read_blocks
 from quatrain.hpc.progress import as_line, readings, span
 from quatrain.hpc.run import HEARTBEAT, recorded
@@ -68,18 +68,8 @@ class State:
 
     @property
     def gpu_hours(self) -> float:
-        """GPU-hours of every block; blocks of one allocation count once."""
-        by_job: dict[str, list[Block]] = defaultdict(list)
-        for block in self.blocks:
-            if block.began is not None:
-                by_job[block.job].append(block)
-        return sum(_hours(blocks, self.until) for blocks in by_job.values())
-
-
-def _hours(blocks: Sequence[Block], until: float) -> float:
-    began = min(block.began or until for block in blocks)
-    ended = max(block.ended or until for block in blocks)
-    return max(0.0, ended - began) / 3600 * max(block.gpus for block in blocks)
+        """GPU-hours of every block while it had its nodes; blocks of one allocation count once."""
+        return gpu_hours(self.blocks, self.until)
 
 
 def look(run_dir: Path) -> State:
