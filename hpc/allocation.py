@@ -118,6 +118,11 @@ def with_end(found: Allocation | None) -> Allocation | None:
         return found
 
 
+def cpus_option(allocation: Allocation) -> list[str]:
+    """Return the option that gives a step all processors of each node: since 22.05 srun takes none from sbatch."""
+    return [] if allocation.cpus_per_node is None else [f"--cpus-per-task={allocation.cpus_per_node}"]
+
+
 def announcement(scheduled: bool) -> list[str]:
     """Return shell lines with which a block's script tells that it begins and ends, when, and on which nodes.
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 from quatrain.errors import UsageError, unknown
-from quatrain.hpc import catalog
+from quatrain.hpc import catalog, container
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.remote import TaskError
-from quatrain.hpc.site import Request, Shape, Site, broken_limits, minutes
+from quatrain.hpc.site import Request, Shape, Site, broken_limits, image_problem, minutes
 from quatrain.records import fingerprint, plain
 
 if TYPE_CHECKING:
@@ -160,12 +160,13 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         resume = common.resume
         configuration, common = parse(workflow, given)
         common = dataclasses.replace(common, resume=resume)
-    site, request = catalog.find(common.site), common.request
+    folders = [common.run_root if common.resume is None else common.resume.parent]
+    site, request = container.seeing(catalog.find(common.site), configuration, folders), common.request
     plan = tuple(workflow.plan(configuration))
     if common.dry_run:
         _describe(workflow, configuration, common, site, request, plan)
         return
-    _check(site, request, plan)
+    _check(site, request, plan, common)
     if common.submit:
         _submit(workflow, configuration, common, site, request, given)
         return
@@ -188,10 +189,11 @@ def _describe(
         print(f"\nbatch script of the driver's own job\n{job_script(site, request, workflow.name, folder.resolve())}")
 
 
-def _check(site: Site, request: Request, plan: Sequence[Step]) -> None:
+def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:
     from quatrain.hpc.allocation import current, source
 
-    if source(site, request, current()) == "slurm" and (broken := broken_limits(site, request, longest_s(plan))):
+    own = common.submit or source(site, request, current()) == "slurm"
+    if broken := broken_limits(site, request, longest_s(plan)) if own else image_problem(site, request):
         raise UsageError("; ".join(broken))
 
 

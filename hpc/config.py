@@ -269,13 +269,15 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     """Return what puts worker pools on nodes: srun for one on each node, or nothing where a script is on the first."""
     if site.scheduler == "none" or (shape == "block" and not overlap):
         return SimpleLauncher()
+    # since 22.05 srun takes none of it over from sbatch, and a step would have one processor
+    cpus = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" if site.cpus_per_node is None else site.cpus_per_node
     if shape == "block":  # the driver of an allocation need not be on its first node
-        return SrunLauncher(overrides=" ".join(["--nodes=1 --relative=0 --overlap", *site.srun_options]))
+        first = ["--nodes=1", "--relative=0", "--overlap", f"--cpus-per-task={cpus}"]
+        return SrunLauncher(overrides=" ".join([*first, *site.srun_options]))
     options = ["--ntasks-per-node=1", *(["--overlap"] if overlap else [])]
     if site.gpus_per_node:
         options.append(f"--gpus-per-node={site.gpus_per_node}")
-    if site.cpus_per_node is not None:  # srun takes none of it over from sbatch
-        options.append(f"--cpus-per-task={site.cpus_per_node}")
+    options.append(f"--cpus-per-task={cpus}")
     return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
 
 

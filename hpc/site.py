@@ -188,7 +188,7 @@ def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> 
         *_account_problem(site, request),
         *_qos_problems(site, request),
         *_drain_problem(site, request, longest_task_s),
-        *_image_problem(site, request),
+        *image_problem(site, request),
     ]
 
 
@@ -226,7 +226,8 @@ def _qos_problems(site: Site, request: Request) -> list[str]:
     return [f"{text} (qos {qos.name}, limits of {site.limits_checked})" for broken, text in checks if broken]
 
 
-def _image_problem(site: Site, request: Request) -> list[str]:
+def image_problem(site: Site, request: Request) -> list[str]:
+    """Return what is wrong with the image of a request in one sentence, wherever nodes come from; else nothing."""
     if site.container == "none" or request.image or site.image:
         return []
     return [f"workers of {site.name} run in a container: add --image with the name of one that has quatrain in it"]

@@ -281,6 +281,27 @@ def test_a_training_longer_than_the_walltime_is_no_reason_to_refuse_a_run(capsys
     assert "no new task after 0:27:00" in said
 
 
+def test_a_container_without_an_image_is_refused_inside_an_allocation_too(main, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "nid1")
+
+    assert main("--site", "perlmutter-podman") == 2
+
+    assert "add --image with the name of one that has quatrain in it" in refused(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_site_of_a_run_mounts_its_run_folders_and_data(main, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    words = ("--site", "perlmutter-podman", "--account", "m1_g", "--image", "a:1", "--data", str(tmp_path / "images"))
+
+    assert main(*words, "--dry-run", "--run-root", str(tmp_path.parent / "other")) == 0
+
+    said = capsys.readouterr().out
+    assert f"--volume={tmp_path}:{tmp_path}" in said
+    assert f"--volume={tmp_path.parent}/other:{tmp_path.parent}/other" in said
+
+
 def test_a_machine_without_a_queue_takes_no_submission(main, tmp_path, capsys):
     assert main("--submit") == 2
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import subprocess
 import time
 
 import pytest
@@ -58,6 +59,24 @@ def test_pools_of_gpu_workers_start_on_every_node_and_the_block_worker_on_the_fi
     assert isinstance(config.launcher(PERLMUTTER, "gpu", overlap=False), SrunLauncher)
     assert isinstance(config.launcher(PERLMUTTER, "block", overlap=False), SimpleLauncher)
     assert "--overlap" not in config.launcher(PERLMUTTER, "gpu", overlap=False).overrides
+
+
+@pytest.mark.parametrize("shape", ["gpu", "block"])
+def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
+    known = config.launcher(PERLMUTTER, shape, overlap=True).overrides
+    unknown = config.launcher(catalog.find("slurm"), shape, overlap=True).overrides
+
+    assert "--cpus-per-task=128" in known.split()
+    assert "--cpus-per-task=${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" in unknown.split()
+
+
+@pytest.mark.parametrize(("told", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
+def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
+    word = config.launcher(catalog.find("slurm"), "gpu", overlap=False).overrides.split()[-1]
+
+    said = subprocess.run(["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": told}, capture_output=True)
+
+    assert said.stdout.decode().strip() == f"--cpus-per-task={cpus}"
 
 
 def test_workers_are_pinned_to_the_gpus_that_slurm_gave():
