@@ -30,6 +30,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
+from quatrain.hpc.jobs import SlurmJobs
 from quatrain.hpc.memo import Memo
 from quatrain.hpc.plan import Step
 from quatrain.hpc.remote import Call, TaskError, perform
@@ -78,9 +79,16 @@ class Workers:
         logging.raiseExceptions = False  # else Parsl's log prints a traceback for each line that a full disk refuses
         self._kernel = DataFlowKernel(config)
         self._pools = [e for e in self._kernel.executors.values() if isinstance(e, HighThroughputExecutor)]
+        for pool in self._pools:
+            if isinstance(pool.provider, SlurmJobs):
+                pool.provider.tell = self._note
         self._blocks = self._block_watch()
         self._watcher = threading.Thread(target=self.watch, name="quatrain-watch", daemon=True)
         self._watcher.start()
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # as for the watch
+            self.run.note(text)
 
     def _block_watch(self) -> BlockWatch:
         found = slurm.with_end(slurm.current())
@@ -179,12 +187,16 @@ class Workers:
 
     def watch(self) -> None:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
+        duties = (
+            self.run.beat,
+            self._read_reports,
+            self._memo.sync,
+            lambda: self._tell_blocks(self._blocks.look(self._pools)),
+        )
         while not self._stop.wait(POLL_S):
-            with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
-                self.run.beat()
-                self._read_reports()
-                self._memo.sync()
-                self._tell_blocks(self._blocks.look(self._pools))
+            for duty in duties:
+                with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                    duty()
 
     def _tell_blocks(self, changed: Sequence[Block]) -> None:
         for block in changed:

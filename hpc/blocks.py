@@ -6,6 +6,7 @@ to the scheduler. Where a job is ended from outside it cannot tell, and Parsl's 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -157,7 +158,8 @@ class BlockWatch:
         for path in self.folder.glob(f"submit_scripts/parsl.{shape}.block-{number}.*"):
             if path.suffix in (".stdout", ".out"):
                 for line in _announced(path):
-                    block = self._with(block, line)
+                    with contextlib.suppress(KeyError, ValueError):  # a line that is not the script's own
+                        block = self._with(block, line)
         return block
 
     def _with(self, block: Block, line: Mapping[str, str]) -> Block:
@@ -191,7 +193,11 @@ def _ending(code: int) -> str:
 
 def _announced(path: Path) -> list[dict[str, str]]:
     lines = path.read_text(encoding="utf8", errors="replace").splitlines()
-    return [json.loads(line) for line in lines if line.startswith(ANNOUNCED) and line.endswith("}")]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # torn
+            found += [json.loads(line)] if line.startswith(ANNOUNCED) else []
+    return found
 
 
 def told(block: Block) -> str:

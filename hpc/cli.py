@@ -54,6 +54,8 @@ class Common:
     """GPUs of a node, in place of the site's."""
     image: str | None = None
     """Container image, on sites whose workers run in one."""
+    unchecked: bool = False
+    """Leave the limits of a qos to Slurm: for one that the site does not know, or that has changed."""
     monitoring: bool = False
     """Also let Parsl's own monitoring record tasks and resources in the run folder's parsl/monitoring.db (slower)."""
     no_allocation: bool = False
@@ -72,7 +74,17 @@ class Common:
     @property
     def request(self) -> Request:
         """What the site is asked for."""
-        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node", "image", "monitoring")
+        same = (
+            "account",
+            "nodes",
+            "qos",
+            "partition",
+            "constraint",
+            "gpus_per_node",
+            "image",
+            "unchecked",
+            "monitoring",
+        )
         asked = {name: getattr(self, name) for name in same}
         return Request(walltime_min=minutes(self.walltime), allocation=not self.no_allocation, **asked)
 
@@ -178,15 +190,14 @@ def _describe(
 ) -> None:
     from quatrain.hpc.dry_run import describe
 
+    if common.submit:
+        from quatrain.hpc.submit import check
+
+        check(site)
     digest = fingerprint({"configuration": plain(configuration), "seed": common.seed})
     folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
     print(f"{workflow.name}: {workflow.description}")
-    print(describe(site, request, plan, folder.resolve()))
-    if common.submit:
-        from quatrain.hpc.submit import check, job_script
-
-        check(site)
-        print(f"\nbatch script of the driver's own job\n{job_script(site, request, workflow.name, folder.resolve())}")
+    print(describe(site, request, plan, folder.resolve(), submitted=workflow.name if common.submit else ""))
 
 
 def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:

@@ -148,6 +148,15 @@ def test_a_block_that_began_again_unseen_is_known_by_its_own_word(watch):
     assert watch.look([Pool(b0=JobState.RUNNING)]) == []
 
 
+def test_what_a_task_prints_like_a_blocks_word_is_passed_over(watch):
+    words = ('"begins","job":"17"}', '"ends","code":"x","at":"1"}', '"ends","at":"soon"}', '"begins","jo')
+    script(watch.folder, 0, "\n".join(f"""printf '%s\\n' '{{"block":{word}'""" for word in words) + "\nkill -KILL $$")
+
+    (block,) = watch.look([Pool(b0=JobState.RUNNING)])
+
+    assert told(block) == "block gpu 0 began, job 17"
+
+
 def test_torn_lines_are_passed_over(tmp_path):
     (tmp_path / FILE).write_text('{"name": "000 gpu 0", "nodes": []}\n{"name": "x", "colour": 1, "nodes": []}\n{"na')
 
