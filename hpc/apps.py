@@ -26,7 +26,7 @@ from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import BadStateException
 
-from quatrain.errors import UsageError
+from quatrain.errors import UsageError, unwritable
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
@@ -274,6 +274,8 @@ def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
     if isinstance(error, UsageError | ValueError | TaskError):
         return error
     place = f" on {known.node}" if known.node else ""
+    if isinstance(error, OSError) and (mistake := unwritable(error)) is not None:
+        return UsageError(f"task {task}{place}: {mistake}; mend that and go on with --resume")
     tries = f" after {known.tries} tries" if known.tries > 1 else ""
     failure = TaskError(f"task {task} failed{place}{tries}: {one_line(error)}")
     failure.__cause__ = error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
-from quatrain.errors import UsageError, unknown
+from quatrain.errors import UsageError, unknown, unwritable
 from quatrain.hpc import catalog, container
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.remote import TaskError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 SWITCHES = ("--dry-run", "--submit")
 """Flags of Common that no value follows and that a resumed run does not take over."""
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -135,7 +135,21 @@ def main(workflow: Workflow, arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C."""
+    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C.
+
+    Where nobody reads the output any more, as behind `| head`, it ends without a word and as SIGPIPE would end it.
+    """
+    try:
+        code = _code(work)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # an output that is no file has nothing left to flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+def _code(work: Callable[[], None]) -> int:
     try:
         work()
     except (UsageError, ValueError) as error:
@@ -143,9 +157,10 @@ def guarded(work: Callable[[], None]) -> int:
     except TaskError as error:
         return _complain(str(error), 1)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        mistake = unwritable(error)
+        if mistake is None:
             raise
-        return _complain(f"{error.filename or 'a file of the run'} cannot be written: {error.strerror}", 2)
+        return _complain(str(mistake), 2)
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:
@@ -261,31 +276,21 @@ def _opened(
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
     """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
-    import tyro
-
     name, rest = _preset(workflow, given)
     configuration = workflow.presets[name]()
     settings: dict[str, Any] = {
         "prog": f"quatrain {workflow.name}",
         "description": workflow.description,
-        "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     }
     flags = _flags(workflow, type(configuration))
     parsed = _parsed(flags, rest, {**settings, "default": flags(science=configuration, common=Common(), preset=name)})
     return parsed.science, parsed.common
 
 
-def common_flags(command: str, given: Sequence[str]) -> Common:
-    """Return the flags that every workflow has, for a command that takes those alone; UsageError as for `parse`."""
-    import tyro
-
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    return cast(Common, _parsed(Common, given, {"prog": command, "config": config}))
-
-
 def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> Any:
     import tyro
 
+    settings = {**settings, "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)}
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -301,16 +306,7 @@ def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> An
 
 def read_flags(kind: type[Settings], given: Sequence[str], *, prog: str, description: str) -> Settings:
     """Return the dataclass that arguments ask for, for commands beside the workflows; UsageError in one line."""
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=list(given), prog=prog, description=description)
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        _refuse(said.getvalue())
+    return cast(Settings, _parsed(kind, given, {"prog": prog, "description": description}))
 
 
 def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:

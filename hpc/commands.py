@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quatrain.errors import UsageError
+from quatrain.errors import UNWRITABLE, UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import guard
 from quatrain.hpc.allocation import Allocation
@@ -24,6 +25,8 @@ TORCHRUN = ("-m", "torch.distributed.run")
 TAIL_LINES = 20
 COMPLAINT = "quatrain: "
 """How our programs begin the one line that tells a user's mistake."""
+REFUSED = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.*)")
+"""How Python tells that the system refused a file."""
 
 
 class CommandError(Exception):
@@ -163,6 +166,8 @@ def _failure(argv: Sequence[str], code: int, log: Path, start: int) -> Exception
     complaints = [line[len(COMPLAINT) :] for line in lines if line.startswith(COMPLAINT)]
     if complaints:
         return UsageError(complaints[-1])
+    if refused := [match for line in lines if (match := REFUSED.search(line)) and int(match[1]) in UNWRITABLE]:
+        return UsageError(f"a file cannot be written: {refused[-1][2]} (its program's log is {log})")
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     tail = "\n".join(lines[-TAIL_LINES:])
     return CommandError(f"{Path(argv[0]).name} {how}; the end of {log}:\n{tail}")

@@ -334,6 +334,42 @@ def test_an_error_of_our_own_is_not_hidden():
         cli.guarded(lambda: len(3))
 
 
+@pytest.mark.parametrize(
+    "words", ["--help", "--version", "nas --help", "sites", "sites perlmutter", "nas --dry-run", "x"]
+)
+def test_a_command_whose_output_nobody_reads_ends_quietly_as_sigpipe_would_end_it(tmp_path, words):
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "quatrain.workflows", *words.split()]
+
+    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
+
+    os.close(writer)
+    assert (done.returncode, done.stderr.count("\n")) == ((2, 1) if words == "x" else (128 + signal.SIGPIPE, 0))
+
+
+def test_a_file_without_a_right_to_it_is_one_line(capsys):
+    def write():
+        raise PermissionError(13, "Permission denied", "runs/a")
+
+    assert cli.guarded(write) == 2
+    assert "runs/a cannot be opened: Permission denied" in refused(capsys)
+
+
+def test_a_task_without_disk_space_is_the_users_to_mend_and_one_line(tmp_path, capsys):
+    def fill(_asked, session):
+        session.app(Path.write_text, shape="gpu", name="fill")(Path("/dev/full"), "much").result()
+
+    workflow = dataclasses.replace(TRIAL, work=fill)
+
+    assert cli.main(workflow, ["--site", "local-threads", "--run-root", str(tmp_path)]) == 2
+
+    said = [line for line in capsys.readouterr().err.splitlines() if "details in" not in line]
+    assert len(said) == 1
+    assert said[0].startswith("quatrain: task fill-0001 on ")
+    assert said[0].endswith("cannot be written: No space left on device; mend that and go on with --resume")
+
+
 def test_a_usage_error_of_several_lines_is_told_in_one(capsys):
     def complain():
         raise UsageError("first\nsecond")

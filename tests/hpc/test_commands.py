@@ -107,6 +107,16 @@ def test_a_step_is_given_the_processors_of_its_nodes():
     assert not [word for word in commands.srun_argv([], TWO, processes=1) if word.startswith("--cpus")]
 
 
+@pytest.mark.parametrize(("number", "kind"), [(28, UsageError), (13, UsageError), (2, commands.CommandError)])
+def test_a_program_that_the_disk_refuses_is_told_in_one_line(tmp_path, number, kind):
+    with pytest.raises((UsageError, commands.CommandError)) as failure:
+        commands.python(["-c", f"raise OSError({number}, 'No such luck', '/runs/a.pt')"], log=tmp_path / "log")
+
+    assert type(failure.value) is kind
+    assert "No such luck: '/runs/a.pt'" in str(failure.value)
+    assert ("\n" in str(failure.value)) == (kind is commands.CommandError)
+
+
 def test_the_output_goes_to_the_log_which_is_continued(tmp_path):
     log = tmp_path / "logs" / "train.log"
 
