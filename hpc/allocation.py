@@ -41,6 +41,9 @@ BLOCK_END = "QUATRAIN_END"
 JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 """What a batch script reads itself: its job's number, and how often it was queued again."""
 
+CPUS_OF_A_NODE = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}"
+"""How a shell reads the processors that a job has on its first nodes, out of a list such as `64(x2),32`."""
+
 Source = Literal["slurm", "allocation", "local"]
 """Where nodes come from: jobs that we submit, the allocation that we run in, or this machine."""
 
@@ -121,6 +124,11 @@ def with_end(found: Allocation | None) -> Allocation | None:
 def cpus_option(allocation: Allocation) -> list[str]:
     """Return the option that gives a step all processors of each node: since 22.05 srun takes none from sbatch."""
     return [] if allocation.cpus_per_node is None else [f"--cpus-per-task={allocation.cpus_per_node}"]
+
+
+def end_in(seconds: int) -> str:
+    """Return how a job's script reads when it ends, at its start: Slurm tells it since version 23."""
+    return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds}))}}"
 
 
 def announcement(scheduled: bool) -> list[str]:

@@ -210,8 +210,8 @@ def _pool(
 
 def block_end(site: Site, request: Request, found: slurm.Allocation | None) -> str | None:
     """Return when the nodes of a block are taken back, as a shell writes it; None where nothing takes them back."""
-    if slurm.source(site, request, found) == "slurm":  # Slurm tells it since version 23
-        return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {request.walltime_min * 60}))}}"
+    if slurm.source(site, request, found) == "slurm":
+        return slurm.end_in(request.walltime_min * 60)
     inside = slurm.source(site, request, found) == "allocation" and found is not None
     return str(int(found.end_time_s)) if inside and found is not None and found.end_time_s is not None else None
 
@@ -270,7 +270,7 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     if site.scheduler == "none" or (shape == "block" and not overlap):
         return SimpleLauncher()
     # since 22.05 srun takes none of it over from sbatch, and a step would have one processor
-    cpus = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" if site.cpus_per_node is None else site.cpus_per_node
+    cpus = slurm.CPUS_OF_A_NODE if site.cpus_per_node is None else site.cpus_per_node
     if shape == "block":  # the driver of an allocation need not be on its first node
         first = ["--nodes=1", "--relative=0", "--overlap", f"--cpus-per-task={cpus}"]
         return SrunLauncher(overrides=" ".join([*first, *site.srun_options]))
