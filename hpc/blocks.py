@@ -149,7 +149,7 @@ class BlockWatch:
             self._seen_running.add(block.name)
         elif block.name in self._seen_running and status is not None and status.state is JobState.PENDING:
             self._seen_running.discard(block.name)  # else it only has begun since Parsl looked
-            return _again_in_the_queue(block)
+            return _again_in_the_queue(block, time.time())
         return block
 
     def _told(self, place: Sequence[str], block: Block) -> Block:
@@ -164,12 +164,13 @@ class BlockWatch:
 
     def _with(self, block: Block, line: Mapping[str, str]) -> Block:
         at = float(line["at"])
-        if at <= max(block.began or 0.0, *(end for _, end in block.earlier), 0.0):  # read before
-            return block
         if line["block"] == "ends":
-            return replace(block, ended=at, how=_ending(int(line["code"])))
+            of_now = block.began is not None and at > block.began
+            return replace(block, ended=at, how=_ending(int(line["code"]))) if of_now else block
+        if at <= (block.began or 0.0) or at in (begin for begin, _ in block.earlier):
+            return block
         if block.began is not None:  # nobody saw it in the queue meanwhile
-            block = _again_in_the_queue(block)
+            block = _again_in_the_queue(block, at)
         nodes = expand(line["nodes"])
         until = self.end_s if self.walltime_s is None else at + self.walltime_s
         return replace(
@@ -182,9 +183,9 @@ class BlockWatch:
         )
 
 
-def _again_in_the_queue(block: Block) -> Block:
+def _again_in_the_queue(block: Block, now: float) -> Block:
     """Return a block that Slurm took its nodes from and will start again."""
-    return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(time.time())))
+    return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(now)))
 
 
 def _ending(code: int) -> str:

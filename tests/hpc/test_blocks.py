@@ -145,6 +145,11 @@ def test_a_block_that_began_again_unseen_is_known_by_its_own_word(watch):
     (again,) = watch.look([Pool(b0=JobState.RUNNING)])
 
     assert (again.ended, again.earlier) == (None, ((first.began, first.ended),))
+    script(watch.folder, 0, "exit 143")
+    (third,) = watch.look([Pool(b0=JobState.RUNNING)])
+    assert [begin for begin, _ in third.earlier] == [first.began, again.began]
+    assert third.earlier[-1][1] == third.began  # its end was not seen
+    assert third.how == "ended by SIGTERM"
     assert watch.look([Pool(b0=JobState.RUNNING)]) == []
 
 
