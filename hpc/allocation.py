@@ -38,6 +38,9 @@ ANNOUNCED = '{"block":'
 BLOCK_END = "QUATRAIN_END"
 """Tells the pools of a block when its nodes are taken back, as Unix time."""
 
+GRACE = "QUATRAIN_GRACE_S"
+"""Tells a driver in a job of its own how many seconds before the job's end it is told to stop."""
+
 JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 """What a batch script reads itself: its job's number, and how often it was queued again."""
 
@@ -61,6 +64,8 @@ class Allocation:
     """Both of the node with the fewest; None where Slurm does not tell."""
     end_time_s: float | None = None
     """Unix time at which the allocation ends, where Slurm tells it."""
+    grace_s: int = 0
+    """Seconds before that end at which the driver in it is told to stop."""
 
 
 def meaning(name: str, environment: Mapping[str, str]) -> str | None:
@@ -83,6 +88,7 @@ def current(environment: Mapping[str, str] | None = None) -> Allocation | None:
         cpus_per_node=_least(meaning("cpus", environment)),
         gpus_per_node=_least(meaning("gpus_per_node", environment)),
         end_time_s=float(end) if end else None,
+        grace_s=int(environment.get(GRACE) or 0),
     )
 
 

@@ -219,8 +219,15 @@ def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -
     from quatrain.hpc.allocation import current, source
 
     own = common.submit or source(site, request, current()) == "slurm"
-    if broken := broken_limits(site, request, longest_s(plan)) if own else image_problem(site, request):
+    longest = longest_s(plan) + (_grace_s(request) if common.submit else 0)
+    if broken := broken_limits(site, request, longest) if own else image_problem(site, request):
         raise UsageError("; ".join(broken))
+
+
+def _grace_s(request: Request) -> int:
+    from quatrain.hpc.submit import grace_s
+
+    return grace_s(request)
 
 
 def _submit(

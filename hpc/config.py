@@ -181,7 +181,13 @@ def drain_s(
     left_s = _left_s(site, request, found)
     if left_s is None:
         return None
-    return max(1, int(left_s - site.startup_s - reserve_s(left_s, longest_s(plan, shape))))
+    found = found if slurm.source(site, request, found) == "allocation" else None
+    return max(1, int(left_s - site.startup_s - _reserve_s(left_s, shape, plan, found)))
+
+
+def _reserve_s(left_s: float, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None) -> int:
+    """Return the seconds before the end of nodes in which no task may begin; a driver in their job stops earlier."""
+    return reserve_s(left_s, longest_s(plan, shape)) + (found.grace_s if found is not None else 0)
 
 
 def _left_s(site: Site, request: Request, found: slurm.Allocation | None) -> float | None:
@@ -204,8 +210,8 @@ def _pool(
     left_s = _left_s(site, request, found)
     if left_s is None:
         return [*POOL]
-    stay = ["--stay"] if slurm.source(site, request, found) == "allocation" else []
-    return [*POOL, f"--reserve={reserve_s(left_s, longest_s(plan, shape))}", *stay]
+    inside = found if slurm.source(site, request, found) == "allocation" else None
+    return [*POOL, f"--reserve={_reserve_s(left_s, shape, plan, inside)}", *(["--stay"] if inside else [])]
 
 
 def block_end(site: Site, request: Request, found: slurm.Allocation | None) -> str | None:

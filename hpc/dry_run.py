@@ -17,7 +17,7 @@ from quatrain.hpc.config import provider, slurm_settings, worker_pool
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.progress import span
 from quatrain.hpc.site import SHAPES, Request, Shape, Site, broken_limits, find_qos, fitted, node_share
-from quatrain.hpc.submit import job_script
+from quatrain.hpc.submit import grace_s, job_script
 
 
 class Preview(SlurmProvider):
@@ -45,7 +45,7 @@ def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path, 
         ["executors", *(f"  {_executor_line(seen, request, shape, nodes, plan, found)}" for shape in shapes), ""],
         [line for shape in shapes for line in _start(site, request, shape, plan, found, run_dir)],
         _cost(seen, request, plan, nodes if seen.scheduler == "slurm" else 1, node_share(site, request)),
-        _limits(site, request, plan, "slurm" if submitted else origin),
+        _limits(site, request, longest_s(plan) + (grace_s(request) if submitted else 0), origin, bool(submitted)),
     ]
     return "\n".join(line for section in sections for line in section)
 
@@ -53,7 +53,8 @@ def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path, 
 def _own_job(request: Request) -> slurm.Allocation:
     """Return what a driver in a job of its own will find, under names for what is known only then."""
     nodes = tuple(f"NODE{number}" for number in range(1, request.nodes + 1))
-    return slurm.Allocation(job_id="JOB", nodes=nodes, end_time_s=time.time() + request.walltime_min * 60)
+    end = time.time() + request.walltime_min * 60
+    return slurm.Allocation(job_id="JOB", nodes=nodes, end_time_s=end, grace_s=grace_s(request))
 
 
 def _drivers_job(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:
@@ -171,10 +172,10 @@ def _cost(site: Site, request: Request, plan: Sequence[Step], nodes: int, share:
     ]
 
 
-def _limits(site: Site, request: Request, plan: Sequence[Step], origin: slurm.Source) -> list[str]:
-    if origin != "slurm":
+def _limits(site: Site, request: Request, longest: float, origin: slurm.Source, submitted: bool) -> list[str]:
+    if origin != "slurm" and not submitted:
         return []
-    broken = broken_limits(site, request, longest_s(plan))
+    broken = broken_limits(site, request, longest)
     if broken:
         return ["limits broken:", *(f"  {text}" for text in broken)]
     if request.unchecked:

@@ -14,7 +14,6 @@ from typing import Literal
 
 import pytest
 
-from quatrain.errors import UsageError
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.hpc.run import Run
@@ -281,6 +280,19 @@ def test_a_training_longer_than_the_walltime_is_no_reason_to_refuse_a_run(capsys
     assert "no new task after 0:27:00" in said
 
 
+def test_a_submitted_driver_needs_room_for_the_longest_task_before_it_is_told_to_stop(tmp_path, capsys):
+    step = Step(name="measure", shape="gpu", count=1, seconds=1350)
+    workflow = dataclasses.replace(TRIAL, plan=lambda _asked: (step,))
+    words = ["--site", "perlmutter", "--account", "m1_g", "--run-root", str(tmp_path), "--dry-run"]
+
+    assert cli.main(workflow, words) == 0
+    assert "limits: all kept" in capsys.readouterr().out
+    assert cli.main(workflow, [*words, "--submit"]) == 0
+    assert "--walltime 30 leaves no room for the longest task: take 31 or more" in capsys.readouterr().out
+    assert cli.main(workflow, [word for word in [*words, "--submit"] if word != "--dry-run"]) == 2
+    assert "take 31 or more" in refused(capsys)
+
+
 def test_a_container_without_an_image_is_refused_inside_an_allocation_too(main, tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid1")
@@ -314,68 +326,6 @@ def test_a_dry_submission_prints_the_drivers_own_job(main, tmp_path, capsys):
 
     assert "#SBATCH --signal=B:USR1@300" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-
-
-def test_a_disk_without_space_is_one_line(capsys):
-    def fill():
-        raise OSError(28, "No space left on device", "runs/a")
-
-    assert cli.guarded(fill) == 2
-    assert "runs/a cannot be written: No space left on device" in refused(capsys)
-
-
-def test_an_error_of_our_own_is_not_hidden():
-    def broken():
-        raise OSError(5, "Input/output error")
-
-    with pytest.raises(OSError, match="Input/output"):
-        cli.guarded(broken)
-    with pytest.raises(TypeError):
-        cli.guarded(lambda: len(3))
-
-
-@pytest.mark.parametrize(
-    "words", ["--help", "--version", "nas --help", "sites", "sites perlmutter", "nas --dry-run", "x"]
-)
-def test_a_command_whose_output_nobody_reads_ends_quietly_as_sigpipe_would_end_it(tmp_path, words):
-    reader, writer = os.pipe()
-    os.close(reader)
-    argv = [sys.executable, "-m", "quatrain.workflows", *words.split()]
-
-    done = subprocess.run(argv, stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path, check=False)
-
-    os.close(writer)
-    assert (done.returncode, done.stderr.count("\n")) == ((2, 1) if words == "x" else (128 + signal.SIGPIPE, 0))
-
-
-def test_a_file_without_a_right_to_it_is_one_line(capsys):
-    def write():
-        raise PermissionError(13, "Permission denied", "runs/a")
-
-    assert cli.guarded(write) == 2
-    assert "runs/a cannot be opened: Permission denied" in refused(capsys)
-
-
-def test_a_task_without_disk_space_is_the_users_to_mend_and_one_line(tmp_path, capsys):
-    def fill(_asked, session):
-        session.app(Path.write_text, shape="gpu", name="fill")(Path("/dev/full"), "much").result()
-
-    workflow = dataclasses.replace(TRIAL, work=fill)
-
-    assert cli.main(workflow, ["--site", "local-threads", "--run-root", str(tmp_path)]) == 2
-
-    said = [line for line in capsys.readouterr().err.splitlines() if "details in" not in line]
-    assert len(said) == 1
-    assert said[0].startswith("quatrain: task fill-0001 on ")
-    assert said[0].endswith("cannot be written: No space left on device; mend that and go on with --resume")
-
-
-def test_a_usage_error_of_several_lines_is_told_in_one(capsys):
-    def complain():
-        raise UsageError("first\nsecond")
-
-    assert cli.guarded(complain) == 2
-    assert refused(capsys) == "quatrain: first second\n"
 
 
 def test_help_tells_every_flag_and_loads_nothing_heavy():

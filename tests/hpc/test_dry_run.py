@@ -109,6 +109,8 @@ def test_a_submission_is_the_drivers_job_and_what_it_then_starts(tmp_path):
     assert f"nas --resume {tmp_path}" in job
     assert "#SBATCH" not in inside
     assert "srun --ntasks 4 " in inside
+    assert "--reserve=" in inside
+    assert "export QUATRAIN_GRACE_S=300" in job
     assert 'export QUATRAIN_END="END"' in inside
     assert "4 workers on each of 4 nodes" in inside
     assert "limits: all kept" in inside
