@@ -17,6 +17,7 @@ from quatrain.search.search import Search
 from quatrain.search.settings import PRESETS, AutotuneConfig
 from quatrain.search.source import find
 from quatrain.search.timing import TimeTable
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space
 from quatrain.supernet.table import outcome
@@ -100,7 +101,13 @@ def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the autotune workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="autotune", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_search
+        name="autotune",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=lambda config: check_inputs(config.training()),
+        work=work,
+        report=tasks.report_search,
     )
     return cli.main(workflow, argv)
 

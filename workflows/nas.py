@@ -16,6 +16,7 @@ from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
 from quatrain.search.trial import Trial
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
 from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space, Subnet
@@ -111,7 +112,13 @@ def explore(
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_study
+        name="nas",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=check_inputs,
+        work=work,
+        report=tasks.report_study,
     )
     return cli.main(workflow, argv)
 

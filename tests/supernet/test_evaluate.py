@@ -146,7 +146,7 @@ def test_images_without_an_object_are_left_out():
 
 
 def test_an_exam_without_any_object_is_refused():
-    with pytest.raises(UsageError, match="none of the 2 images has an object: check their truth"):
+    with pytest.raises(UsageError, match="none of the 2 images can be read and has an object: check their truth"):
         exam(Rectangles(objects=(0, 0)))
 
 
