@@ -267,7 +267,7 @@ def mini() -> NasConfig:
     return NasConfig(
         images=192,
         few_shot_images=32,
-        train=TrainConfig(steps=160, loss=LossConfig(focal=0.0, entropy=1.0)),
+        train=TrainConfig(steps=160, prompts=12, lr=1e-3, loss=LossConfig(focal=0.0, entropy=1.0, iou=4.0, others=0.2)),
         search=SearchConfig(evaluations=60),
     )
 
