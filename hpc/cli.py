@@ -208,11 +208,9 @@ def _submit(
     submit.check(site)
     run = _opened(workflow, configuration, common, site, request, given)
     print(f"run folder: {run.path}", flush=True)
-    try:
+    with run.handing_over():
         job = submit.submit(site, request, workflow.name, run.path)
         run.event("submitted", message=f"the driver waits in job {job}")
-    finally:
-        run.leave()
     print(f"job: {job}; quatrain status {run.path} tells how it goes")
 
 

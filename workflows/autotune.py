@@ -34,10 +34,16 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
     trained, random = len(config.training().roles) if config.supernet is None else 0, config.random_in_bucket
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=20),
-        Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s),
+        Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.evaluations, seconds=measured_s / config.eta),
         Step(name="luck", shape="gpu", count=2 + 3 * random, seconds=measured_s),
-        Step(name="tune", shape="block", count=config.finetune_steps > 0, seconds=config.finetune_steps * step_s / 4),
+        Step(
+            name="tune",
+            shape="block",
+            count=config.finetune_steps > 0,
+            seconds=config.finetune_steps * step_s / 4,
+            resumable=True,
+        ),
         Step(name="table", shape="gpu", count=12 + 2 * random, seconds=measured_s),
         Step(name="deliver", shape="gpu", count=1, seconds=40),
     )

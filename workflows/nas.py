@@ -31,7 +31,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
-        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s),
+        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
         Step(name="latency", shape="gpu", count=1, seconds=30),
