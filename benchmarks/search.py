@@ -7,9 +7,9 @@
   time is held against one worker's. Workers are up before the first proposal.
 - frugality: searches of a space of which every network is known on every image (benchmarks/truth.py makes the table),
   at most 70 % of the parameters. Counted are the images measured until a network within 1 % of the best one (and within
-  0.1 %) is measured whole. Ours have eight networks in flight. The plain loop is OpenTuner's default bandit over one
-  enumeration a block, one evaluation at a time on every image, repeats measured again; networks above the limit cost
-  it nothing.
+  0.1 %) is measured whole. Ours have as many networks in flight as eight workers get. The plain loop is OpenTuner's
+  default bandit over one enumeration a block, one evaluation at a time on every image, repeats measured again; networks
+  above the limit cost it nothing.
 - crash: a driver that is killed (SIGKILL) at random instants and resumed until it ends, against an undisturbed one,
   results told in the order of their start.
 """
@@ -36,7 +36,7 @@ import numpy as np
 from lines import emit
 
 from quatrain.hpc.apps import Workers, open_workers
-from quatrain.hpc.drive import drive
+from quatrain.hpc.drive import drive, under_way
 from quatrain.hpc.run import Run
 from quatrain.hpc.site import Request
 from quatrain.records import read_json, read_lines
@@ -88,7 +88,7 @@ def searched(workers: Workers, folder: Path, count: int, budget: int, **options:
         moments.append(time.time())
         return start(trial.subnet.key, *times, done)
 
-    drive(search, measure, count, lambda _trial: None, **options)
+    drive(search, measure, count, lambda _trial: None, print, **options)
     return search, moments
 
 
@@ -153,7 +153,7 @@ class Truth:
         return {"miou_oracle": total / objects, "objects": objects, "images": float(images)}
 
 
-def images_of_search(truth: Truth, engine: str, seed: int, *, halving: bool, workers: int = 8) -> int:
+def images_of_search(truth: Truth, engine: str, seed: int, *, halving: bool) -> int:
     """Return the images measured until a good network was measured whole; everything when none was."""
     steps = rungs(truth.images, eta=3, least=max(2, truth.images // 6)) if halving else ()
     with tempfile.TemporaryDirectory() as folder:
@@ -163,7 +163,7 @@ def images_of_search(truth: Truth, engine: str, seed: int, *, halving: bool, wor
         )  # fmt: skip
         spent, flying = 0, deque[Trial]()
         while True:
-            while len(flying) < workers and (trial := search.propose()) is not None:
+            while len(flying) < under_way(8) and (trial := search.propose()) is not None:
                 flying.append(trial)
             if not flying:
                 return spent

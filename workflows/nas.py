@@ -106,7 +106,7 @@ def explore(
         best = search.best()
         session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
 
-    drive(search, start, session.workers("gpu"), told, baselines=others, in_order=in_order)
+    drive(search, start, session.workers("gpu"), told, session.show.say, baselines=others, in_order=in_order)
 
 
 def main(argv: list[str] | None = None) -> int:
