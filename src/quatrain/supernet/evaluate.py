@@ -74,16 +74,18 @@ class Exam:
         seed: int,
         fit: Fit = "pad",
         max_objects: int = 32,
+        points: int = 1,
     ) -> Exam:
-        """Prepare the images at `indices` with at most `max_objects` each.
+        """Prepare the images at `indices` with at most `max_objects` each, each asked for with `points` prompts.
 
+        With several points an object counts once a point; the first point is the same for any number of them.
         Those that cannot be read or have no object are left out.
 
         Raise UsageError when none is left.
         """
         samples = (sample for index in indices if (sample := readable(images, index)) is not None)
         ready = (prepare(_first(sample, max_objects), image_px, fit=fit) for sample in samples)
-        kept = [prepared for prepared in ready if len(prepared.masks_NSS)]
+        kept = [_repeated(prepared, points) for prepared in ready if len(prepared.masks_NSS)]
         if not kept:
             raise UsageError(f"none of the {len(indices)} images can be read and has an object: check their truth")
         asked = (prompts.points(prepared.masks_NSS, image=prepared.name, seed=seed) for prepared in kept)
@@ -99,6 +101,10 @@ class Exam:
 
 def _first(sample: Sample, count: int) -> Sample:
     return replace(sample, masks_NHW=sample.masks_NHW[:count])
+
+
+def _repeated(prepared: Prepared, times: int) -> Prepared:
+    return replace(prepared, masks_NSS=np.tile(prepared.masks_NSS, (times, 1, 1)))
 
 
 @torch.inference_mode()
