@@ -108,7 +108,7 @@ def test_a_buffer_of_the_whole_halo_pulls_once_and_never_again():
 
 def test_without_own_rows_everything_is_remote():
     features = CountedFeatures(
-        BufferedFeatures(MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(fraction=0.5), 3)
+        BufferedFeatures(MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(policy="counts", fraction=0.5), 3)
     )
     features.read(torch.tensor([30, 1, 5]))
 
@@ -124,7 +124,7 @@ def test_hit_rates_leave_out_what_was_not_asked_for():
 
 def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
     ticks = itertools.count()
-    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(), []), clock=lambda: next(ticks))
+    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(policy="counts"), []), clock=lambda: next(ticks))
     features.read(torch.tensor([1, 2]))
     first = features.take()
 
@@ -133,7 +133,7 @@ def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
 
 
 def test_an_error_of_the_source_arrives():
-    features = buffer(HaloTable([1], [1]), BufferConfig(fraction=0), [], MemorySource(FEATURES[:5]))
+    features = buffer(HaloTable([1], [1]), BufferConfig(policy="counts", fraction=0), [], MemorySource(FEATURES[:5]))
 
     with pytest.raises(IndexError):
         features.read(torch.tensor([50]))
@@ -142,7 +142,7 @@ def test_an_error_of_the_source_arrives():
 @pytest.mark.parametrize(("rows", "got"), [(FEATURES[:, :2], r"\(1, 2\)"), (FEATURES.double(), "float64")])
 def test_a_source_of_other_features_is_refused(rows, got):
     with pytest.raises(ValueError, match=rf"the source returned .*{got}.*; it must be \(1, 3\) torch\.float32"):
-        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(fraction=1), 3)
+        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(policy="counts", fraction=1), 3)
 
 
 def test_remote_candidates_need_the_size_of_the_graph():

@@ -165,7 +165,7 @@ class BufferedFeatures:
 
     def carry(self, found: Found, rows: Tensor) -> None:
         """Keep a batch's rows for the next step, where the configuration says so."""
-        if self.config.carry:
+        if self.config.carries:
             self._residents.carry(found.place.positions, found.remote)
             self._before = rows
 
@@ -175,7 +175,7 @@ class BufferedFeatures:
         if len(inside) > len(self._scratch):
             self._scratch = torch.empty(len(inside) * 5 // 4, self.dim)
         kept = self._scratch[: len(inside)]
-        if not self.config.carry:
+        if not self.config.carries:
             return torch.index_select(self._store.rows, 0, inside, out=kept)
         for slot, rows in ((inside, self._store.rows), (inside - self.rows, self._before)):
             at = torch.nonzero((slot >= 0) & (slot < len(rows)))[:, 0]
@@ -194,7 +194,7 @@ class BufferedFeatures:
 
 def candidates(config: BufferConfig, halo: HaloTable, vertex_count: int | None) -> Candidates:
     """Return what may be kept under `config`."""
-    if config.candidates == "halo":
+    if config.among == "halo":
         return halo
     if vertex_count is None:
         raise ValueError("candidates='remote' needs vertex_count, the number of vertices of the whole graph")

@@ -83,7 +83,7 @@ class CountedFeatures:
     def _count(self, found: Found, pulled: int, size: int) -> None:
         counters, inside = self.counters, found.place.slots >= 0
         halo = found.place.positions >= 0
-        if self._buffer.config.candidates == "remote":
+        if self._buffer.config.among == "remote":
             halo = self._buffer.halo.find(found.vertices[found.remote]) >= 0
         counters.halo_hits += int((halo & inside).sum())
         counters.halo_misses += int((halo & ~inside).sum())

@@ -64,7 +64,7 @@ class Schedule:
             raise ValueError(f"step {self._step} reads other vertices than were foretold: same seed, same order?")
         self._shelves.clear(self._step)
         self._step += 1
-        if self._setting.config.carry:
+        if self._setting.config.carries:
             return self._carry(positions, following)
         inside = self._shelves.holds(positions)
         self._shelves.put(positions[inside], following[inside])
@@ -97,7 +97,7 @@ class Schedule:
         return Swap(leaving, missed[order])
 
     def _look_ahead(self) -> None:
-        while len(self._window.steps) <= self._setting.config.window:
+        while len(self._window.steps) <= self._setting.config.known_steps:
             told = self._window.grow()
             if told is None:
                 return
