@@ -46,7 +46,7 @@ def halo():
 
 
 def own():
-    return LocalPart(first=FIRST, stop=STOP, source=MemorySource(FEATURES[FIRST:STOP], first=FIRST))
+    return LocalPart(first=FIRST, rows=FEATURES[FIRST:STOP])
 
 
 def configs():

@@ -33,7 +33,7 @@ def traced(halo, accesses):
 @settings(max_examples=100)
 @given(halos(), configs(), steps(range(COUNT), most=25))
 def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesses):
-    local = LocalPart(first=LOCAL.start, stop=LOCAL.stop, source=MemorySource(FEATURES))
+    local = LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
     features = CountedFeatures(
         BufferedFeatures(
             MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT

@@ -61,7 +61,10 @@ def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesse
 
 
 def test_trainers_have_one_buffer_and_learn_from_each_other(path):
-    halo, config = HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]), BufferConfig(policy="counts", fraction=0.4, interval=1)
+    halo, config = (
+        HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]),
+        BufferConfig(policy="counts", fraction=0.4, interval=1),
+    )
     made = stores(path, SHAPE)
     leader, follower = buffers(halo, config, [], made)
     for _ in range(3):

@@ -56,10 +56,7 @@ class BufferConfig:
             raise ValueError(f"interval is {self.interval}; {self.policy!r} needs at least 1 step between two changes")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window is {self.window}; it must be at least 1 step")
-        if self.carry and self.policy != "schedule":
-            raise ValueError(f"carry is True; only 'schedule' knows what to leave to it, {self.policy!r} does not")
-        if self.candidates == "remote" and self.policy == "static-degree":
-            raise ValueError("candidates is 'remote'; 'static-degree' knows degrees of the halo only: leave it out")
+        self._suits_the_policy()
         if self.alpha_decimals is not None and self.alpha_decimals < 1:
             raise ValueError(f"alpha_decimals is {self.alpha_decimals}; it must be at least 1, or None for no rounding")
         for name, known in (
@@ -69,6 +66,12 @@ class BufferConfig:
         ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), [word for word in known if word])
+
+    def _suits_the_policy(self) -> None:
+        if self.carry and self.policy != "schedule":
+            raise ValueError(f"carry is True; only 'schedule' knows what to leave to it, {self.policy!r} does not")
+        if self.candidates == "remote" and self.policy == "static-degree":
+            raise ValueError("candidates is 'remote'; 'static-degree' knows degrees of the halo only: leave it out")
 
     @property
     def known_steps(self) -> int:
