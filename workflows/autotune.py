@@ -85,7 +85,7 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
         tune = session.app(tasks.tune_subnet, shape="block", name="tune")
         tune(folder, best.subnet.key, config.finetune_steps).result()
     planned = lineup(space, bounds, best.subnet, of_size(luck, bounds, best.subnet), run.checkpoints)
-    lines = nas.publish(planned, measure, session, bounds.sam)
+    lines = nas.publish(planned, search, measure, session)
     deliver = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")
     path = deliver(folder, best.subnet.key, weights).result()
     found = outcome(lines, search, best.subnet, path, name=row)

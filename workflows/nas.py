@@ -18,9 +18,9 @@ from quatrain.search.search import Search
 from quatrain.search.trial import Trial
 from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
-from quatrain.supernet.shapes import SamShape, shape
+from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space, Subnet
-from quatrain.supernet.table import Row, depth_only, outcome, rows, table, width_only
+from quatrain.supernet.table import Row, depth_only, outcome, rows, table, validated, width_only
 
 Measure = Callable[..., "Future[dict[str, float]]"]
 
@@ -57,7 +57,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
     explore("search", search, restricted, measure, session)
     planned = rows(config, sam, space, search, bounds, session.seed)
     best = next(row.subnet for row in planned if row.name == "best")
-    lines = publish(planned, measure, session, sam)
+    lines = publish(planned, search, measure, session)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
 
@@ -78,17 +78,17 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
     return facts
 
 
-def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
-    """Measure the table's networks on test and validation images, then the latency of each alone; write table.json."""
-    folder = session.run.path
-    session.show.task("table", total=2 * len(planned))
-    futures = [measure(folder, r.weights, r.subnet.key, part) for part in ("test", "validation") for r in planned]
-    for future in futures:
+def publish(planned: list[Row], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
+    """Measure what is not known yet of the table's networks, then the latency of each alone; write table.json."""
+    folder, figures = session.run.path, validated(planned, search)
+    asked = {place: measure(folder, *place) for row in planned for place in row.places if place not in figures}
+    session.show.task("table", total=len(asked))
+    for future in asked.values():
         future.add_done_callback(lambda _: session.show.advance("table"))
-    results = [future.result() for future in futures]
+    figures |= {place: future.result() for place, future in asked.items()}
     time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
     milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
-    lines = table(sam, planned, results[: len(planned)], results[len(planned) :], milliseconds)
+    lines = table(search.bounds.sam, planned, figures, milliseconds)
     write_json(folder / "table.json", lines)
     return lines
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import quatrain
 from quatrain import checkpoint
 from quatrain.records import read_json, read_lines
 from quatrain.sam import Sam
+from quatrain.search.source import PORTABLE
 from quatrain.supernet import steps
 from quatrain.supernet.settings import mini
 from quatrain.supernet.shapes import encoder_parameters, shape
@@ -40,10 +42,20 @@ def supernet(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(supernet, tmp_path_factory) -> Path:
+def copied(supernet, tmp_path_factory) -> Path:
+    """What another machine needs of the supernet's run, and nothing else."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in PORTABLE:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(supernet / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(copied, tmp_path_factory) -> Path:
     """A run on real workers whose driver was killed in the middle of the search and then resumed."""
     root = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, SCRIPT, "--supernet", supernet, *SMALL, "--run-root", root]
+    command = [sys.executable, SCRIPT, "--supernet", copied, *SMALL, "--run-root", root]
     with open(root / "said.txt", "w") as said:
         first = subprocess.Popen([*map(str, command)], stdout=said, stderr=said)
         until = time.monotonic() + 240
