@@ -83,6 +83,17 @@ def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, t
     assert pulled == sum(row["remote_rows"] for row in foreseen["epochs"])
 
 
+def test_float16_on_the_wire_halves_the_bytes_and_moves_the_loss_a_little(plain, parts, tmp_path):
+    exact = small()
+    lossy = train(tmp_path, replace(exact, buffer=replace(exact.buffer, wire="float16")), parts)
+
+    ours, theirs = lossy["epochs"][-1], plain["epochs"][-1]
+    assert ours["remote_rows"] == theirs["remote_rows"]
+    assert ours["remote_bytes"] * 2 == theirs["remote_bytes"]
+    assert losses(lossy) != losses(plain)
+    assert losses(lossy) == pytest.approx(losses(plain), rel=0.01)
+
+
 def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(parts, tmp_path):
     config = replace(small(model="gat", sampler="stock", look_ahead=0, epochs=2), buffer=BufferConfig(policy="none"))
     config = replace(config, cluster=replace(config.cluster, trainers=2))
