@@ -16,10 +16,11 @@ from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
 from quatrain.search.trial import Trial
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
-from quatrain.supernet.shapes import SamShape, shape
+from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space, Subnet
-from quatrain.supernet.table import Row, depth_only, outcome, rows, table, width_only
+from quatrain.supernet.table import Row, depth_only, outcome, rows, table, validated, width_only
 
 Measure = Callable[..., "Future[dict[str, float]]"]
 
@@ -30,7 +31,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
-        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s),
+        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
         Step(name="latency", shape="gpu", count=1, seconds=30),
@@ -56,7 +57,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
     explore("search", search, restricted, measure, session)
     planned = rows(config, sam, space, search, bounds, session.seed)
     best = next(row.subnet for row in planned if row.name == "best")
-    lines = publish(planned, measure, session, sam)
+    lines = publish(planned, search, measure, session)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
 
@@ -77,17 +78,17 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
     return facts
 
 
-def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
-    """Measure the table's networks on test and validation images, then the latency of each alone; write table.json."""
-    folder = session.run.path
-    session.show.task("table", total=2 * len(planned))
-    futures = [measure(folder, r.weights, r.subnet.key, part) for part in ("test", "validation") for r in planned]
-    for future in futures:
+def publish(planned: list[Row], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
+    """Measure what is not known yet of the table's networks, then the latency of each alone; write table.json."""
+    folder, figures = session.run.path, validated(planned, search)
+    asked = {place: measure(folder, *place) for row in planned for place in row.places if place not in figures}
+    session.show.task("table", total=len(asked))
+    for future in asked.values():
         future.add_done_callback(lambda _: session.show.advance("table"))
-    results = [future.result() for future in futures]
+    figures |= {place: future.result() for place, future in asked.items()}
     time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
     milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
-    lines = table(sam, planned, results[: len(planned)], results[len(planned) :], milliseconds)
+    lines = table(search.bounds.sam, planned, figures, milliseconds)
     write_json(folder / "table.json", lines)
     return lines
 
@@ -105,13 +106,19 @@ def explore(
         best = search.best()
         session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
 
-    drive(search, start, session.workers("gpu"), told, baselines=others, in_order=in_order)
+    drive(search, start, session.workers("gpu"), told, session.show.say, baselines=others, in_order=in_order)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_study
+        name="nas",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=check_inputs,
+        work=work,
+        report=tasks.report_study,
     )
     return cli.main(workflow, argv)
 
