@@ -54,7 +54,8 @@ class Facts:
     @property
     def balance(self) -> float:
         """Inner vertices of the largest part over those of the mean."""
-        return max(part["inner"] for part in self.parts) * len(self.parts) / self.vertices
+        largest: int = max(part["inner"] for part in self.parts)
+        return largest * len(self.parts) / self.vertices
 
 
 def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder: Path | None, cache: Path) -> Path:
