@@ -112,9 +112,9 @@ def test_weights_that_are_missing_are_told(settings, words):
 def test_the_lowest_scores_of_a_mask_are_those_that_fit_the_size_of_the_model():
     config = MasksConfig()
 
-    assert config.thresholds(256) == {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.8}
-    assert config.thresholds(1024) == {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.95}
-    assert MasksConfig(pred_iou_thresh=0).thresholds(1024) == {"pred_iou_thresh": 0, "stability_score_thresh": 0.95}
+    assert config.thresholds(256) == (0.6, 0.8)
+    assert config.thresholds(1024) == (0.88, 0.95)
+    assert MasksConfig(pred_iou_thresh=0).thresholds(1024) == (0, 0.95)
     assert {preset().masks.pred_iou_thresh for preset in PRESETS.values()} == {None}
 
 

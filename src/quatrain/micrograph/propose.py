@@ -104,11 +104,13 @@ def _generator(config: MasksConfig) -> MaskGenerator:
     from quatrain.micrograph.generator import MaskGenerator
 
     model = load_model(config)
+    predicted_iou, stability = config.thresholds(int(model.image_encoder.img_size))
     return MaskGenerator(
         model,
         points_per_side=config.points_per_side,
         points_per_batch=config.points_per_batch,
-        **config.thresholds(int(model.image_encoder.img_size)),
+        pred_iou_thresh=predicted_iou,
+        stability_score_thresh=stability,
         box_nms_thresh=config.box_nms_thresh,
         mask_nms_thresh=config.mask_nms_thresh or None,
         tile_px=config.tile_px or None,

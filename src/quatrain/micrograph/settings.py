@@ -201,12 +201,11 @@ class MasksConfig:
         if self.tile_px and not 0 <= self.tile_overlap_px < self.tile_px:
             raise ValueError(f"tile_overlap_px is {self.tile_overlap_px}; it must be below tile_px, {self.tile_px}")
 
-    def thresholds(self, image_px: int) -> dict[str, float]:
+    def thresholds(self, image_px: int) -> tuple[float, float]:
         """Return the lowest predicted IoU and stability of a mask, for a model whose input has `image_px` a side."""
-        names = ("pred_iou_thresh", "stability_score_thresh")
         usual = (0.88, 0.95) if image_px >= _SAM_PX else (0.6, 0.8)
-        given = (getattr(self, name) for name in names)
-        return {n: other if own is None else own for n, own, other in zip(names, given, usual, strict=True)}
+        given = (self.pred_iou_thresh, self.stability_score_thresh)
+        return usual[0] if given[0] is None else given[0], usual[1] if given[1] is None else given[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
