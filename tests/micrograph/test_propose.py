@@ -12,7 +12,7 @@ from quatrain.micrograph import boost
 from quatrain.micrograph.masks import read_masks
 from quatrain.micrograph.outputs import coco
 from quatrain.micrograph.propose import load_model, propose
-from quatrain.micrograph.settings import PRESETS, MasksConfig
+from quatrain.micrograph.settings import PRESETS, RULES, MasksConfig
 
 SAM = MasksConfig(points_per_side=4, pred_iou_thresh=0.5, stability_score_thresh=0.7)
 
@@ -116,6 +116,12 @@ def test_the_lowest_scores_of_a_mask_are_those_that_fit_the_size_of_the_model():
     assert config.thresholds(1024) == (0.88, 0.95)
     assert MasksConfig(pred_iou_thresh=0).thresholds(1024) == (0, 0.95)
     assert {preset().masks.pred_iou_thresh for preset in PRESETS.values()} == {None}
+
+
+def test_each_preset_has_the_rules_that_suit_its_model():
+    assert PRESETS["paper"]().removal.order == RULES
+    assert set(RULES) - set(PRESETS["mini"]().removal.order) == {"compound-parents"}
+    assert [PRESETS[name]().masks.model for name in ("mini", "paper")] == ["vit_mini", "vit_l"]
 
 
 @pytest.mark.parametrize(
