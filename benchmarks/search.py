@@ -228,7 +228,7 @@ def frugality(quick: bool, path: Path, within: float) -> None:
             ways[name] = lambda seed, e=engine, h=halving: images_of_search(truth, e, seed, halving=h)
     spent = {name: [float(way(seed)) for seed in seeds] for name, way in ways.items()}
     for name, counts in spent.items():
-        emit("search", case, f"images, {name}", counts, unit="images", goal="", ok=None)
+        emit("search", case, f"images, {name}", counts, unit="images", goal="", ok=None, middle=statistics.fmean)
     named = (f"{AutotuneConfig().engine}, halving", "plain OpenTuner loop", "random")
     ours, plain, luck = (statistics.fmean(spent[name]) for name in named)
     emit("search", case, "plain loop against ours", [plain / ours], unit="ratio", goal=">= 3", ok=plain >= 3 * ours)

@@ -35,6 +35,9 @@ OF_A_STEP = ("SLURM_STEP", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASKS_PER_NODE
 ANNOUNCED = '{"block":'
 """How the lines begin in which a block's script tells of itself."""
 
+BLOCK_END = "QUATRAIN_END"
+"""Tells the pools of a block when its nodes are taken back, as Unix time."""
+
 JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 """What a batch script reads itself: its job's number, and how often it was queued again."""
 

@@ -66,6 +66,7 @@ class Workers:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        self._resumable = {step.name for step in self.plan if step.resumable}
         self._memo = Memo(self.run.path, self.run.identity)
         self._reports = Reports(self.run.path / "parsl" / "started" / f"{os.getpid()}-{time.time_ns()}")
 
@@ -166,8 +167,8 @@ class Workers:
 
     def failed_try(self, error: Exception, record: Any) -> float:
         """Note a failed try and return what it takes of the task's budget; Parsl asks this after each failure."""
-        cost = retry_cost(error)
         task = record["args"][0].task
+        cost = retry_cost(error, resumable=task.rpartition("-")[0] in self._resumable)
         self._read_reports()
         known = self._under_way[task]
         if record["fail_cost"] + cost <= record["dfk"].config.retries:
@@ -180,6 +181,7 @@ class Workers:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
         while not self._stop.wait(POLL_S):
             with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                self.run.beat()
                 self._read_reports()
                 self._memo.sync()
                 self._tell_blocks(self._blocks.look(self._pools))

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import signal
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from parsl.executors.status_handling import BlockProviderExecutor
+from parsl.jobs.states import JobState, JobStatus
 
 from quatrain.hpc.allocation import ANNOUNCED, expand
 from quatrain.hpc.journal import Journal
@@ -41,14 +43,38 @@ class Block:
     ended: float | None = None
     how: str = ""
     """How it ended."""
+    earlier: tuple[tuple[float, float], ...] = ()
+    """When it had its nodes before Slurm put it back into the queue: beginnings and ends."""
+
+    @property
+    def driver(self) -> str:
+        """The number of Parsl's folder, which stands for the driver that submitted it."""
+        return self.name.partition(" ")[0]
+
+    def spans(self, now: float) -> list[tuple[float, float]]:
+        """Return the beginnings and ends of the times in which it had its nodes."""
+        last = [] if self.began is None else [(self.began, max(self.began, self.ended or now))]
+        return [*self.earlier, *last]
 
     def seconds(self, now: float) -> float:
         """Return how long it has had its nodes."""
-        return 0.0 if self.began is None else max(0.0, (self.ended or now) - self.began)
+        return sum(end - begin for begin, end in self.spans(now))
 
-    def gpu_hours(self, now: float) -> float:
-        """Return what it used."""
-        return self.seconds(now) * self.gpus / 3600
+
+def gpu_hours(blocks: Iterable[Block], now: float) -> float:
+    """Return what blocks used: of those that one driver had in one job, each moment counts once."""
+    together: dict[tuple[str, str], list[Block]] = defaultdict(list)
+    for block in blocks:
+        together[block.driver, block.job].append(block)
+    return sum(_hours(group, now) for group in together.values())
+
+
+def _hours(blocks: Sequence[Block], now: float) -> float:
+    seconds, until = 0.0, 0.0
+    for begin, end in sorted(span for block in blocks for span in block.spans(now)):
+        seconds += max(0.0, end - max(begin, until))
+        until = max(until, end)
+    return seconds / 3600 * max(block.gpus for block in blocks)
 
 
 def read(run_dir: Path) -> list[Block]:
@@ -56,8 +82,9 @@ def read(run_dir: Path) -> list[Block]:
     newest: dict[str, Block] = {}
     for line in read_lines(run_dir / FILE):
         try:
-            newest[line["name"]] = Block(**{**line, "nodes": tuple(line["nodes"])})
-        except (KeyError, TypeError):
+            earlier = tuple((float(begin), float(end)) for begin, end in line.get("earlier", ()))
+            newest[line["name"]] = Block(**{**line, "nodes": tuple(line["nodes"]), "earlier": earlier})
+        except (KeyError, TypeError, ValueError):
             continue
     return list(newest.values())
 
@@ -76,6 +103,7 @@ class BlockWatch:
     gpus_per_node: int
     _journal: Journal = field(init=False)
     _known: dict[str, Block] = field(default_factory=dict)
+    _seen_running: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._journal = Journal(self.run_dir / FILE)
@@ -105,13 +133,23 @@ class BlockWatch:
         for number, job in list(executor.blocks_to_job_id.items()):
             name = f"{self.folder.name} {executor.label} {number}"
             block = self._known.get(name) or Block(name=name, job=str(job), queued=time.time())
-            if block.ended is None:
-                block = self._told([executor.label, number], block)
-                state = status.get(number)
-                if block.ended is None and state is not None and state.terminal:
-                    block = replace(block, ended=time.time(), how=state.status_name.lower().replace("_", " "))
-            found.append(block)
+            found.append(self._now([executor.label, number], block, status.get(number)))
         return found
+
+    def _now(self, place: Sequence[str], block: Block, status: JobStatus | None) -> Block:
+        """Return a block as it is now, by its script's word and by what Parsl saw in the queue."""
+        over = status is not None and status.terminal
+        if block.ended is not None and over:
+            return block
+        block = self._told(place, block)
+        if block.ended is None and status is not None and over:
+            return replace(block, ended=time.time(), how=status.status_name.lower().replace("_", " "))
+        if block.began is not None and status is not None and status.state is JobState.RUNNING:
+            self._seen_running.add(block.name)
+        elif block.name in self._seen_running and status is not None and status.state is JobState.PENDING:
+            self._seen_running.discard(block.name)  # else it only has begun since Parsl looked
+            return _again_in_the_queue(block)
+        return block
 
     def _told(self, place: Sequence[str], block: Block) -> Block:
         """Add what the block's script told of itself."""
@@ -124,8 +162,12 @@ class BlockWatch:
 
     def _with(self, block: Block, line: Mapping[str, str]) -> Block:
         at = float(line["at"])
+        if at <= max(block.began or 0.0, *(end for _, end in block.earlier), 0.0):  # read before
+            return block
         if line["block"] == "ends":
             return replace(block, ended=at, how=_ending(int(line["code"])))
+        if block.began is not None:  # nobody saw it in the queue meanwhile
+            block = _again_in_the_queue(block)
         nodes = expand(line["nodes"])
         until = self.end_s if self.walltime_s is None else at + self.walltime_s
         return replace(
@@ -136,6 +178,11 @@ class BlockWatch:
             began=at,
             until=until,
         )
+
+
+def _again_in_the_queue(block: Block) -> Block:
+    """Return a block that Slurm took its nodes from and will start again."""
+    return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(time.time())))
 
 
 def _ending(code: int) -> str:
@@ -153,4 +200,5 @@ def told(block: Block) -> str:
     job = f"job {block.job}"
     if block.ended is not None:
         return f"block {name} {block.how}, {job}"
-    return f"block {name} {'queued' if block.began is None else 'began'}, {job}"
+    again = " again" if block.earlier else ""
+    return f"block {name} {'queued' if block.began is None else 'began'}{again}, {job}"

@@ -88,6 +88,8 @@ class Workflow:
     plan: Callable[[Any], Sequence[Step]]
     """What a configuration would run."""
     work: Callable[[Any, Session], None]
+    check: Callable[[Any], None] | None = None
+    """Raises UsageError for inputs that can be told to be wrong before a run folder is made."""
     report: Callable[[Path], Path] | None = None
     """Writes the report of a run folder once the run is done, and returns its path."""
 
@@ -166,6 +168,8 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         _describe(workflow, configuration, common, site, request, plan)
         return
     _check(site, request, plan)
+    if workflow.check is not None and common.resume is None:
+        workflow.check(configuration)
     if common.submit:
         _submit(workflow, configuration, common, site, request, given)
         return
@@ -204,11 +208,9 @@ def _submit(
     submit.check(site)
     run = _opened(workflow, configuration, common, site, request, given)
     print(f"run folder: {run.path}", flush=True)
-    try:
+    with run.handing_over():
         job = submit.submit(site, request, workflow.name, run.path)
         run.event("submitted", message=f"the driver waits in job {job}")
-    finally:
-        run.leave()
     print(f"job: {job}; quatrain status {run.path} tells how it goes")
 
 

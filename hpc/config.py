@@ -31,7 +31,7 @@ from quatrain.hpc.commands import BY_SRUN, CONTAINER
 from quatrain.hpc.jobs import SlurmJobs, judge
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.rendezvous import addresses
-from quatrain.hpc.site import SHAPES, Request, Shape, Site
+from quatrain.hpc.site import SHAPES, Request, Shape, Site, reserve_s
 
 POOL = ("python3", "-m", "quatrain.hpc.pool")
 """Before the command of a pool: the Python that is first on the worker's PATH, which may be an image's."""
@@ -42,20 +42,20 @@ HEARTBEAT_LIMIT_S = 20
 IDLE_S = 60.0
 """Blocks without work for so long are given back."""
 SUBMIT_TIMEOUT_S = 60
-MARGIN_S = 60
-"""Kept free between the last task's end and the end of the walltime, or a tenth of it where that is less."""
+RESUMABLE_TRIES = 50
+"""How often a task that goes on from its checkpoint may lose its nodes, as at the end of each walltime."""
 
 RetryHandler = Callable[[Exception, Any], float]
 
 
-def retry_cost(error: BaseException) -> float:
+def retry_cost(error: BaseException, *, resumable: bool = False) -> float:
     """Return what a failure takes of a task's budget of RETRIES.
 
-    A node that went away is the machine's matter (20 times), a worker that died may be the task's own (3 times), and
-    an exception that the task raised would be raised again.
+    A node that went away is the machine's matter (20 times, more where the task goes on from a checkpoint), a worker
+    that died may be the task's own (3 times), and an exception that the task raised would be raised again.
     """
     if isinstance(error, ManagerLost):
-        return 0.05
+        return RETRIES / RESUMABLE_TRIES if resumable else 0.05
     return 0.3 if isinstance(error, WorkerLost) else RETRIES + 1.0
 
 
@@ -124,7 +124,13 @@ def worker_pool(
     pinned = shape == "gpu" and site.gpus_per_node > 0
     made = HighThroughputExecutor(
         label=shape,
-        launch_cmd=" ".join([*_around(site, request, shape, found, run_dir), *POOL, DEFAULT_LAUNCH_CMD]),
+        launch_cmd=" ".join(
+            [
+                *_around(site, request, shape, found, run_dir),
+                *_pool(site, request, shape, plan, found),
+                DEFAULT_LAUNCH_CMD,
+            ]
+        ),
         provider=nodes or provider(site, request, shape, found, run_dir),
         address=site.address or "127.0.0.1",
         cores_per_worker=1e-3,  # else a small host has room for fewer workers than it is told to start
@@ -168,18 +174,46 @@ def affinity(site: Site) -> str:
 def drain_s(
     site: Site, request: Request, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None
 ) -> int | None:
-    """Return the seconds after which a pool takes no new task, so that its last one ends before the walltime.
+    """Return the seconds after which a pool that starts now takes no new task, so that its last one ends in time.
 
-    None where no walltime binds.
+    None where no walltime binds. This is what is expected; each pool counts anew from the end of its nodes.
     """
-    origin = slurm.source(site, request, found)
-    if origin == "local" or (origin == "allocation" and (found is None or found.end_time_s is None)):
+    left_s = _left_s(site, request, found)
+    if left_s is None:
         return None
-    left = request.walltime_min * 60.0
-    if origin == "allocation" and found is not None and found.end_time_s is not None:
-        left = found.end_time_s - time.time()
-    margin = min(MARGIN_S, left / 10)
-    return max(1, int(left - site.startup_s - longest_s(plan, shape) - margin))
+    return max(1, int(left_s - site.startup_s - reserve_s(left_s, longest_s(plan, shape))))
+
+
+def _left_s(site: Site, request: Request, found: slurm.Allocation | None) -> float | None:
+    """Return for how long nodes are there that are taken now; None where nothing takes them back."""
+    origin = slurm.source(site, request, found)
+    if origin == "slurm":
+        return request.walltime_min * 60.0
+    if origin == "local" or found is None or found.end_time_s is None:
+        return None
+    return found.end_time_s - time.time()
+
+
+def _pool(
+    site: Site, request: Request, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None
+) -> list[str]:
+    """Return the words that start a pool, with the time that it keeps free before the end of its nodes.
+
+    A pool for which nothing is left ends, and with it the job; in an allocation that goes on it stays and does nothing.
+    """
+    left_s = _left_s(site, request, found)
+    if left_s is None:
+        return [*POOL]
+    stay = ["--stay"] if slurm.source(site, request, found) == "allocation" else []
+    return [*POOL, f"--reserve={reserve_s(left_s, longest_s(plan, shape))}", *stay]
+
+
+def block_end(site: Site, request: Request, found: slurm.Allocation | None) -> str | None:
+    """Return when the nodes of a block are taken back, as a shell writes it; None where nothing takes them back."""
+    if slurm.source(site, request, found) == "slurm":  # Slurm tells it since version 23
+        return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {request.walltime_min * 60}))}}"
+    inside = slurm.source(site, request, found) == "allocation" and found is not None
+    return str(int(found.end_time_s)) if inside and found is not None and found.end_time_s is not None else None
 
 
 def provider(
@@ -196,7 +230,9 @@ def provider(
         launcher=launcher(site, shape, overlap=inside is not None),
         init_blocks=0,
         max_blocks=1,
-        worker_init=worker_init(site, shape, container.words(site, request, [run_dir], prepared=False)),
+        worker_init=worker_init(
+            site, shape, container.words(site, request, [run_dir], prepared=False), block_end(site, request, found)
+        ),
     )
 
 
@@ -214,7 +250,9 @@ def slurm_settings(site: Site, request: Request, shape: Shape, run_dir: Path = P
         "max_blocks": site.max_blocks,
         "walltime": f"{request.walltime_min // 60:02d}:{request.walltime_min % 60:02d}:00",
         "scheduler_options": "\n".join(f"#SBATCH {option}" for option in options(site, request)),
-        "worker_init": worker_init(site, shape, container.words(site, request, [run_dir], prepared=True)),
+        "worker_init": worker_init(
+            site, shape, container.words(site, request, [run_dir], prepared=True), block_end(site, request, None)
+        ),
         "cmd_timeout": SUBMIT_TIMEOUT_S,
         "exclusive": site.exclusive,
         "launcher": launcher(site, shape, overlap=False),
@@ -241,13 +279,15 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
 
 
-def worker_init(site: Site, shape: Shape, inside: Sequence[str] = ()) -> str:
+def worker_init(site: Site, shape: Shape, inside: Sequence[str] = (), end: str | None = None) -> str:
     """Return the shell lines before a pool starts: this Python's commands, threads, the site's variables and lines.
 
     `inside` are the words that put a program into the site's container. A pool that starts in one takes the image's
-    Python; one that stays outside hands the words on to its tasks.
+    Python; one that stays outside hands the words on to its tasks. `end` is what `block_end` tells.
     """
     lines = slurm.announcement(site.scheduler == "slurm")
+    if end is not None:
+        lines.append(f'export {slurm.BLOCK_END}="{end}"')
     if not inside or shape == "block":
         lines.append(f'export PATH="{Path(sys.executable).parent}{os.pathsep}$PATH"')
     if site.cpus_per_node is not None:

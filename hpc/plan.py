@@ -18,6 +18,8 @@ class Step:
     count: int
     seconds: float
     """Estimate for one task on one worker of that shape."""
+    resumable: bool = False
+    """True where a task that is cut off goes on from its own checkpoint, so that no walltime need hold it whole."""
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seconds < 0:
@@ -29,5 +31,9 @@ class Step:
 
 
 def longest_s(plan: Sequence[Step], shape: Shape | None = None) -> float:
-    """Return the estimated seconds of the longest single task, of one shape or of any; 0 without tasks."""
-    return max((step.seconds for step in plan if step.count and shape in (None, step.shape)), default=0.0)
+    """Return the estimated seconds of the longest single task that a walltime must hold whole; 0 without any.
+
+    `shape` names one shape; without it every shape counts.
+    """
+    whole = [step for step in plan if step.count and not step.resumable]
+    return max((step.seconds for step in whole if shape in (None, step.shape)), default=0.0)

@@ -1,7 +1,7 @@
 """The run folder: what was asked, what happened, what came out; readable by other tools while it grows.
 
-run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, checkpoints/, logs/, progress/ and parsl/. Whole
-files are replaced atomically; lines that a crash tore are passed over.
+run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, heartbeat, checkpoints/, logs/, progress/ and
+parsl/. Whole files are replaced atomically; lines that a crash tore are passed over.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -27,6 +28,12 @@ from quatrain.hpc.versions import git_commit, installed
 from quatrain.records import fingerprint, plain, read_json, write_json, write_text
 
 FOLDERS = ("checkpoints", "logs", "progress", "parsl")
+HEARTBEAT, BEAT_S = "heartbeat", 5.0
+"""The file that a living driver touches, and how often."""
+REQUEUED = "QUATRAIN_REQUEUED"
+"""Set by the batch script of a driver in a job that Slurm starts again when the driver ends by SIGUSR1."""
+HANDOVER_S = 60.0
+"""How long a driver in a job waits for the command that submitted it to let go of the run folder."""
 CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that end a run in order; Slurm sends SIGUSR1 to a driver in a job some minutes before its walltime."""
 
@@ -45,12 +52,14 @@ class Run:
         self.resumed = resumed
         self.identity = fingerprint({"configuration": facts["configuration"], "seed": facts["seed"]})
         """Stands for what was asked; results are remembered under it."""
-        self._lock = _lock(path)
+        before = _previous_summary(path) if resumed else {}
+        self._lock = _lock(path, HANDOVER_S if before.get("state") == "queued" else 0.0)
         self._summary = _previous_summary(path) if resumed else {}
         self._before_s = float(self._summary.get("seconds", 0.0))
         self._started = time.monotonic()
         self._events = Journal(path / "events.jsonl")
         self._handlers: dict[int, Any] = {}
+        self._beaten = 0.0
         write_json(path / "run.json", facts)
 
     @classmethod
@@ -141,6 +150,12 @@ class Run:
         }
         self._events.append(line)
 
+    def beat(self) -> None:
+        """Give a sign of life, by which any computer that sees the folder knows that the driver is there."""
+        if time.monotonic() - self._beaten >= BEAT_S:
+            (self.path / HEARTBEAT).touch()
+            self._beaten = time.monotonic()
+
     def note(self, message: str) -> None:
         """Append a remark of the workflow's own to events.jsonl."""
         self.event("note", message=message)
@@ -157,8 +172,10 @@ class Run:
     def __enter__(self) -> Run:
         for number in heeded(CAUGHT):
             self._handlers[number] = signal.signal(number, _terminate)
-        self._summary.pop("error", None)
+        self._forget_the_end()
         self._write_summary("running")
+        self._beaten = 0.0
+        self.beat()
         self.event("resumed" if self.resumed else "started", message=f"driver {socket.gethostname()} {os.getpid()}")
         return self
 
@@ -167,6 +184,8 @@ class Run:
     ) -> None:
         state = ending(error)
         try:
+            if _goes_on(error):
+                self._summary["requeued"] = True
             if error is not None:
                 self._record(state, error)
             self.event(state, message=one_line(error))
@@ -181,11 +200,26 @@ class Run:
             for number, handler in self._handlers.items():
                 signal.signal(number, handler)
 
-    def leave(self) -> None:
-        """Close a folder that another driver will open; no state is recorded but that it waits."""
+    @contextmanager
+    def handing_over(self) -> Iterator[None]:
+        """Close the folder after the block, in which a job is submitted that will open it; else the run has failed."""
+        self._forget_the_end()
         self._write_summary("queued")
-        self._events.close()
-        os.close(self._lock)
+        try:
+            yield
+        except BaseException as error:
+            self._record(ending(error), error)
+            self.event(ending(error), message=one_line(error))
+            self._write_summary(ending(error))
+            raise
+        finally:
+            self._events.close()
+            os.close(self._lock)
+
+    def _forget_the_end(self) -> None:
+        """Drop what summary.json tells of how an earlier driver ended."""
+        for name in ("error", "requeued"):
+            self._summary.pop(name, None)
 
     def _record(self, state: str, error: BaseException) -> None:
         if state == "failed":
@@ -199,6 +233,11 @@ def ending(error: BaseException | None) -> str:
     if error is None:
         return "done"
     return "interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "failed"
+
+
+def _goes_on(error: BaseException | None) -> bool:
+    """Tell whether Slurm starts this driver again."""
+    return isinstance(error, Terminated) and error.code == 128 + signal.SIGUSR1 and bool(os.environ.get(REQUEUED))
 
 
 def one_line(error: BaseException | None) -> str:
@@ -277,16 +316,22 @@ def _previous_summary(path: Path) -> dict[str, Any]:
     return summary if isinstance(summary, dict) else {}
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path, patience_s: float) -> int:
+    """Take the folder for this driver alone; UsageError when another one still has it after `patience_s`."""
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise UsageError(f"{str(path)!r} is in use by a running driver: wait for it, or end it first") from None
-    except OSError:  # a file system without locks: go on without one
+    until = time.monotonic() + patience_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() < until:
+                time.sleep(0.1)
+                continue
+            os.close(descriptor)
+            raise UsageError(f"{str(path)!r} is in use by a running driver: wait for it, or end it first") from None
+        except OSError:  # a file system without locks: go on without one
+            return descriptor
         return descriptor
-    return descriptor
 
 
 def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:

@@ -10,6 +10,8 @@ from typing import Literal
 Shape = Literal["gpu", "block"]
 """How a worker stands: `gpu` is one worker for each GPU (or core), `block` is one for a whole block of nodes."""
 SHAPES: tuple[Shape, ...] = ("gpu", "block")
+MARGIN_S = 60
+"""Kept free between the last task's end and the end of the walltime, or a tenth of it where that is less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -231,9 +233,19 @@ def _image_problem(site: Site, request: Request) -> list[str]:
 
 
 def _drain_problem(site: Site, request: Request, longest_task_s: float) -> list[str]:
-    needed = site.startup_s + longest_task_s
-    if request.walltime_min * 60 > needed:
+    """Tell of a walltime in which a worker would never take the longest task."""
+
+    def leaves_room(walltime_s: float) -> bool:
+        return walltime_s > site.startup_s + reserve_s(walltime_s, longest_task_s)
+
+    least = request.walltime_min
+    while not leaves_room(least * 60):
+        least += 1
+    if least == request.walltime_min:
         return []
-    return [
-        f"--walltime {request.walltime_min} leaves no room for the longest task: take {int(needed // 60) + 1} or more"
-    ]
+    return [f"--walltime {request.walltime_min} leaves no room for the longest task: take {least} or more"]
+
+
+def reserve_s(left_s: float, longest_task_s: float) -> int:
+    """Return the seconds before the end of a walltime, of which `left_s` are left, in which no task may begin."""
+    return int(longest_task_s + min(MARGIN_S, left_s / 10))

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,18 +15,20 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from quatrain.errors import UsageError
-from quatrain.hpc.blocks import Block
+from quatrain.hpc.blocks import Block, gpu_hours
 from quatrain.hpc.blocks import read as read_blocks
 from quatrain.hpc.progress import as_line, readings, span
-from quatrain.hpc.run import recorded
+from quatrain.hpc.run import HEARTBEAT, recorded
 from quatrain.records import read_json, read_lines
 
 ORDER = ("pending", "running", "done", "remembered", "retried", "failed")
-LIVE = ("running", "queued")
+LIVE = ("running", "queued", "requeued")
 """States in which something may still change."""
 LAST = 5
 REASONS = 8
 WATCH_S = 2.0
+SILENT_S = 60.0
+"""A driver that gave no sign of life for so long is gone."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,14 +41,24 @@ class State:
     events: list[dict[str, Any]]
     blocks: list[Block]
     now: float
+    silent_s: float = 0.0
+    """How long ago the driver gave its last sign of life."""
 
     @property
     def name(self) -> str:
-        """The recorded state; `gone` where the driver was killed, which then could not record it."""
+        """The recorded state; `gone` where the driver was killed, which then could not record it.
+
+        `requeued` where the driver was interrupted for a while and Slurm will start it again.
+        """
         state = str(self.summary.get("state", "unknown"))
+        if state == "interrupted" and self.summary.get("requeued"):
+            return "requeued"
+        return "gone" if state == "running" and self._gone() else state
+
+    def _gone(self) -> bool:
         driver = self.facts.get("driver") or {}
         here = driver.get("host") == socket.gethostname()
-        return "gone" if state == "running" and here and not _alive(driver.get("pid", 0)) else state
+        return self.silent_s > SILENT_S or (here and not _alive(driver.get("pid", 0)))
 
     @property
     def until(self) -> float:
@@ -55,18 +68,8 @@ class State:
 
     @property
     def gpu_hours(self) -> float:
-        """GPU-hours of every block; blocks of one allocation count once."""
-        by_job: dict[str, list[Block]] = defaultdict(list)
-        for block in self.blocks:
-            if block.began is not None:
-                by_job[block.job].append(block)
-        return sum(_hours(blocks, self.until) for blocks in by_job.values())
-
-
-def _hours(blocks: Sequence[Block], until: float) -> float:
-    began = min(block.began or until for block in blocks)
-    ended = max(block.ended or until for block in blocks)
-    return max(0.0, ended - began) / 3600 * max(block.gpus for block in blocks)
+        """GPU-hours of every block while it had its nodes; blocks of one allocation count once."""
+        return gpu_hours(self.blocks, self.until)
 
 
 def look(run_dir: Path) -> State:
@@ -83,7 +86,22 @@ def look(run_dir: Path) -> State:
         events=[line for line in read_lines(run_dir / "events.jsonl") if isinstance(line, dict) and "state" in line],
         blocks=read_blocks(run_dir),
         now=time.time(),
+        silent_s=_silence_s(run_dir),
     )
+
+
+def _silence_s(run_dir: Path) -> float:
+    """Return the age of the driver's last sign of life by the file system's own clock; 0 where there never was one."""
+    try:
+        with (run_dir / HEARTBEAT).open("rb") as beat:  # a network file system looks anew when a file is opened
+            last = os.fstat(beat.fileno()).st_mtime
+    except OSError:
+        return 0.0
+    try:
+        with tempfile.TemporaryFile(dir=run_dir) as fresh:
+            return os.fstat(fresh.fileno()).st_mtime - last
+    except OSError:  # somebody else's folder, or a full disk: this computer's clock must do
+        return time.time() - last
 
 
 def command(arguments: Sequence[str]) -> None:
@@ -131,7 +149,11 @@ def watch(run_dir: Path, stream: TextIO | None = None) -> None:
 
 
 def _head(state: State) -> str:
-    words = {"gone": "interrupted (its driver is gone: go on with --resume)", "queued": "waits in the queue"}
+    words = {
+        "gone": "interrupted (its driver is gone: go on with --resume)",
+        "queued": "waits in the queue",
+        "requeued": "interrupted for a while (its job waits in the queue again)",
+    }
     seconds = span(state.summary.get("seconds", 0.0)) + (" so far" if state.name in LIVE else "")
     return f"{state.facts['workflow']} in {state.run_dir}: {words.get(state.name, state.name)}, {seconds}"
 

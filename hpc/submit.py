@@ -17,6 +17,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc.allocation import JOB_ID, RESTARTS
 from quatrain.hpc.config import slurm_settings
 from quatrain.hpc.jobs import refusal
+from quatrain.hpc.run import REQUEUED
 from quatrain.hpc.site import Request, Site, fitted
 from quatrain.records import write_text
 
@@ -32,6 +33,7 @@ SCRIPT = """\
 {directives}
 
 # Slurm sends USR1 some minutes before the walltime: the driver stops in order, and this job goes back into the queue.
+export {requeued}=$([ "${{{restarts}:-0}}" -lt {most} ] && echo 1)
 {command} &
 driver=$!
 asked=
@@ -39,7 +41,7 @@ trap 'asked=1; kill -USR1 "$driver" 2>/dev/null' USR1
 trap 'kill -TERM "$driver" 2>/dev/null' TERM
 wait "$driver"; code=$?
 while kill -0 "$driver" 2>/dev/null; do wait "$driver"; code=$?; done
-if [ -n "$asked" ] && [ "$code" -eq {requeue} ] && [ "${{{restarts}:-0}}" -lt {most} ]; then
+if [ -n "$asked" ] && [ "$code" -eq {requeue} ] && [ -n "${requeued}" ]; then
   exec scontrol requeue "${job}"
 fi
 exit "$code"
@@ -54,6 +56,7 @@ def job_script(site: Site, request: Request, workflow: str, run_dir: Path) -> st
         requeue=REQUEUE_CODE,
         most=MOST_RESTARTS,
         restarts=RESTARTS,
+        requeued=REQUEUED,
         job=JOB_ID,
     )
 

@@ -17,6 +17,7 @@ from quatrain.search.search import Search
 from quatrain.search.settings import PRESETS, AutotuneConfig
 from quatrain.search.source import find
 from quatrain.search.timing import TimeTable
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space
 from quatrain.supernet.table import outcome
@@ -33,10 +34,16 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
     trained, random = len(config.training().roles) if config.supernet is None else 0, config.random_in_bucket
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=20),
-        Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s),
+        Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.evaluations, seconds=measured_s / config.eta),
         Step(name="luck", shape="gpu", count=2 + 3 * random, seconds=measured_s),
-        Step(name="tune", shape="block", count=config.finetune_steps > 0, seconds=config.finetune_steps * step_s / 4),
+        Step(
+            name="tune",
+            shape="block",
+            count=config.finetune_steps > 0,
+            seconds=config.finetune_steps * step_s / 4,
+            resumable=True,
+        ),
         Step(name="table", shape="gpu", count=12 + 2 * random, seconds=measured_s),
         Step(name="deliver", shape="gpu", count=1, seconds=40),
     )
@@ -100,7 +107,13 @@ def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
 def main(argv: list[str] | None = None) -> int:
     """Run the autotune workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="autotune", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_search
+        name="autotune",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=lambda config: check_inputs(config.training()),
+        work=work,
+        report=tasks.report_search,
     )
     return cli.main(workflow, argv)
 

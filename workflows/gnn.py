@@ -20,6 +20,7 @@ def plan(config: GnnConfig) -> tuple[Step, ...]:
             shape="block",
             count=1 + len(config.compare),
             seconds=15 + config.train.epochs * epoch_s,
+            resumable=True,
         ),
     )
 

@@ -16,6 +16,7 @@ from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
 from quatrain.search.trial import Trial
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
 from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space, Subnet
@@ -30,7 +31,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=10 + 14 * config.few_shot_images * image_s),
-        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s),
+        Step(name="train", shape="block", count=len(config.roles), seconds=config.train.steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.search.evaluations + 18, seconds=measured_s),
         Step(name="table", shape="gpu", count=15 + config.search.random_in_bucket, seconds=1.5 * measured_s),
         Step(name="latency", shape="gpu", count=1, seconds=30),
@@ -111,7 +112,13 @@ def explore(
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_study
+        name="nas",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=check_inputs,
+        work=work,
+        report=tasks.report_study,
     )
     return cli.main(workflow, argv)
 

@@ -151,7 +151,10 @@ def start(slurm, tmp_path):
 @pytest.fixture(scope="session", autouse=True)
 def begun_early(request):
     """Begin what takes minutes on the spare nodes, so that the other tests fill the time."""
-    for file, names in (("test_walltime.py", ("drained", "overdue")), ("test_requeue.py", ("requeued", "undisturbed"))):
+    for file, names in (
+        ("test_walltime.py", ("late", "drained", "overdue")),
+        ("test_requeue.py", ("requeued", "undisturbed")),
+    ):
         if any(item.path.name == file for item in request.session.items):
             for name in names:
                 request.getfixturevalue(name)
@@ -171,6 +174,14 @@ def overdue(slurm, tmp_path_factory):
     folder = tmp_path_factory.mktemp("overdue")
     words = ("--walltime", "1", "--count", "6", "--seconds", "0.2", "--stuck-s", "300", "--gpus-per-node", "1")
     yield from _on_spare_nodes(slurm, folder, TRIAL, *words)
+
+
+@pytest.fixture(scope="session")
+def late(slurm, tmp_path_factory):
+    """Tasks of 2 s in an allocation of two minutes, which begin when half of it is over."""
+    around = ("salloc", "-N1", "-Cgpu", "--partition=spare", "--gpus-per-node=1", "--cpus-per-task=2", "--time=2")
+    words = ("--count", "60", "--seconds", "2", "--late-s", "60", "--gpus-per-node", "1")
+    yield from _on_spare_nodes(slurm, tmp_path_factory.mktemp("late"), TRIAL, *words, before=around)
 
 
 @pytest.fixture(scope="session")
@@ -196,9 +207,9 @@ def undisturbed(slurm, tmp_path_factory):
     yield from _on_spare_nodes(slurm, tmp_path_factory.mktemp("undisturbed"), NAS, *SMALLEST)
 
 
-def _on_spare_nodes(slurm, folder, program, *words):
+def _on_spare_nodes(slurm, folder, program, *words, before=()):
     where = ("--site", str(HERE / "virtual_site.py"), "--account", "m1234_g", "--partition", "spare")
-    driver = Driver(program, [*where, *words], slurm, folder)
+    driver = Driver(program, [*where, *words], slurm, folder, before)
     yield driver
     if driver.process.poll() is None:
         driver.process.kill()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from dataclasses import dataclass
 from typing import Literal
 
@@ -21,6 +22,8 @@ class Trial:
     shape: Literal["gpu", "block"] = "gpu"
     stuck_s: float = 0.0
     """How much longer than planned the first try of the first task takes."""
+    late_s: float = 0.0
+    """How long the driver waits before it has any task, and so before a pool starts."""
     program: bool = False
     """Start a torch program from a worker of shape block, too."""
 
@@ -34,6 +37,7 @@ def plan(asked: Trial) -> tuple[Step, ...]:
 def work(asked: Trial, session: cli.Session) -> None:
     """Start all tasks and keep what they return."""
     hold = session.app(pieces.hold, shape=asked.shape)
+    time.sleep(asked.late_s)
     folder = session.run.path
     futures = [hold(folder, number, asked.seconds, asked.stuck_s * (number == 0)) for number in range(asked.count)]
     session.run.summarise(places=[future.result() for future in futures])

@@ -72,9 +72,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_loss
 
 
 def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, tmp_path):
-    config = replace(
-        small(look_ahead=2), buffer=BufferConfig(policy="schedule", window=3, candidates="remote"), record_trace=True
-    )
+    config = replace(small(look_ahead=2), buffer=BufferConfig(policy="schedule", window=3), record_trace=True)
 
     foreseen = train(tmp_path, config, parts)
 

@@ -7,7 +7,7 @@ import pytest
 from parsl.jobs.states import JobState, JobStatus
 
 from quatrain.hpc.allocation import announcement
-from quatrain.hpc.blocks import FILE, Block, BlockWatch, read, told
+from quatrain.hpc.blocks import FILE, Block, BlockWatch, gpu_hours, read, told
 
 
 class Pool:
@@ -89,8 +89,63 @@ def test_on_this_machine_an_allocation_around_it_does_not_count(watch):
 def test_gpu_hours_are_counted_from_the_beginning():
     block = Block(name="000 gpu 0", gpus=8, began=1000.0)
 
-    assert block.gpu_hours(now=4600.0) == 8
-    assert Block(name="000 gpu 0", gpus=8).gpu_hours(now=time.time()) == 0
+    assert gpu_hours([block], now=4600.0) == 8
+    assert gpu_hours([Block(name="000 gpu 0", gpus=8)], now=time.time()) == 0
+
+
+def test_the_time_in_the_queue_between_two_drivers_of_one_job_costs_nothing():
+    first = Block(name="000 gpu 0", job="17", gpus=4, began=0.0, ended=3600.0)
+    second = Block(name="001 gpu 0", job="17", gpus=4, began=36_000.0, ended=39_600.0)
+
+    assert gpu_hours([first, second], now=50_000.0) == 8
+
+
+def test_blocks_of_one_driver_in_one_job_count_each_moment_once():
+    gpu = Block(name="000 gpu 0", job="17", gpus=4, began=0.0, ended=3600.0)
+    block = Block(name="000 block 0", job="17", gpus=4, began=1800.0, ended=5400.0)
+    later = Block(name="000 gpu 1", job="17", gpus=4, began=7200.0, ended=9000.0)
+
+    assert gpu_hours([later, gpu, block], now=0.0) == 8
+
+
+def test_a_block_that_slurm_puts_back_into_the_queue_goes_on_and_its_wait_costs_nothing(watch, tmp_path):
+    script(watch.folder, 0, "kill -TERM $$; sleep 5")
+    (first,) = watch.look([Pool(b0=JobState.RUNNING)])
+    assert first.how == "ended by SIGTERM"
+
+    (waiting,) = watch.look([Pool(b0=JobState.PENDING)])
+    assert (waiting.began, waiting.ended, waiting.earlier) == (None, None, ((first.began, first.ended),))
+    assert told(waiting) == "block gpu 0 queued again, job 17"
+    assert watch.look([Pool(b0=JobState.PENDING)]) == []
+
+    script(watch.folder, 0, "kill -KILL $$")
+    (again,) = watch.look([Pool(b0=JobState.RUNNING)])
+    assert told(again) == "block gpu 0 began again, job 17"
+    assert again.ended is None
+    assert again.began > first.ended
+    assert again.seconds(again.began + 5) == pytest.approx(first.ended - first.began + 5)
+    assert read(tmp_path) == [again]
+
+
+def test_a_block_that_began_since_the_queue_was_asked_is_not_taken_for_one_put_back(watch):
+    watch.look([Pool(b0=JobState.PENDING)])
+    script(watch.folder, 0, "kill -KILL $$")
+
+    (block,) = watch.look([Pool(b0=JobState.PENDING)])
+
+    assert told(block) == "block gpu 0 began, job 17"
+    assert watch.look([Pool(b0=JobState.PENDING)]) == []
+
+
+def test_a_block_that_began_again_unseen_is_known_by_its_own_word(watch):
+    script(watch.folder, 0, "exit 143")
+    (first,) = watch.look([Pool(b0=JobState.RUNNING)])
+
+    script(watch.folder, 0, "kill -KILL $$")
+    (again,) = watch.look([Pool(b0=JobState.RUNNING)])
+
+    assert (again.ended, again.earlier) == (None, ((first.began, first.ended),))
+    assert watch.look([Pool(b0=JobState.RUNNING)]) == []
 
 
 def test_torn_lines_are_passed_over(tmp_path):

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ import pytest
 from quatrain.errors import UsageError
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
+from quatrain.hpc.run import Run
 from quatrain.records import read_json, read_lines
 
 
@@ -224,6 +226,59 @@ def test_a_submission_makes_the_folder_and_leaves_it_to_its_job(main, tmp_path, 
 
     assert main("--resume", str(folder)) == 0
     assert read_json(folder / "run.json")["configuration"]["ratio"] == 0.4
+
+
+def test_a_refused_submission_leaves_a_run_that_failed_and_can_be_resumed(main, tmp_path, capsys, monkeypatch):
+    (tmp_path / "sbatch").write_text("#!/bin/sh\necho 'sbatch: error: invalid partition specified: x' >&2; exit 1\n")
+    (tmp_path / "sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    assert main("--submit", "--site", "slurm") == 2
+
+    folder = only_run(tmp_path)
+    assert "invalid partition specified: x" in refused(capsys)
+    summary = read_json(folder / "summary.json")
+    assert (summary["state"], "invalid partition" in summary["error"]) == ("failed", True)
+    assert [line["state"] for line in read_lines(folder / "events.jsonl")] == ["failed"]
+    assert main("--resume", str(folder)) == 0
+    assert "error" not in read_json(folder / "summary.json")
+
+
+def test_a_job_that_starts_before_its_submission_is_over_waits_for_the_folder(main, tmp_path, monkeypatch):
+    run = Run.create("trial", Asked(), root=tmp_path / "runs")
+    codes = []
+    with run.handing_over():
+        driver = threading.Thread(target=lambda: codes.append(main_in_a_thread(run.path)))
+        driver.start()
+        driver.join(1)
+        assert driver.is_alive()
+        run.event("submitted")
+    driver.join(60)
+
+    assert codes == [0]
+    assert [line["state"] for line in read_lines(run.path / "events.jsonl")] == ["submitted", "resumed", "done"]
+
+
+def main_in_a_thread(folder):
+    """Open and close a run as a driver does, which handles signals on the main thread alone."""
+    run = Run.resume(folder, "trial", Asked())
+    run.event("resumed")
+    run.event("done")
+    return 0
+
+
+def test_a_training_longer_than_the_walltime_is_no_reason_to_refuse_a_run(capsys, tmp_path):
+    def long(resumable):
+        step = Step(name="train", shape="block", count=1, seconds=120_000, resumable=resumable)
+        workflow = dataclasses.replace(TRIAL, plan=lambda _asked: (step,))
+        words = ["--site", "perlmutter", "--account", "m1_g", "--dry-run", "--run-root", str(tmp_path)]
+        assert cli.main(workflow, words) == 0
+        return capsys.readouterr().out
+
+    assert "--walltime 30 leaves no room for the longest task: take 2004 or more" in long(resumable=False)
+    said = long(resumable=True)
+    assert "limits: all kept" in said
+    assert "no new task after 0:27:00" in said
 
 
 def test_a_machine_without_a_queue_takes_no_submission(main, tmp_path, capsys):

@@ -14,7 +14,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc import catalog, config
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.plan import Step
-from quatrain.hpc.site import Request
+from quatrain.hpc.site import MARGIN_S, Request
 
 INSIDE = Allocation(job_id="7", nodes=("nid1", "nid2"), gpus=("2", "3"))
 PERLMUTTER = catalog.find("perlmutter")
@@ -92,8 +92,8 @@ def test_tasks_stop_being_taken_early_enough_for_the_longest_to_end():
     plan = (Step(name="train", shape="block", count=1, seconds=900), Step(name="m", shape="gpu", count=9, seconds=30))
     request = Request(walltime_min=60)
 
-    assert config.drain_s(PERLMUTTER, request, "block", plan, None) == 3600 - 120 - 900 - config.MARGIN_S
-    assert config.drain_s(PERLMUTTER, request, "gpu", plan, None) == 3600 - 120 - 30 - config.MARGIN_S
+    assert config.drain_s(PERLMUTTER, request, "block", plan, None) == 3600 - 120 - 900 - MARGIN_S
+    assert config.drain_s(PERLMUTTER, request, "gpu", plan, None) == 3600 - 120 - 30 - MARGIN_S
 
 
 def test_inside_an_allocation_its_own_end_counts():
@@ -103,11 +103,37 @@ def test_inside_an_allocation_its_own_end_counts():
     assert config.drain_s(PERLMUTTER, Request(), "gpu", (), ending) == pytest.approx(1000 - 180, abs=2)
 
 
+def test_a_training_longer_than_the_walltime_does_not_keep_its_pool_from_taking_it():
+    plan = (Step(name="train", shape="block", count=1, seconds=120_000, resumable=True),)
+
+    assert config.drain_s(PERLMUTTER, Request(walltime_min=60), "block", plan, None) == 3600 - 120 - MARGIN_S
+    assert (
+        " --reserve=60 " in config.worker_pool(PERLMUTTER, Request(), "block", plan, nodes=LocalProvider()).launch_cmd
+    )
+
+
+def test_each_pool_learns_when_its_nodes_are_taken_back():
+    ending = dataclasses.replace(INSIDE, end_time_s=time.time() + 1000)
+    plan = (Step(name="m", shape="gpu", count=9, seconds=30),)
+    ours = Request(walltime_min=60, allocation=False)
+
+    inside = config.provider(PERLMUTTER, Request(), "gpu", ending)
+    own = config.slurm_settings(PERLMUTTER, ours, "gpu")
+
+    assert f'export QUATRAIN_END="{int(ending.end_time_s)}"' in inside.worker_init
+    assert 'export QUATRAIN_END="${SLURM_JOB_END_TIME:-$(($(date +%s) + 3600))}"' in own["worker_init"]
+    assert "QUATRAIN_END" not in config.provider(PERLMUTTER, Request(), "gpu", INSIDE).worker_init
+    assert " --reserve=90 --stay " in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, ending).launch_cmd
+    assert " --reserve=90 p" in config.worker_pool(PERLMUTTER, ours, "gpu", plan, nodes=LocalProvider()).launch_cmd
+    assert "--reserve" not in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, INSIDE).launch_cmd
+
+
 def test_a_lost_node_costs_little_a_lost_worker_more_and_an_exception_everything():
     lost_node = config.retry_cost(ManagerLost(b"m", "nid1"))
     lost_worker = config.retry_cost(WorkerLost(1, "nid1"))
 
     assert lost_node * 20 <= config.RETRIES
+    assert config.retry_cost(ManagerLost(b"m", "nid1"), resumable=True) * config.RESUMABLE_TRIES <= config.RETRIES
     assert lost_worker * 3 <= config.RETRIES < lost_worker * 4
     assert config.retry_cost(ZeroDivisionError()) > config.RETRIES
 

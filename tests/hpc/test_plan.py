@@ -23,6 +23,13 @@ def test_the_longest_task_is_one_that_runs():
     assert longest_s(()) == 0
 
 
+def test_a_task_that_goes_on_from_its_checkpoint_need_not_fit_into_a_walltime():
+    trained = Step(name="train", shape="block", count=1, seconds=120_000, resumable=True)
+
+    assert longest_s((trained,)) == longest_s((trained,), "block") == 0
+    assert longest_s((trained, *PLAN), "block") == 600
+
+
 def test_a_step_refuses_negative_numbers():
     with pytest.raises(ValueError, match="measure"):
         Step(name="measure", shape="gpu", count=-1, seconds=1)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from quatrain.hpc.allocation import BLOCK_END
 from quatrain.hpc.pool import with_given_gpus
 
 POOL = [sys.executable, "-m", "quatrain.hpc.pool"]
@@ -67,6 +69,41 @@ def test_workers_are_pinned_to_the_gpus_that_the_job_was_given(visible, wanted):
     words = ["process_worker_pool.py", "-p", "0", "--available-accelerators", "0", "1"]
 
     assert with_given_gpus(words, {"CUDA_VISIBLE_DEVICES": visible}) == [*words[:-2], *wanted]
+
+
+def started_before_the_end(seconds, *options):
+    """Start a pool whose nodes are taken back in some seconds; what its command is told and its complaint."""
+    tell = "import sys; print(*sys.argv[1:])"
+    words = [*POOL, *options, sys.executable, "-c", tell, "--hb_threshold=20", "--drain_period=7000"]
+    environment = {**os.environ, BLOCK_END: str(int(time.time()) + seconds)} if seconds else None
+    return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_a_pool_counts_the_time_for_taking_tasks_from_the_end_of_its_nodes_however_late_it_starts():
+    said = started_before_the_end(500, "--reserve=90", "--stay").stdout
+
+    assert 380 <= int(re.findall(r"--drain_period=(\d+)", said)[0]) <= 410
+    assert "--hb_threshold=20" in said
+
+
+def test_a_pool_whose_nodes_nobody_takes_back_is_left_as_it_is():
+    assert "--drain_period=7000" in started_before_the_end(0, "--reserve=90").stdout
+
+
+def test_a_pool_for_which_no_time_is_left_starts_nothing_and_says_so():
+    done = started_before_the_end(60, "--reserve=90")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no task would end before the nodes are taken back" in done.stderr
+
+
+def test_in_an_allocation_such_a_pool_stays_to_the_end():
+    began = time.time()
+
+    done = started_before_the_end(4, "--reserve=90", "--stay")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert time.time() >= int(began) + 4
 
 
 def test_workers_without_gpus_stay_without():

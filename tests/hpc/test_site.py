@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import dataclasses
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.hpc import catalog
-from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes
+from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes, reserve_s
 
 
 @given(st.integers(1, 10_000))
@@ -51,6 +54,17 @@ def test_a_request_within_the_rules_breaks_none():
     request = Request(account="m1234_g", nodes=4, qos="regular", walltime_min=600)
 
     assert broken_limits(catalog.find("perlmutter"), request, longest_task_s=3600) == []
+
+
+@given(st.integers(0, 100_000), st.integers(0, 600))
+def test_a_walltime_that_passes_leaves_time_in_which_the_longest_task_is_taken(longest_s, startup_s):
+    site = dataclasses.replace(catalog.find("slurm"), startup_s=startup_s)
+    (least,) = broken_limits(site, Request(walltime_min=1), longest_s) or ["take 1 or more"]
+    walltime_min = int(re.findall(r"take (\d+) or more", least)[0])
+
+    assert not broken_limits(site, Request(walltime_min=walltime_min), longest_s)
+    assert walltime_min * 60 > startup_s + reserve_s(walltime_min * 60, longest_s)
+    assert walltime_min == 1 or broken_limits(site, Request(walltime_min=walltime_min - 1), longest_s)
 
 
 def test_a_machine_without_a_scheduler_has_no_rules():

@@ -4,6 +4,7 @@ import io
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 from quatrain.errors import UsageError
 from quatrain.hpc.blocks import FILE, Block
-from quatrain.hpc.run import Run
+from quatrain.hpc.run import HEARTBEAT, REQUEUED, Run, Terminated
 from quatrain.hpc.status import look, report, watch
 from quatrain.progress import Meter
 from quatrain.records import append_line, read_json, write_json
@@ -72,6 +73,46 @@ def test_a_driver_on_another_computer_is_believed(run):
     assert ": running," in report(run.path)
 
 
+def on_another_computer(run, silent_s):
+    facts = read_json(run.path / "run.json")
+    facts["driver"] = {"host": "elsewhere", "pid": os.getpid()}
+    write_json(run.path / "run.json", facts)
+    last = time.time() - silent_s
+    os.utime(run.path / HEARTBEAT, (last, last))
+
+
+def test_a_driver_on_another_computer_that_gives_no_sign_of_life_is_gone(run):
+    on_another_computer(run, silent_s=61)
+
+    assert "its driver is gone: go on with --resume" in report(run.path)
+
+
+def test_signs_of_life_are_dated_by_the_file_systems_clock(run, monkeypatch):
+    on_another_computer(run, silent_s=30)
+    ahead = time.time() + 1000
+    monkeypatch.setattr("quatrain.hpc.status.time.time", lambda: ahead)
+
+    assert ": running," in report(run.path)
+
+
+def test_a_folder_that_cannot_be_written_is_read_all_the_same(run, monkeypatch):
+    def refuse(**_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("quatrain.hpc.status.tempfile.TemporaryFile", refuse)
+    on_another_computer(run, silent_s=30)
+    assert ": running," in report(run.path)
+    on_another_computer(run, silent_s=90)
+    assert "its driver is gone" in report(run.path)
+
+
+def test_a_run_from_before_there_were_signs_of_life_is_believed(run):
+    on_another_computer(run, silent_s=90)
+    (run.path / HEARTBEAT).unlink()
+
+    assert ": running," in report(run.path)
+
+
 def test_torn_files_are_passed_over(run):
     (run.path / "summary.json").write_text('{"sta')
     with (run.path / "events.jsonl").open("a") as file:
@@ -125,8 +166,8 @@ def test_after_a_killed_driver_blocks_count_until_its_last_word(run):
 
 def test_a_queued_driver_waits(tmp_path):
     run = Run.create("nas", {}, root=tmp_path)
-    run.event("submitted", message="the driver waits in job 17")
-    run.leave()
+    with run.handing_over():
+        run.event("submitted", message="the driver waits in job 17")
 
     assert "waits in the queue" in report(run.path)
     assert "the driver waits in job 17" in report(run.path)
@@ -155,6 +196,33 @@ def test_a_watch_in_a_log_tells_every_change_and_ends_with_the_run(tmp_path):
     assert not watcher.is_alive()
     assert stream.getvalue().rstrip().endswith("done run")
     assert "\x1b" not in stream.getvalue()
+
+
+def test_a_watch_stays_while_a_driver_waits_to_be_started_again(tmp_path, monkeypatch):
+    monkeypatch.setenv(REQUEUED, "1")
+    run = Run.create("nas", {}, root=tmp_path)
+    with pytest.raises(Terminated), run:
+        signal.raise_signal(signal.SIGUSR1)
+    stream = io.StringIO()
+    watcher = threading.Thread(target=watch, args=(run.path, stream), daemon=True)
+
+    watcher.start()
+    watcher.join(3)  # longer than one look
+    assert watcher.is_alive()
+    assert "interrupted for a while (its job waits in the queue again)" in stream.getvalue()
+
+    with Run.resume(run.path, "nas", {}):
+        assert "requeued" not in read_json(run.path / "summary.json")
+    watcher.join(30)
+    assert not watcher.is_alive()
+
+
+def test_a_driver_that_nobody_starts_again_is_interrupted_for_good(tmp_path, monkeypatch):
+    monkeypatch.delenv(REQUEUED, raising=False)
+    with pytest.raises(Terminated), Run.create("nas", {}, root=tmp_path) as run:
+        signal.raise_signal(signal.SIGUSR1)
+
+    assert look(run.path).name == "interrupted"
 
 
 def test_a_watch_on_a_terminal_paints_over_itself(tmp_path):

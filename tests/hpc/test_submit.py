@@ -10,6 +10,7 @@ import pytest
 
 from quatrain.errors import UsageError
 from quatrain.hpc import catalog, submit
+from quatrain.hpc.run import REQUEUED
 from quatrain.hpc.site import Request
 
 REQUEST = Request(account="m1_g", nodes=2, walltime_min=30)
@@ -78,6 +79,16 @@ def test_a_driver_that_stops_in_time_is_queued_again(tmp_path, bin_dir, monkeypa
     driver = STOPS.format(code=128 + signal.SIGUSR1, ready=str(tmp_path / "ready"))
 
     assert drive(tmp_path, bin_dir, monkeypatch, driver) == (0, "requeue 17")
+
+
+@pytest.mark.parametrize(("restarts", "told"), [("", "1"), ("49", "1"), ("50", "")])
+def test_a_driver_knows_whether_it_will_be_started_again(tmp_path, bin_dir, monkeypatch, restarts, told):
+    driver = STOPS.format(code=138, ready=str(tmp_path / "ready"))
+    tell = f"import os, pathlib; pathlib.Path({str(tmp_path / 'told')!r}).write_text(os.environ[{REQUEUED!r}]);"
+
+    drive(tmp_path, bin_dir, monkeypatch, tell + driver, restarts)
+
+    assert (tmp_path / "told").read_text() == told
 
 
 def test_a_driver_that_ends_with_its_work_is_not(tmp_path, bin_dir, monkeypatch):

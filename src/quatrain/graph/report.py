@@ -20,7 +20,8 @@ MAIN = {"train_s": "training", "wait_s": "waiting"}
 """What the training thread does."""
 _TIME = (
     "Two threads share an epoch: one prepares batches (sampling, look-up, pull of what is missing, copy), the other "
-    "trains and waits when none is ready. Means over the trainers, in seconds."
+    "trains and waits when none is ready. What is copied beside a pull is within the pull. Means over the trainers, "
+    "in seconds."
 )
 
 
@@ -109,9 +110,13 @@ def _policies(title: str, folder: RunFolder) -> Section:
         "remote hits\n%",
         "pulled\nMB an epoch",
         "look-up,\ncopy, s",
+        "waited\nfor them, s",
         "loss",
     )
-    caption = "Means over the epochs behind the first; the loss is the last one's."
+    caption = (
+        "Means over the epochs behind the first; the loss is the last one's. Look-up and copy are the preparing "
+        "thread's, waited for is what they add to the epoch at most."
+    )
     return Section(title=title, blocks=(Table(columns=columns, rows=rows, caption=caption),))
 
 
@@ -124,6 +129,7 @@ def _policy(name: str, epochs: list[dict[str, Any]], slowest: float) -> Row:
         Cell(text=percent(steady(epochs, "remote_hit_rate"))),
         Cell(text=UNKNOWN if pulled is None else figure(pulled / 1e6)),
         Cell(text=figure(overhead)),
+        Cell(text=figure(steady(epochs, "overhead_s"))),
         Cell(text=figure(epochs[-1].get("loss"))),
     )
     return Row(name=name, cells=cells)
