@@ -114,11 +114,11 @@ POLICIES = {
     "paper, delta 16": BufferConfig(policy="paper", interval=16),
     "counts": BufferConfig(policy="counts"),
     "counts, delta 1": BufferConfig(policy="counts", interval=1),
-    "schedule, window 4": BufferConfig(policy="schedule", window=4),
-    "schedule, window 16": BufferConfig(policy="schedule", window=16),
+    "schedule, window 4": BufferConfig(policy="schedule", window=4, carry=False),
+    "schedule, window 16": BufferConfig(policy="schedule", window=16, carry=False),
     "schedule, window 16, carry": BufferConfig(policy="schedule", window=16, carry=True),
     "best static": BufferConfig(policy="presample", window=10**6),
-    "oracle": BufferConfig(policy="schedule", window=10**6),
+    "oracle": BufferConfig(policy="schedule", window=10**6, carry=False),
 }
 GRAPHS = {"rmat": rmat, "communities": communities}
 
@@ -138,7 +138,8 @@ def measure(name: str, seeds: list[int], fractions: list[float], *, quick: bool,
     for fraction in fractions:
         done: dict[str, list[Replay]] = {}
         for policy, config in POLICIES.items():
-            done[policy] = [replay(one, replace(config, fraction=fraction, candidates="remote")) for one in traces]
+            among = "remote" if config.policy != "static-degree" else "halo"  # which for it is the same
+            done[policy] = [replay(one, replace(config, fraction=fraction, candidates=among)) for one in traces]
         tell(f"{name}, f {fraction}, batch {batch}", done)
 
 

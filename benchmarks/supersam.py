@@ -82,7 +82,7 @@ def report(case: str, runs: list[Lines]) -> None:
     for metric, of, unit, goal, reached in figures:
         values = [of(lines) for lines in runs]
         ok = None if reached is None else reached(statistics.fmean(values))
-        emit("supersam", case, metric, values, unit=unit, goal=goal, ok=ok)
+        emit("supersam", case, metric, values, unit=unit, goal=goal, ok=ok, middle=statistics.fmean)
 
 
 def gain(over: str, figure: str = "miou_oracle") -> Callable[[Lines], float]:

@@ -1,6 +1,6 @@
 """Every network of a small space on every image: the truth that benchmarks/search.py holds searches against.
 
-    python benchmarks/truth.py [--out benchmarks/search_truth.npz] [--train-steps 40] [--images 12]
+    python benchmarks/truth.py [--out benchmarks/search_truth.npz] [--train-steps 160] [--images 24]
 
 Trains a supernet of the shipped vit_mini in a folder beside the table (as `quatrain nas` does, and resumed when it is
 there), then measures all 864 networks of a space with five removable blocks and three widths of three others. The
@@ -40,9 +40,11 @@ SEED = 0
 
 
 def configuration(train_steps: int) -> NasConfig:
-    """Return a small study with twelve validation images."""
+    """Return a small study with 24 validation images."""
     train = replace(mini().train, steps=max(1, train_steps))
-    return replace(mini(), images=48, parts=(2.0, 1.0, 1.0), few_shot_images=8, max_objects=8, space=SMALL, train=train)
+    return replace(
+        mini(), images=96, parts=(2.0, 1.0, 1.0), few_shot_images=16, max_objects=8, space=SMALL, train=train
+    )
 
 
 def trained(folder: Path, train_steps: int) -> Study:
@@ -109,8 +111,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--folder", type=Path, default=Path("runs") / "search-truth", help="where the supernet is")
-    parser.add_argument("--train-steps", type=int, default=40)
-    parser.add_argument("--images", type=int, default=12, help="of the twelve")
+    parser.add_argument("--train-steps", type=int, default=160)
+    parser.add_argument("--images", type=int, default=24, help="of the 24")
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     asked = parser.parse_args()
     study = trained(asked.folder, asked.train_steps)

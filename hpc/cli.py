@@ -100,6 +100,8 @@ class Workflow:
     plan: Callable[[Any], Sequence[Step]]
     """What a configuration would run."""
     work: Callable[[Any, Session], None]
+    check: Callable[[Any], None] | None = None
+    """Raises UsageError for inputs that can be told to be wrong before a run folder is made."""
     report: Callable[[Path], Path] | None = None
     """Writes the report of a run folder once the run is done, and returns its path."""
 
@@ -194,6 +196,8 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         _describe(workflow, configuration, common, site, request, plan)
         return
     _check(site, request, plan, common)
+    if workflow.check is not None and common.resume is None:
+        workflow.check(configuration)
     if common.submit:
         _submit(workflow, configuration, common, site, request, given)
         return

@@ -20,16 +20,16 @@ def drive(
     measure: Callable[[Trial], Future[Any]],
     workers: int,
     told: Callable[[Trial], None],
+    say: Callable[[str], None],
     *,
     baselines: Iterable[Subnet] = (),
     in_order: bool = False,
 ) -> None:
     """Measure what the search proposes, then `baselines`, until there is nothing left; `told` is called a result.
 
-    One network for each eight workers waits in the queue, so that no worker waits for the engine; none with
-    `in_order`, or for a single worker.
-    A network that cannot be measured, after its retries, is set aside. Raises what the last of HOPELESS failures in a
-    row raised.
+    More networks are under way than there are workers, see `under_way`.
+    A network that cannot be measured, after its retries, is set aside, and `say` gets a line of it. Raises what the
+    last of HOPELESS failures in a row raised.
     """
     others = filter(None, map(search.baseline, dict.fromkeys(baselines)))
     failures = 0
@@ -49,6 +49,14 @@ def drive(
         if failures == HOPELESS:
             raise error
         search.set_aside(trial, str(error))
+        say(f"set aside, the search goes on without it: {trial.subnet.key}: {error}")
 
-    ahead = 0 if in_order or workers == 1 else -(-workers // 8)
-    keep_busy(workers + ahead, draw, measure, finish, failed=failed, in_order=in_order)
+    keep_busy(under_way(workers, in_order=in_order), draw, measure, finish, failed=failed, in_order=in_order)
+
+
+def under_way(workers: int, *, in_order: bool = False) -> int:
+    """Return how many networks are handed out at once: one for each two workers waits in the queue.
+
+    Then no worker waits for the engine where several end at once. None waits with `in_order`, or for one worker.
+    """
+    return workers if in_order or workers == 1 else workers + -(-workers // 2)

@@ -67,9 +67,11 @@ def _note(outcomes: Any) -> str:
 def _report(config: BatchConfig, session: cli.Session, outcomes: list[dict[str, Any]]) -> None:
     from quatrain.micrograph import steps
     from quatrain.micrograph.report import write_report  # matplotlib only when there is something to draw
+    from quatrain.micrograph.results import write_results
 
     run, say = session.run, session.show.say
     run.summarise(**steps.summary(outcomes), workers=session.workers("gpu"))
+    write_results(run.path, outcomes)
     for outcome in outcomes:
         if outcome["state"] == "failed":
             say(f"failed: {outcome['name']}: {outcome['error']}")

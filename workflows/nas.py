@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import cattrs
 
 from quatrain.hpc import cli, tasks
-from quatrain.hpc.drive import drive
 from quatrain.hpc.plan import Step
-from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
-from quatrain.search.trial import Trial
+from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
-from quatrain.supernet.shapes import SamShape, shape
-from quatrain.supernet.subnet import Space, Subnet
-from quatrain.supernet.table import Row, depth_only, outcome, rows, table, width_only
-
-Measure = Callable[..., "Future[dict[str, float]]"]
+from quatrain.supernet.shapes import shape
+from quatrain.supernet.subnet import Space
+from quatrain.supernet.table import depth_only, outcome, rows, width_only
+from quatrain.workflows._nets import explore, publish
 
 
 def plan(config: NasConfig) -> tuple[Step, ...]:
@@ -56,7 +51,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
     explore("search", search, restricted, measure, session)
     planned = rows(config, sam, space, search, bounds, session.seed)
     best = next(row.subnet for row in planned if row.name == "best")
-    lines = publish(planned, measure, session, sam)
+    lines = publish(planned, search, measure, session)
     delivered = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")(run.path, best.key).result()
     run.summarise(**outcome(lines, search, best, delivered), workers=session.workers("gpu"))
 
@@ -77,41 +72,16 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
     return facts
 
 
-def publish(planned: list[Row], measure: Measure, session: cli.Session, sam: SamShape) -> list[dict[str, Any]]:
-    """Measure the table's networks on test and validation images, then the latency of each alone; write table.json."""
-    folder = session.run.path
-    session.show.task("table", total=2 * len(planned))
-    futures = [measure(folder, r.weights, r.subnet.key, part) for part in ("test", "validation") for r in planned]
-    for future in futures:
-        future.add_done_callback(lambda _: session.show.advance("table"))
-    results = [future.result() for future in futures]
-    time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
-    milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
-    lines = table(sam, planned, results[: len(planned)], results[len(planned) :], milliseconds)
-    write_json(folder / "table.json", lines)
-    return lines
-
-
-def explore(
-    name: str, search: Search, others: Sequence[Subnet], measure: Measure, session: cli.Session, in_order: bool = False
-) -> None:
-    """Keep every worker busy with what the search proposes, then with other networks that are to be known."""
-    session.show.task(name, total=search.left + len(others))
-
-    def start(trial: Trial) -> Future[Any]:
-        return measure(session.run.path, "supernet", trial.subnet.key, "validation", trial.first, trial.last)
-
-    def told(trial: Trial) -> None:
-        best = search.best()
-        session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
-
-    drive(search, start, session.workers("gpu"), told, baselines=others, in_order=in_order)
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
-        name="nas", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work, report=tasks.report_study
+        name="nas",
+        description=(__doc__ or ""),
+        presets=PRESETS,
+        plan=plan,
+        check=check_inputs,
+        work=work,
+        report=tasks.report_study,
     )
     return cli.main(workflow, argv)
 

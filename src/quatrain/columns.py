@@ -16,9 +16,16 @@ Rows = Sequence[Mapping[str, Any]]
 """Lines of a table: column names to numbers, texts or None."""
 
 
-def write_columns(path: str | os.PathLike[str], tables: Mapping[str, Rows]) -> None:
+def write_columns(
+    path: str | os.PathLike[str],
+    tables: Mapping[str, Rows],
+    *,
+    attributes: Mapping[str, str] | None = None,
+    links: Mapping[str, str] | None = None,
+) -> None:
     """Write tables into one HDF5 file, atomically; every column is as long as its table.
 
+    `attributes` are the file's own, `links` name other HDF5 files, relative to this one, that appear as its groups.
     Columns of whole numbers become int64, those of other numbers float64 with NaN where a row has none, those of
     truth values bool, all others UTF-8 text, empty where a row has none.
     """
@@ -28,6 +35,9 @@ def write_columns(path: str | os.PathLike[str], tables: Mapping[str, Rows]) -> N
             for column in dict.fromkeys(key for row in rows for key in row):
                 values = [row.get(column) for row in rows]
                 group.create_dataset(column.replace("/", "_"), data=_column(values), dtype=_dtype(values))
+        file.attrs.update(attributes or {})
+        for name, target in (links or {}).items():
+            file[name] = h5py.ExternalLink(target, "/")
 
 
 def _dtype(values: Sequence[Any]) -> Any:

@@ -45,8 +45,9 @@ def test_making_images_leaves_the_global_random_numbers_alone():
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002 - the same
 
 
-def test_a_set_sent_to_another_process_reads_the_same():
-    images = small()
+@pytest.mark.parametrize("specimen", [False, True])
+def test_a_set_sent_to_another_process_reads_the_same(specimen):
+    images = small(specimen=specimen)
     sent = pickle.loads(pickle.dumps(images))
 
     assert sent == images
@@ -173,6 +174,19 @@ def test_alike_images_have_closer_greys_than_others():
         )
 
     assert spread(1.0) < 0.7 * spread(0.0)
+
+
+def test_a_material_of_one_specimen_has_its_grey_in_every_image_and_another_place_in_each():
+    def shown(images: MadeImages, index: int) -> np.ndarray:
+        rng = np.random.default_rng(index)
+        return images._painted(rng, ["lattice"])[0]
+
+    specimen, other = small(alike=0.0, specimen=True), small(alike=0.0, specimen=True, seed=12)
+    pieces = [shown(specimen, index) for index in range(5)]
+
+    assert np.ptp([piece.mean() for piece in pieces]) < 0.05
+    assert len({piece.tobytes() for piece in pieces}) == 5
+    assert abs(shown(other, 0).mean() - pieces[0].mean()) > 0.05
 
 
 @pytest.mark.parametrize("alike", [-0.1, 1.1])

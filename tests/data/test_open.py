@@ -94,9 +94,9 @@ def test_a_folder_of_deep_pairs_in_tiff_is_a_folder_not_a_stack(tmp_path):
     ],
 )
 def test_made_images_are_made_of_the_materials_named(source, materials):
-    alike = 1.0 if source == "made:unseen" else 0.1
+    how = {"alike": 1.0, "specimen": True} if source == "made:unseen" else {}
 
-    assert opened(source, count=5) == MadeImages(count=5, size_px=64, seed=3, materials=materials, alike=alike)
+    assert opened(source, count=5) == MadeImages(count=5, size_px=64, seed=3, materials=materials, **how)
 
 
 def test_a_material_that_does_not_exist_is_answered_with_the_nearest(tmp_path):

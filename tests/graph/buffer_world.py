@@ -19,12 +19,12 @@ def configs(draw, policies=tuple(POLICIES)):
     policy = draw(st.sampled_from(policies))
     return BufferConfig(
         policy=policy,
-        carry=policy == "schedule" and draw(st.booleans()),
+        carry=draw(st.sampled_from([None, False, *([True] if policy == "schedule" else [])])),
         fraction=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),
         decay=draw(st.sampled_from([0.5, 0.75, 0.995])),
         interval=draw(st.integers(1, 5)),
         window=draw(st.integers(1, 6)),
-        candidates=draw(st.sampled_from(["halo", "remote"])),
+        candidates=draw(st.sampled_from([None, "halo", *(["remote"] if policy != "static-degree" else [])])),
         score_transfer=draw(st.sampled_from(["paper", "reset"])),
         alpha_decimals=draw(st.sampled_from([None, 1, 3])),
         victims=draw(st.sampled_from(["lowest-score", "id-order"])),

@@ -8,6 +8,7 @@ import torch
 from buffer_world import COUNT, LOCAL, configs, halos, steps
 from hypothesis import given
 
+from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, LocalPart
 from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.halo import HaloTable
@@ -29,12 +30,12 @@ class Asked:
 
 
 def own():
-    return LocalPart(first=LOCAL.start, stop=LOCAL.stop, source=MemorySource(FEATURES[20:40], first=20))
+    return LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
 
 
-def buffer(halo, config, accesses, source=None):
+def buffer(halo, config, accesses, source=None, **more):
     source = source or MemorySource(FEATURES)
-    return BufferedFeatures(source, halo, config, 3, local=own(), accesses=iter(accesses), vertex_count=COUNT)
+    return BufferedFeatures(source, halo, config, 3, local=own(), accesses=iter(accesses), vertex_count=COUNT, **more)
 
 
 @given(halos(), configs(), steps(range(COUNT)))
@@ -108,7 +109,9 @@ def test_a_buffer_of_the_whole_halo_pulls_once_and_never_again():
 
 def test_without_own_rows_everything_is_remote():
     features = CountedFeatures(
-        BufferedFeatures(MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(fraction=0.5), 3)
+        BufferedFeatures(
+            MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(policy="counts", fraction=0.5), 3
+        )
     )
     features.read(torch.tensor([30, 1, 5]))
 
@@ -124,16 +127,18 @@ def test_hit_rates_leave_out_what_was_not_asked_for():
 
 def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
     ticks = itertools.count()
-    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(), []), clock=lambda: next(ticks))
+    features = CountedFeatures(
+        buffer(HaloTable([1], [1]), BufferConfig(policy="counts"), []), clock=lambda: next(ticks)
+    )
     features.read(torch.tensor([1, 2]))
     first = features.take()
 
-    assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 1, 1)
+    assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 1, 2)
     assert features.counters == Counters()
 
 
 def test_an_error_of_the_source_arrives():
-    features = buffer(HaloTable([1], [1]), BufferConfig(fraction=0), [], MemorySource(FEATURES[:5]))
+    features = buffer(HaloTable([1], [1]), BufferConfig(policy="counts", fraction=0), [], MemorySource(FEATURES[:5]))
 
     with pytest.raises(IndexError):
         features.read(torch.tensor([50]))
@@ -142,7 +147,7 @@ def test_an_error_of_the_source_arrives():
 @pytest.mark.parametrize(("rows", "got"), [(FEATURES[:, :2], r"\(1, 2\)"), (FEATURES.double(), "float64")])
 def test_a_source_of_other_features_is_refused(rows, got):
     with pytest.raises(ValueError, match=rf"the source returned .*{got}.*; it must be \(1, 3\) torch\.float32"):
-        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(fraction=1), 3)
+        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(policy="counts", fraction=1), 3)
 
 
 def test_remote_candidates_need_the_size_of_the_graph():
@@ -150,7 +155,27 @@ def test_remote_candidates_need_the_size_of_the_graph():
         BufferedFeatures(MemorySource(FEATURES), HaloTable([1], [1]), BufferConfig(candidates="remote"), 3)
 
 
-@pytest.mark.parametrize(("first", "stop"), [(-1, 3), (4, 3)])
-def test_own_vertices_that_cannot_be_are_refused(first, stop):
-    with pytest.raises(ValueError, match=f"{first} to {stop}"):
-        LocalPart(first=first, stop=stop, source=MemorySource(FEATURES))
+@pytest.mark.parametrize(
+    ("first", "rows", "words"),
+    [(-1, FEATURES, "vertex is -1"), (0, FEATURES.double(), "float64"), (0, FEATURES[0], r"\(3,\)")],
+)
+def test_own_vertices_that_cannot_be_are_refused(first, rows, words):
+    with pytest.raises(ValueError, match=words):
+        LocalPart(first=first, rows=rows)
+
+
+@given(halos(), configs(), steps(range(COUNT)))
+def test_batches_that_share_memory_and_are_copied_beside_the_pull_equal_a_direct_pull_too(halo, config, accesses):
+    beside = Beside()
+    features = buffer(halo, config, accesses, turns=3, beside=beside)
+    read = [(step, features.read(torch.from_numpy(step))) for step in accesses[:3]]
+
+    assert all(torch.equal(rows, FEATURES[step]) for step, rows in read)
+    for step in accesses[3:]:
+        read = [*read[1:], (step, features.read(torch.from_numpy(step)))]
+        assert all(torch.equal(rows, FEATURES[step]) for step, rows in read)
+
+
+def test_a_batch_must_outlive_the_next():
+    with pytest.raises(ValueError, match="turns is 1"):
+        buffer(HaloTable([1], [1]), BufferConfig(policy="counts"), [], turns=1)

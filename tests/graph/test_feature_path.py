@@ -46,13 +46,14 @@ def halo():
 
 
 def own():
-    return LocalPart(first=FIRST, stop=STOP, source=MemorySource(FEATURES[FIRST:STOP], first=FIRST))
+    return LocalPart(first=FIRST, rows=FEATURES[FIRST:STOP])
 
 
 def configs():
     for policy in POLICIES:
-        yield BufferConfig(policy=policy, interval=2, window=4)
-        yield BufferConfig(policy=policy, interval=2, window=4, candidates="remote")
+        yield BufferConfig(policy=policy, interval=2, window=4, carry=False)
+        if policy != "static-degree":
+            yield BufferConfig(policy=policy, interval=2, window=4, candidates="remote", carry=False)
     yield BufferConfig(policy="schedule", window=4, candidates="remote", carry=True)
 
 
@@ -60,7 +61,7 @@ def prepare(features, batch):
     return batch, features.read(batch.input_ids)
 
 
-@pytest.mark.parametrize("config", list(configs()), ids=lambda one: f"{one.policy}-{one.candidates}-{one.carry}")
+@pytest.mark.parametrize("config", list(configs()), ids=lambda one: f"{one.policy}-{one.among}-{one.carries}")
 def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_foretold(config, tmp_path):
     batches, accesses = foresee(sample(), lambda batch: batch.input_ids)
     accesses = accesses if config.policy == "schedule" else (batch.input_ids for batch in sample())
@@ -83,7 +84,9 @@ def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_f
 def test_carried_rows_stay_those_of_the_source_while_training_holds_several_batches():
     batches, accesses = foresee(sample(), lambda batch: batch.input_ids)
     config = BufferConfig(policy="schedule", window=4, carry=True)
-    features = BufferedFeatures(MemorySource(FEATURES), halo(), config, DIM, local=own(), accesses=accesses)
+    features = BufferedFeatures(
+        MemorySource(FEATURES), halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT
+    )
     with LookAhead(batches, partial(prepare, features), depth=3) as ahead:
         held = list(ahead)
 
@@ -101,7 +104,7 @@ def test_the_tuner_ranks_a_recorded_run(tmp_path):
     ranked = tune(tmp_path / "trace.h5", TuneConfig(mbit_s=0.1, fractions=(0.25,)), clock=lambda: 0.0)
 
     assert ranked[0].buffer.policy == "schedule"
-    assert ranked[0].buffer.carry
+    assert ranked[0].buffer.carries
     assert ranked[0].remote_bytes < next(one for one in ranked if one.buffer.policy == "none").remote_bytes
     assert table(ranked).splitlines()[1].split()[0] == "schedule"
 
@@ -109,7 +112,7 @@ def test_the_tuner_ranks_a_recorded_run(tmp_path):
 def test_another_seed_than_the_foretold_one_arrives_as_an_error():
     _, accesses = foresee(sample(seed=1), lambda batch: batch.input_ids)
     features = BufferedFeatures(
-        MemorySource(FEATURES), halo(), BufferConfig(policy="schedule"), DIM, local=own(), accesses=accesses
+        MemorySource(FEATURES), halo(), BufferConfig(), DIM, local=own(), accesses=accesses, vertex_count=COUNT
     )
     with (
         LookAhead(sample(), partial(prepare, features)) as ahead,

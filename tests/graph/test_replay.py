@@ -33,7 +33,7 @@ def traced(halo, accesses):
 @settings(max_examples=100)
 @given(halos(), configs(), steps(range(COUNT), most=25))
 def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesses):
-    local = LocalPart(first=LOCAL.start, stop=LOCAL.stop, source=MemorySource(FEATURES))
+    local = LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
     features = CountedFeatures(
         BufferedFeatures(
             MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT
@@ -53,7 +53,7 @@ def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesse
 @given(halos(), configs(["none", "static-degree", "paper", "counts", "schedule"]), steps(REMOTE, most=25))
 def test_no_policy_has_more_hits_than_a_schedule_that_is_told_everything(halo, config, accesses):
     unique = [np.unique(step) for step in accesses]
-    best = BufferConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.candidates)
+    best = BufferConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.among, carry=False)
     config = replace(config, carry=False)
     trace = traced(halo, unique)
     ours, oracle = replay(trace, config), replay(trace, best)

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from quatrain.errors import UsageError
-from quatrain.graph.settings import PRESETS, ClusterConfig, GnnConfig, MadeConfig, TrainConfig, paper
-from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.settings import PRESETS, ClusterConfig, GnnConfig, MadeConfig, TrainConfig, mini, paper
+from quatrain.graph.settings_buffer import POLICIES, BufferConfig
 from quatrain.graph.study import Study
 
 
@@ -80,7 +80,23 @@ def test_a_replaced_buffer_is_checked_again():
 
 
 def test_another_policy_to_compare_with_leaves_out_what_it_does_not_know():
-    carries = replace(GnnConfig(), buffer=BufferConfig(policy="schedule", carry=True), compare=("none",))
+    carries = GnnConfig(buffer=BufferConfig(policy="schedule", carry=True, candidates="remote"), compare=("none",))
 
-    assert carries.with_policy("none").buffer.carry is False
     assert carries.with_policy("schedule").buffer == carries.buffer
+    assert not carries.with_policy("counts").buffer.carries
+    assert carries.with_policy("counts").buffer.among == "remote"
+    assert carries.with_policy("static-degree").buffer.among == "halo"
+
+
+@pytest.mark.parametrize("name", ["mini", "default"])
+def test_without_flags_the_policy_is_the_best_lossless_one(name):
+    buffer = PRESETS[name]().buffer
+
+    assert (buffer.policy, buffer.among, buffer.carries, buffer.known_steps) == ("schedule", "remote", True, 8)
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_preset_takes_any_policy_as_its_only_change(policy):
+    changed = replace(mini(), buffer=replace(mini().buffer, policy=policy))
+
+    assert changed.buffer.carries == (policy == "schedule")

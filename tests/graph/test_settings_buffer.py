@@ -40,6 +40,29 @@ def test_only_a_schedule_can_leave_rows_to_the_batch_before():
         BufferConfig(policy="counts", carry=True)
 
 
+def test_float16_on_the_wire_is_off_unless_asked_for_and_needs_a_buffer():
+    assert [BufferConfig(policy=policy).wire for policy in POLICIES] == ["float32"] * len(POLICIES)
+    with pytest.raises(ValueError, match="wire is 'float16'; 'none' reads features as DistDGL does"):
+        BufferConfig(policy="none", wire="float16")
+    assert BufferConfig(wire="float16").of_policy("none").wire == "float32"
+
+
+def test_degrees_outside_the_halo_are_asked_of_nobody():
+    with pytest.raises(ValueError, match="candidates is 'remote'; 'static-degree' knows degrees of the halo only"):
+        BufferConfig(policy="static-degree", candidates="remote")
+
+
+@pytest.mark.parametrize(
+    ("policy", "best"),
+    [("schedule", ("remote", True, 8)), ("presample", ("halo", False, 64)), ("counts", ("halo", False, 64))],
+)
+def test_what_is_left_out_is_the_best_for_the_policy_and_what_is_given_stays(policy, best):
+    left, given = BufferConfig(policy=policy), BufferConfig(policy=policy, candidates="halo", carry=False, window=3)
+
+    assert (left.among, left.carries, left.known_steps) == best
+    assert (given.among, given.carries, given.known_steps) == ("halo", False, 3)
+
+
 def test_a_policy_that_never_evicts_takes_no_interval():
     assert BufferConfig(policy="static-degree", interval=0).interval == 0
 

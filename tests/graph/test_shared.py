@@ -51,7 +51,7 @@ def buffers(halo, config, accesses, made):
 
 @given(halos(), configs(["none", "static-degree", "presample", "paper", "counts"]), steps(range(COUNT)))
 def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesses):
-    size = halo.size if config.candidates == "halo" else COUNT
+    size = halo.size if config.among == "halo" else COUNT
     shape = SharedShape(size=size, rows=config.rows(halo.size), dim=3, readers=3, log=20)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         made = [stack.enter_context(closing(store)) for store in stores(Path(folder) / "buffer", shape)]
@@ -61,7 +61,10 @@ def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesse
 
 
 def test_trainers_have_one_buffer_and_learn_from_each_other(path):
-    halo, config = HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]), BufferConfig(fraction=0.4, interval=1)
+    halo, config = (
+        HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]),
+        BufferConfig(policy="counts", fraction=0.4, interval=1),
+    )
     made = stores(path, SHAPE)
     leader, follower = buffers(halo, config, [], made)
     for _ in range(3):

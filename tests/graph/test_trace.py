@@ -25,11 +25,11 @@ def test_a_trace_tells_what_was_read(halo, accesses):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.h5"
         setup = Setup(halo=halo, dim=3, vertex_count=COUNT)
-        source = MemorySource(torch.arange(COUNT))
+        source = MemorySource(torch.arange(COUNT)[:, None])
         with TraceWriter(path, setup, flush_every=2) as writer:
             recorded = RecordedFeatures(source, writer, first=LOCAL.start, stop=LOCAL.stop)
             for step in accesses:
-                assert recorded.read(torch.from_numpy(step)).tolist() == step.tolist()
+                assert recorded.read(torch.from_numpy(step))[:, 0].tolist() == step.tolist()
                 writer.next_epoch()
         trace = read_trace(path)
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quatrain.errors import UsageError
-from quatrain.hpc.drive import HOPELESS, drive
+from quatrain.hpc.drive import HOPELESS, drive, under_way
 from quatrain.hpc.remote import TaskError
 from quatrain.hpc.stream import keep_busy
 from quatrain.search.bounds import Bounds
@@ -56,9 +56,13 @@ def quietly(_trial: Trial) -> None:
     """Tell nobody."""
 
 
+def silent(_line: str) -> None:
+    """Say nothing."""
+
+
 def test_every_proposal_is_measured_and_then_the_baselines(search):
     bench = Bench(made)
-    drive(search, bench, 3, quietly, baselines=[SPACE.largest(), SPACE.largest()])
+    drive(search, bench, 3, quietly, silent, baselines=[SPACE.largest(), SPACE.largest()])
 
     assert len(search.evaluations) == 13
     assert search.known(SPACE.largest())
@@ -75,9 +79,11 @@ def test_a_network_that_kills_its_workers_is_set_aside_and_the_search_goes_on(se
             raise TaskError("task measure-0003 failed after 3 tries: WorkerLost")
         return made(trial)
 
-    drive(search, Bench(answer), 3, quietly)
+    said: list[str] = []
+    drive(search, Bench(answer), 3, quietly, said.append)
 
     assert list(search.aside) == poison
+    assert [poison[0] in line and "after 3 tries" in line for line in said] == [True]
     assert len(search.evaluations) == 11
 
 
@@ -86,7 +92,7 @@ def test_a_network_without_a_finite_figure_is_set_aside(search):
         return {"miou_oracle": float("nan")} if trial == bench.started[0] else made(trial)
 
     bench = Bench(answer)
-    drive(search, bench, 3, quietly)
+    drive(search, bench, 3, quietly, silent)
 
     assert list(search.aside) == [bench.started[0].subnet.key]
 
@@ -96,7 +102,7 @@ def test_when_everything_fails_the_search_ends_with_the_reason(search):
         raise TaskError("no module named torch")
 
     with pytest.raises(TaskError, match="no module named torch"):
-        drive(search, Bench(answer), 3, quietly)
+        drive(search, Bench(answer), 3, quietly, silent)
     assert len(search.aside) == HOPELESS - 1
 
 
@@ -105,8 +111,14 @@ def test_a_mistake_of_the_users_ends_the_search_at_once(search):
         raise UsageError("the images are gone")
 
     with pytest.raises(UsageError, match="the images are gone"):
-        drive(search, Bench(answer), 3, quietly)
+        drive(search, Bench(answer), 3, quietly, silent)
     assert search.aside == {}
+
+
+@pytest.mark.parametrize(("workers", "queued"), [(1, 0), (2, 1), (8, 4), (9, 5)])
+def test_networks_wait_in_the_queue_so_that_no_worker_waits_but_none_where_order_counts(workers, queued):
+    assert under_way(workers) == workers + queued
+    assert under_way(workers, in_order=True) == workers
 
 
 @pytest.mark.parametrize("in_order", [True, False])

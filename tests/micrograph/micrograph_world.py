@@ -73,28 +73,38 @@ def write_ser(path: Path, pixels: np.ndarray, pixel_m: float) -> None:
 
 def write_dm3(path: Path, pixels: np.ndarray, pixel_nm: float) -> None:
     """A minimal DigitalMicrograph 3 file of one float32 image (H, W)."""
+    _write_dm(path, pixels, pixel_nm, version=3)
+
+
+def write_dm4(path: Path, pixels: np.ndarray, pixel_nm: float) -> None:
+    """A minimal DigitalMicrograph 4 file: lengths have eight bytes, and every tag tells its own."""
+    _write_dm(path, pixels, pixel_nm, version=4)
+
+
+def _write_dm(path: Path, pixels: np.ndarray, pixel_nm: float, version: int) -> None:
     height, width = pixels.shape
+    long = "I" if version == 3 else "Q"
 
     def entry(kind: int, name: str, content: bytes) -> bytes:
-        return struct.pack(">BH", kind, len(name)) + name.encode() + content
+        length = b"" if version == 3 else struct.pack(">Q", len(content))
+        return struct.pack(">BH", kind, len(name)) + name.encode() + length + content
 
     def group(*entries: bytes) -> bytes:
-        return struct.pack(">BBI", 0, 0, len(entries)) + b"".join(entries)
+        return struct.pack(f">BB{long}", 0, 0, len(entries)) + b"".join(entries)
 
-    def value(code: int, packed: bytes) -> bytes:
-        return b"%%%%" + struct.pack(">II", 1, code) + packed
+    def info(*numbers: int) -> bytes:
+        return b"%%%%" + struct.pack(f">{len(numbers) + 1}{long}", len(numbers), *numbers)
 
     def text(said: str) -> bytes:
-        return b"%%%%" + struct.pack(">IIII", 3, 20, 4, len(said)) + said.encode("utf-16-le")
+        return info(20, 4, len(said)) + said.encode("utf-16-le")
 
     def number(amount: float) -> bytes:
-        return value(6, struct.pack("<f", amount))
+        return info(6) + struct.pack("<f", amount)
 
     def whole(amount: int) -> bytes:
-        return value(5, struct.pack("<I", amount))
+        return info(5) + struct.pack("<I", amount)
 
-    flat = pixels.astype("<f4").tobytes()
-    array = b"%%%%" + struct.pack(">IIII", 3, 20, 6, pixels.size) + flat
+    array = info(20, 6, pixels.size) + pixels.astype("<f4").tobytes()
     axis = group(entry(21, "Origin", number(0)), entry(21, "Scale", number(pixel_nm)), entry(21, "Units", text("nm")))
     grey = group(entry(21, "Origin", number(0)), entry(21, "Scale", number(1)), entry(21, "Units", text("")))
     calibrations = group(
@@ -111,7 +121,20 @@ def write_dm3(path: Path, pixels: np.ndarray, pixel_nm: float) -> None:
         entry(20, "ImageData", data), entry(20, "ImageTags", group()), entry(21, "Name", text("made")),
     )  # fmt: skip
     root = group(entry(20, "ImageList", group(entry(20, "", image))))
-    path.write_bytes(struct.pack(">III", 3, len(root), 1) + root + bytes(8))
+    path.write_bytes(struct.pack(f">I{long}I", version, len(root), 1) + root + bytes(8))
+
+
+def write_ncem(path: Path, pixels: np.ndarray, pixel_nm: float) -> None:
+    """An NCEM .emd of one image (H, W), by rosettasciio's own writer."""
+    from rsciio.emd import file_writer
+
+    axes = [
+        {"name": name, "units": "nm", "scale": pixel_nm, "offset": 0.0, "size": size, "navigate": False}
+        for name, size in zip("yx", pixels.shape, strict=True)
+    ]
+    metadata = {"General": {"title": "made"}, "Signal": {"signal_type": ""}}
+    signal = {"data": pixels, "axes": axes, "metadata": metadata, "original_metadata": {}, "learning_results": {}}
+    file_writer(str(path), signal)
 
 
 def write_velox(path: Path, pixels: np.ndarray, pixel_m: float) -> None:

@@ -2,24 +2,29 @@ import h5py
 import numpy as np
 import pytest
 import tifffile
-from micrograph_world import write_dm3, write_mrc, write_ser, write_velox
+from micrograph_world import write_dm3, write_dm4, write_mrc, write_ncem, write_ser, write_velox
 from PIL import Image
 
 from quatrain.data.pixels import UnreadableError
 from quatrain.micrograph.read import Scale, frames, read
+from quatrain.micrograph.settings import BatchConfig, MasksConfig
+from quatrain.micrograph.source import find
+from quatrain.micrograph.steps import image_folder, process
 
 PIXELS = np.random.default_rng(0).integers(0, 4000, (20, 32))
 
 
-@pytest.mark.parametrize(
-    ("name", "write", "given", "nm"),
-    [
-        ("a.dm3", write_dm3, 0.5, 0.5),
-        ("a.mrc", write_mrc, 5.0, 0.5),
-        ("a.ser", write_ser, 2e-10, 0.2),
-        ("a.emd", write_velox, 2e-10, 0.2),
-    ],
-)
+WRITTEN = [
+    ("a.dm3", write_dm3, 0.5, 0.5),
+    ("a.dm4", write_dm4, 0.5, 0.5),
+    ("a.mrc", write_mrc, 5.0, 0.5),
+    ("a.ser", write_ser, 2e-10, 0.2),
+    ("velox.emd", write_velox, 2e-10, 0.2),
+    ("ncem.emd", write_ncem, 0.2, 0.2),
+]
+
+
+@pytest.mark.parametrize(("name", "write", "given", "nm"), WRITTEN)
 def test_microscope_files_give_their_numbers_and_pixel_size(name, write, given, nm, tmp_path):
     write(tmp_path / name, PIXELS, given)
 
@@ -28,6 +33,26 @@ def test_microscope_files_give_their_numbers_and_pixel_size(name, write, given, 
     assert np.array_equal(found.pixels, PIXELS)
     assert found.scale.nm == pytest.approx(nm, rel=1e-5)
     assert frames(tmp_path / name) == 1
+
+
+@pytest.mark.parametrize(("name", "write", "given", "nm"), WRITTEN)
+def test_pixel_size_and_unit_are_kept_to_the_label_map_and_the_hdf5(name, write, given, nm, tmp_path):
+    write(tmp_path / name, np.random.default_rng(0).integers(0, 4000, (96, 128)), given)
+    config = BatchConfig(data=str(tmp_path / name), k=2, masks=MasksConfig(source="regions"))
+    (item,) = find(config)
+
+    (outcome,) = process(tmp_path / "run", config, [item], seed=0)
+
+    assert outcome["state"] == "done", outcome
+    told, folder = read(tmp_path / name).scale, image_folder(tmp_path / "run", outcome["name"])
+    with tifffile.TiffFile(folder / "labels.tif") as tiff:
+        number, per = tiff.pages[0].tags["XResolution"].value
+        assert tiff.pages[0].shape == (96, 128)
+        assert tiff.pages[0].dtype == np.uint16
+        assert Scale(size=per / number, unit=tiff.imagej_metadata["unit"]).nm == pytest.approx(nm, rel=1e-4)
+    assert read(folder / "labels.tif").scale.nm == pytest.approx(nm, rel=1e-4)
+    with h5py.File(folder / "boost.h5") as file:
+        assert (file.attrs["pixel_size"], file.attrs["unit"]) == (told.size, told.unit)
 
 
 @pytest.mark.parametrize("name", ["a.dm3", "a.dm4", "a.mrc", "a.ser", "a.emd", "a.h5", "a.tif", "a.png", "a.jpg"])
@@ -40,7 +65,15 @@ def test_files_that_are_none_are_told(name, content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "write"), [("a.dm3", write_dm3), ("a.ser", write_ser), ("a.emd", write_velox), ("a.mrc", write_mrc)]
+    ("name", "write"),
+    [
+        ("a.dm3", write_dm3),
+        ("a.dm4", write_dm4),
+        ("a.ser", write_ser),
+        ("velox.emd", write_velox),
+        ("ncem.emd", write_ncem),
+        ("a.mrc", write_mrc),
+    ],
 )
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
 def test_files_that_are_cut_off_are_told(name, write, share, tmp_path):

@@ -14,7 +14,7 @@ from quatrain.search.report import write_report
 from quatrain.search.trial import Trial
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters
 
-SECTIONS = ("Size against quality", "The way there", "What good nets share", "Workers")
+SECTIONS = ("Size against quality", "The way there", "What good nets share", "As ONNX", "Workers")
 
 
 @pytest.fixture(scope="module")
@@ -41,6 +41,7 @@ def folder(tmp_path_factory) -> Path:
         {"state": "done", "model": "vit_mini", "data": "made:unseen", "baseline": full, "best": found}
         | {"workers": 2, "evaluations": len(search.evaluations), "measured": len(search.measured)},
     )
+    write_json(folder / "onnx" / "export.json", {"encoder": graph("encoder", 31.0), "decoder": graph("decoder", 7.5)})
     for second, state, task in ((1, "running", 1), (2, "running", 2), (3, "done", 1), (4, "done", 2)):
         line = {"time": f"2026-01-02T03:04:0{second}.000Z", "state": state, "task": f"measure-{task}"}
         append_line(folder / "events.jsonl", line)
@@ -50,6 +51,12 @@ def folder(tmp_path_factory) -> Path:
 def figures(trial: Trial) -> dict[str, float]:
     images = float((trial.last or 12) - trial.first)
     return {"miou_oracle": score(trial.subnet), "miou_chosen": 0.4, "images": images, "objects": 2 * images}
+
+
+def graph(name: str, milliseconds: float) -> dict:
+    taken = {"torch": milliseconds, "onnxruntime": 0.9 * milliseconds}
+    common = {"difference": {"out": 1.5e-06}, "tolerance": 1e-4, "threads": 1}
+    return {"file": f"{name}.onnx", "latency_ms": taken, **common}
 
 
 def test_every_part_of_the_story_is_told(folder):
@@ -64,6 +71,8 @@ def test_every_part_of_the_story_is_told(folder):
     assert "Successive halving: after 4 images the best one in 3" in page
     assert "2 workers, busy 67 % of the time" in page
     assert "failed after 3 tries: &lt;WorkerLost&gt;" in page
+    for figure in ("encoder.onnx", "31.0", "27.9", "decoder.onnx", "7.50", "6.75", "1.5e-06", "above 1e-04"):
+        assert figure in page
 
 
 def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
@@ -71,6 +80,10 @@ def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
 
     assert "No sub-network has been found yet" in page
     assert page.count("Left out") >= len(SECTIONS)
+
+
+def test_a_run_without_export_says_how_to_ask_for_it(tmp_path):
+    assert "not asked for it (--onnx)" in write_report(tmp_path).read_text(encoding="utf8")
 
 
 @pytest.mark.parametrize("missing", ["bands.json", "study.json", "events.jsonl", "search.jsonl", "summary.json"])

@@ -1,17 +1,20 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from search_worlds import MINI
 
 from quatrain.errors import UsageError
 from quatrain.records import write_json
-from quatrain.search.source import find
+from quatrain.search.source import PORTABLE, find
 
 
 @pytest.fixture
 def run(tmp_path):
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
-    (tmp_path / "run" / "checkpoints" / "supernet.pt").write_bytes(b"weights")
+    for name in ("supernet", "start"):
+        (tmp_path / "run" / "checkpoints" / f"{name}.pt").write_bytes(b"weights")
     write_json(tmp_path / "run" / "study.json", {"config": {"model": "vit_mini"}, "space": MINI})
     return tmp_path / "run"
 
@@ -42,6 +45,17 @@ def test_a_supernet_away_from_its_run_has_no_space(tmp_path):
 
     with pytest.raises(UsageError, match=r"no study\.json tells its space"):
         find(tmp_path / "supernet.pt")
+
+
+def test_a_copy_with_what_is_portable_is_a_supernet_and_what_it_lacks_is_named(run, tmp_path):
+    for name in PORTABLE:
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(run / name, tmp_path / "copy" / name)
+    assert find(tmp_path / "copy").space == MINI
+
+    (tmp_path / "copy" / "checkpoints" / "start.pt").unlink()
+    with pytest.raises(UsageError, match=r"copy' lacks checkpoints/start\.pt: copy it from the run that trained"):
+        find(tmp_path / "copy")
 
 
 def test_a_run_that_has_trained_nothing_is_to_be_resumed(run):

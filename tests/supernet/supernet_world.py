@@ -50,6 +50,17 @@ def rand(*shape, seed=0):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
+def equal(one, other):
+    """Tell whether two states are the same to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(equal, one, other))
+    return one == other
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rectangles:
     """An image set of bright rectangles on even pixels; `objects` tells how many each image has."""

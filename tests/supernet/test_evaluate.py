@@ -138,6 +138,18 @@ def test_at_most_so_many_objects_are_asked_for():
     assert [len(some) for some in points(exam(max_objects=2))] == [2, 1, 2, 2, 2, 1]
 
 
+def test_more_points_an_object_come_after_the_first_ones():
+    once, thrice = exam().questions, exam(points=3).questions
+
+    for few, many in zip(once, thrice, strict=True):
+        count = len(few.points)
+        assert np.array_equal(many.points[:count], few.points)
+        assert len({tuple(point) for point in many.points}) > count
+        for place, (x, y) in enumerate(many.points.astype(int)):
+            assert few.prepared.masks_NSS[place % count, y, x]
+            assert np.array_equal(many.prepared.masks_NSS[place], few.prepared.masks_NSS[place % count])
+
+
 def test_images_without_an_object_are_left_out():
     questions = exam(Rectangles(objects=(0, 2, 0, 1)))
 
@@ -146,7 +158,7 @@ def test_images_without_an_object_are_left_out():
 
 
 def test_an_exam_without_any_object_is_refused():
-    with pytest.raises(UsageError, match="none of the 2 images has an object: check their truth"):
+    with pytest.raises(UsageError, match="none of the 2 images can be read and has an object: check their truth"):
         exam(Rectangles(objects=(0, 0)))
 
 

@@ -104,8 +104,28 @@ def test_an_image_without_objects_is_passed_over_for_the_next():
     assert all((item["truth"].amax(dim=(1, 2)) > 0).all() for item in items)
 
 
+class Damaged(Rectangles):
+    """Rectangles of which one image went bad after it was listed."""
+
+    def read(self, index):
+        if index == 1:
+            raise UsageError("'1.json' cannot be used: it is cut off")
+        return super().read(index)
+
+
+def test_an_image_that_went_bad_is_named_and_passed_over_for_the_next(caplog):
+    ours = stream(Damaged(objects=(2, 2, 2)))
+
+    items = [ours[position] for position in range(9)]
+
+    assert len(items) == 9
+    assert [record.getMessage() for record in caplog.records] == [
+        f"image {ours.images.names[1]} is skipped: '1.json' cannot be used: it is cut off"
+    ]
+
+
 def test_a_set_without_any_object_is_refused():
-    with pytest.raises(UsageError, match="none of the 2 training images has an object: check their truth"):
+    with pytest.raises(UsageError, match="none of the 2 training images can be read and has an object"):
         stream(Rectangles(objects=(0, 0)))[0]
 
 

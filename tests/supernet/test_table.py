@@ -11,7 +11,7 @@ from quatrain.search.trial import Trial
 from quatrain.supernet.settings import NasConfig, SearchConfig
 from quatrain.supernet.shapes import encoder_macs, encoder_parameters
 from quatrain.supernet.subnet import Space, Subnet
-from quatrain.supernet.table import RANDOM, RESTRICTED, Row, depth_only, outcome, rows, table, width_only
+from quatrain.supernet.table import RANDOM, RESTRICTED, Row, depth_only, outcome, rows, table, validated, width_only
 
 FREE = Bounds(sam=TINY)
 TIGHT = Bounds.parse(TINY, max_params="70%")
@@ -50,7 +50,7 @@ def named(planned, name):
 
 
 def measured(planned):
-    return [figures(row.subnet) for row in planned]
+    return {place: figures(row.subnet) for row in planned for place in row.places}
 
 
 def test_the_nets_that_every_study_reports_come_first(planned, search):
@@ -156,11 +156,22 @@ def test_width_only_nets_keep_every_block_and_begin_with_the_even_ones():
     assert all(TIGHT.admits(net) for net in width_only(SPACE, TIGHT, seed=0))
 
 
+def test_what_the_search_measured_of_the_supernet_is_not_measured_again(planned, search):
+    known = validated(planned, search)
+
+    assert named(planned, "best").place("validation") in known
+    for (weights, key, part), figures in known.items():
+        assert (weights, part) == ("supernet", "validation")
+        assert figures == search.known(Subnet.parse(key)).metrics
+
+
 def test_a_line_tells_size_time_and_figures_of_its_net():
     net = Subnet(widths=(48, 0, 96, 24))
     row = Row(name="best", weights="supernet", subnet=net, note="found")
 
-    (line,) = table(TINY, [row], [figures(net)], [{"miou_oracle": 0.25}], [12.5])
+    found = {row.place("test"): figures(net), row.place("validation"): {"miou_oracle": 0.25}}
+
+    (line,) = table(TINY, [row], found, [12.5])
 
     assert line == {
         "name": "best",
@@ -179,9 +190,10 @@ def test_a_line_tells_size_time_and_figures_of_its_net():
 def test_rows_of_one_name_become_their_mean_with_half_their_range():
     nets = [Subnet(widths=(width,) * 4) for width in (24, 48, 96)]
     planned = [Row(name=RANDOM, weights="supernet", subnet=net, note="luck") for net in nets]
-    found = [{**figures(nets[0]), "miou_oracle": value} for value in (0.2, 0.3, 0.7)]
+    values = zip(planned, (0.2, 0.3, 0.7), strict=True)
+    found = {place: {**figures(nets[0]), "miou_oracle": value} for row, value in values for place in row.places}
 
-    (line,) = table(TINY, planned, found, found, [1.0, 2.0, 6.0])
+    (line,) = table(TINY, planned, found, [1.0, 2.0, 6.0])
 
     assert line["miou_oracle"] == pytest.approx(0.4)
     assert line["spread"] == pytest.approx(0.25)
@@ -191,13 +203,13 @@ def test_rows_of_one_name_become_their_mean_with_half_their_range():
 
 
 def test_every_name_has_one_line_in_the_order_of_the_rows(planned):
-    lines = table(TINY, planned, measured(planned), measured(planned), [1.0] * len(planned))
+    lines = table(TINY, planned, measured(planned), [1.0] * len(planned))
 
     assert [line["name"] for line in lines] == list(dict.fromkeys(row.name for row in planned))
 
 
 def test_the_outcome_tells_baseline_best_and_front(planned, search):
-    lines = table(TINY, planned, measured(planned), measured(planned), [1.0] * len(planned))
+    lines = table(TINY, planned, measured(planned), [1.0] * len(planned))
     best = named(planned, "best").subnet
 
     told = outcome(lines, search, best, "checkpoints/best.pth")

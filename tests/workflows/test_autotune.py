@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
+import torch
 
 import quatrain
 from quatrain import checkpoint
 from quatrain.records import read_json, read_lines
 from quatrain.sam import Sam
+from quatrain.search.source import PORTABLE
 from quatrain.supernet import steps
 from quatrain.supernet.settings import mini
 from quatrain.supernet.shapes import encoder_parameters, shape
 from quatrain.workflows import autotune
 
 SCRIPT = Path(autotune.__file__)
-SMALL = ["--images=6", "--first-images=2", "--evaluations=9", "--random-in-bucket=2", "--max-params=80%"]
+SMALL = ["--images=6", "--first-images=2", "--evaluations=9", "--random-in-bucket=2", "--max-params=80%", "--onnx"]
 FULL = encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
 
 
@@ -37,10 +42,20 @@ def supernet(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(supernet, tmp_path_factory) -> Path:
+def copied(supernet, tmp_path_factory) -> Path:
+    """What another machine needs of the supernet's run, and nothing else."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for name in PORTABLE:
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(supernet / name, folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(copied, tmp_path_factory) -> Path:
     """A run on real workers whose driver was killed in the middle of the search and then resumed."""
     root = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, SCRIPT, "--supernet", supernet, *SMALL, "--run-root", root]
+    command = [sys.executable, SCRIPT, "--supernet", copied, *SMALL, "--run-root", root]
     with open(root / "said.txt", "w") as said:
         first = subprocess.Popen([*map(str, command)], stdout=said, stderr=said)
         until = time.monotonic() + 240
@@ -76,6 +91,30 @@ def test_the_answer_keeps_the_limit_and_comes_with_its_checkpoint(finished):
     assert summary["pareto"]
     assert summary["workers"] >= 1
     assert summary["measured"] >= 9
+
+
+@pytest.mark.slow
+def test_the_best_networks_onnx_graphs_compute_what_torch_does_and_tell_their_time(finished):
+    summary, session = read_json(finished / "summary.json"), onnxruntime.InferenceSession
+    encoder, decoder = (session(finished / "onnx" / f"{name}.onnx") for name in ("encoder", "decoder"))
+    rng, points, labels = np.random.default_rng(0), [[[30.0, 40.0]], [[200.0, 90.0]]], [[1], [1]]
+    image = rng.integers(0, 256, (3, 256, 256)).astype(np.float32)
+    stock = {"image": torch.from_numpy(image), "original_size": (256, 256)}
+    stock |= {"point_coords": torch.tensor(points), "point_labels": torch.tensor(labels)}
+
+    (embedding,) = encoder.run(None, {"image": image[None], "valid_hw": np.array([[256, 256]])})
+    prompts = {"points": np.array(points, np.float32), "labels": np.array(labels)}
+    masks, iou = decoder.run(None, {"embedding": embedding, **prompts})
+    with torch.no_grad():
+        (expected,) = quatrain.load_sam(finished / summary["best"]["checkpoint"])([stock], multimask_output=True)
+
+    logits = expected["low_res_logits"].numpy()
+    assert np.abs(masks[:, 1:] - logits).max() <= 1e-4 * max(1.0, np.abs(logits).max())
+    np.testing.assert_allclose(iou[:, 1:], expected["iou_predictions"], atol=1e-4)
+    for graph in (summary["onnx"]["encoder"], summary["onnx"]["decoder"]):
+        assert max(graph["difference"].values()) <= 1e-4
+        assert min(graph["latency_ms"].values()) > 0
+        assert graph["file"] in (finished / "report.html").read_text(encoding="utf8")
 
 
 @pytest.mark.slow

@@ -168,24 +168,33 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path,
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("source", "words"),
-    [("nowhere", "nowhere"), ("empty", "empty"), ("mismatched", "a.png")],
+    ("flags", "words"),
+    [
+        (["--data", "nowhere"], "there is no"),
+        (["--data", "empty"], "is empty"),
+        (["--data", "mismatched"], "a.png"),
+        (["--model", "vit_b"], "vit_b needs --checkpoint PATH"),
+        (["--model", "vit_b", "--checkpoint", "nowhere.pth"], "there is no checkpoint"),
+        (["--checkpoint", "empty"], "vit_mini has no official checkpoint"),
+    ],
 )
-def test_images_that_cannot_be_used_are_named(source, words, tmp_path, capsys):
+def test_wrong_inputs_are_told_before_a_run_folder_is_made(flags, words, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "empty").mkdir()
     (tmp_path / "mismatched").mkdir()
     Image.new("L", (64, 64)).save(tmp_path / "mismatched" / "a.png")
     Image.new("L", (32, 64)).save(tmp_path / "mismatched" / "a_truth.png")
 
-    code = nas.main(["--site=local-threads", "--data", str(tmp_path / source), "--run-root", str(tmp_path / "runs")])
+    code = nas.main([*flags, "--run-root", str(tmp_path / "runs")])
 
-    error = capsys.readouterr().err.strip().splitlines()[-1]
+    error = capsys.readouterr().err
     assert code == 2
+    assert len(error.strip().splitlines()) == 1
     assert words in error
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow

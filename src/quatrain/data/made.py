@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +17,7 @@ from quatrain.errors import unknown
 from quatrain.seeding import numpy_rng
 
 Labels = NDArray[np.uint8]
+Painted = NDArray[np.floating[Any]]
 Layout = Callable[[np.random.Generator, int, int], Labels]
 
 
@@ -30,6 +33,8 @@ class MadeImages:
     layouts: tuple[str, ...] = ("grains", "bands", "precipitates", "islands")
     alike: float = 0.1
     """Share of the images whose materials are nearly of one grey, so that only texture tells them apart."""
+    specimen: bool = False
+    """Whether all images are of one specimen: each material has its grey and its texture, drawn once from the seed."""
 
     def __post_init__(self) -> None:
         if self.count < 1:
@@ -80,9 +85,18 @@ class MadeImages:
         count = int(rng.integers(2, min(5, len(self.materials)) + 1))
         labels = LAYOUTS[str(rng.choice(self.layouts))](rng, self.size_px, count)
         chosen = rng.choice(self.materials, count, replace=False)
-        specimen = _specimen(rng, labels, [str(name) for name in chosen], self.alike)
-        specimen, labels = _drift(rng, specimen, labels)
-        return _expose(rng, specimen), labels
+        names = [str(name) for name in chosen]
+        field = _joined(rng, labels, self._painted(rng, names))
+        field, labels = _drift(rng, field, labels)
+        return _expose(rng, field), labels
+
+    def _painted(self, rng: np.random.Generator, names: list[str]) -> list[Painted]:
+        """Return what each material would look like all over the image."""
+        if self.specimen:
+            looks = _looks(self.seed, self.size_px, self.materials, self.alike)
+            return [_cut(rng, looks[name], self.size_px) for name in names]
+        greys = _greys(rng, len(names), self.alike)
+        return [_paint(rng, self.size_px, name, grey) for name, grey in zip(names, greys, strict=True)]
 
 
 def grains(rng: np.random.Generator, size_px: int, count: int) -> Labels:
@@ -148,15 +162,28 @@ def _bent(rng: np.random.Generator, size_px: int, strength: float = 0.05) -> tup
     return rows + bend * smooth_noise(rng, size_px, scale), columns + bend * smooth_noise(rng, size_px, scale)
 
 
-def _specimen(rng: np.random.Generator, labels: Labels, materials: list[str], alike: float) -> Field:
-    """Paint each material with its own grey and texture, and some interfaces with a seam."""
-    size_px = len(labels)
+@lru_cache(maxsize=4)
+def _looks(seed: int, size_px: int, materials: tuple[str, ...], alike: float) -> dict[str, Painted]:
+    """Return a piece of every material of a specimen, twice as wide as an image."""
+    rng = numpy_rng(seed, "specimen")
     greys = _greys(rng, len(materials), alike)
-    field = np.zeros(labels.shape, np.float32)
-    for number, (name, grey) in enumerate(zip(materials, greys, strict=True), start=1):
-        contrast = rng.uniform(0.04, 0.12)
-        painted = grey + contrast * TEXTURES[name](rng, size_px)
-        field = np.where(labels == number, painted, field)
+    return {name: _paint(rng, 2 * size_px, name, grey) for name, grey in zip(materials, greys, strict=True)}
+
+
+def _cut(rng: np.random.Generator, look: Painted, size_px: int) -> Painted:
+    """Return another place of a material each time."""
+    row, column = rng.integers(0, len(look) - size_px + 1, 2)
+    return look[row : row + size_px, column : column + size_px]
+
+
+def _paint(rng: np.random.Generator, size_px: int, name: str, grey: float) -> Painted:
+    contrast = rng.uniform(0.04, 0.12)
+    return grey + contrast * TEXTURES[name](rng, size_px)
+
+
+def _joined(rng: np.random.Generator, labels: Labels, painted: list[Painted]) -> Field:
+    """Show each material where it lies, and some interfaces with a seam."""
+    field = np.select([labels == number for number in range(1, len(painted) + 1)], painted)
     field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.9))
     if rng.random() < 0.3:
         border = ndimage.morphological_gradient(labels, size=3) > 0

@@ -52,8 +52,9 @@ def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
             raise unknown("material", name, (*TEXTURES, "seen", "unseen"))
     if len(names) < 2:
         raise UsageError(f"'made:{materials}' names one material: name two or more, or 'made:seen' or 'made:unseen'")
-    alike = 1.0 if materials == "unseen" else 0.1  # unseen materials are told apart by texture alone
-    return MadeImages(count=count, size_px=size_px, seed=seed, materials=names, alike=alike)
+    if materials == "unseen":  # one specimen, as a user's folder is; its materials are told apart by texture alone
+        return MadeImages(count=count, size_px=size_px, seed=seed, materials=names, alike=1.0, specimen=True)
+    return MadeImages(count=count, size_px=size_px, seed=seed, materials=names)
 
 
 def _open_files(path: Path, layout: str) -> ImageSet:

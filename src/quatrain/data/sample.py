@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,8 @@ from scipy import ndimage
 from quatrain.errors import UsageError
 
 # N objects, H W pixels, C channels
+
+log = logging.getLogger(__name__)
 
 SMALLEST = 0.002
 """The share of an image's pixels below which an object is left out."""
@@ -69,6 +72,15 @@ class ImageSet(Protocol):
 
     def read(self, index: int) -> Sample:
         """Decode image `index`; raise UsageError with the file's name when it has gone bad since it was listed."""
+
+
+def readable(images: ImageSet, index: int) -> Sample | None:
+    """Decode an image; None, with its name and the reason in the log, when it has gone bad since it was listed."""
+    try:
+        return images.read(index)
+    except UsageError as error:
+        log.warning("image %s is skipped: %s", images.names[index], error)
+        return None
 
 
 def objects(labels_HW: NDArray[Any], *, smallest: float = SMALLEST, most: int = MOST) -> NDArray[np.bool_]:

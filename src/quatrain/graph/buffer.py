@@ -7,7 +7,7 @@ the policy wants to have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,10 +16,12 @@ import torch
 from torch import Tensor
 
 from quatrain.errors import UsageError
+from quatrain.graph.beside import Beside
 from quatrain.graph.halo import Candidates, HaloTable, Ints, RemoteTable
 from quatrain.graph.policies import make_policy
-from quatrain.graph.policy import Policy
+from quatrain.graph.policy import NOBODY, Policy
 from quatrain.graph.residents import NO_CHANGE, Change, Place, Residents
+from quatrain.graph.room import Room, scatter
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import FeatureSource
 from quatrain.graph.store import PrivateStore, Store
@@ -27,25 +29,39 @@ from quatrain.graph.store import PrivateStore, Store
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LocalPart:
-    """The vertices first <= v < stop that this machine owns, and a source that reads them without the network."""
+    """The vertices first, first + 1, ... that this machine owns, and their features, float32 (count, F)."""
 
     first: int
-    stop: int
-    source: FeatureSource
+    rows: Tensor
 
     def __post_init__(self) -> None:
-        if not 0 <= self.first <= self.stop:
-            raise ValueError(f"the local vertices are {self.first} to {self.stop}; they must ascend from at least 0")
+        if self.first < 0:
+            raise ValueError(f"the first local vertex is {self.first}; it must be at least 0")
+        if self.rows.dim() != 2 or self.rows.dtype != torch.float32:
+            shape, dtype = tuple(self.rows.shape), self.rows.dtype
+            raise ValueError(f"the local rows are {shape} {dtype}; they must be (count, F) torch.float32")
+
+    def split(self, vertices: Ints) -> tuple[Ints, Ints]:
+        """Return the local row of each vertex, any one for those of other parts, and where these stand."""
+        at = vertices - self.first
+        away = at.view(np.uint64) >= np.uint64(len(self.rows))  # a negative number is a huge one here
+        at[away] = 0
+        return at, np.flatnonzero(away)
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where each of a batch's n vertices is: indices into the batch, and the place of the remote ones."""
+    """Where each of a batch's n vertices is."""
 
     vertices: Ints
-    local: Ints
+    own: Ints
+    """The local row of each vertex, any one for the remote ones; empty where nothing is local, (n,) or (0,)."""
     remote: Ints
+    """Indices into the batch of vertices of other parts."""
     place: Place
+    """Where the remote ones are."""
+    kept: Tensor | None
+    """Rows of those that the buffer had, where others might write over them before they are laid, (hits, F)."""
 
     @property
     def missed(self) -> Ints:
@@ -54,7 +70,7 @@ class Found:
 
 
 class BufferedFeatures:
-    """A source around a source. `read` is the one verb; its five parts are public for whoever counts or times them.
+    """A source around a source. `read` is the one verb; its parts are public for whoever counts or times them.
 
     Not for use by two threads at once. When the source raises, the policy has already decided: build a new buffer.
     """
@@ -70,20 +86,26 @@ class BufferedFeatures:
         accesses: Iterable[Any] | None = None,
         vertex_count: int | None = None,
         store: Store | None = None,
+        turns: int = 0,
+        beside: Beside | None = None,
     ) -> None:
         """Fill the buffer with one pull of floor(f H) rows of `dim` numbers.
 
         `local` are this machine's own rows (without it everything is remote); `accesses` tells the ids of each step to
         come, for the policies that foresee (UsageError without it); `vertex_count` is that of the whole graph, needed
         where every remote vertex may be kept (ValueError without it). `store` is memory that the trainers of a machine
-        share: the one that leads fills it and decides, the others wait until it is filled.
+        share: the one that leads fills it and decides, the others wait until it is filled. With `turns` a batch's rows
+        are written over by the read that many reads later, at least 2; without, never. With `beside` rows that are here
+        are copied while the others are pulled.
         """
+        if turns == 1:
+            raise ValueError("turns is 1; a batch must outlive the making of the next: 2 or more, or 0 for ever")
         self.halo, self.config, self.dim = halo, config, dim
-        self._source, self._local = source, local
+        self._source, self._local, self._beside = source, local, beside
         self._candidates = candidates(config, halo, vertex_count)
         self._store = store or PrivateStore(self._candidates.size, config.rows(halo.size), dim)
         self._residents = Residents(self._candidates, self._store.slots, self.rows)
-        self._scratch = torch.empty(0, dim)  # used again and again: fresh pages cost more than the copy
+        self._scratch, self._room = Room(dim, 1), Room(dim, turns)
         self._before = torch.empty(0, dim)  # the batch before, with config.carry
         self._policy = self._lead(accesses, store) if self._store.leads else None
         self._store.ready()
@@ -108,27 +130,21 @@ class BufferedFeatures:
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return the features of `vertices`, int64 (n,), as float32 (n, F), equal to a direct read of the source."""
-        found, kept = self.find(vertices)
+        found = self.find(vertices)
         change = self.decide(found)
-        pulled = self.pull(found, change)
-        rows = self.assemble(found, kept, pulled)
-        self.replace(change, pulled)
-        self.carry(found, rows)
-        return rows
+        laid = self.lay(found, change)
+        return self.finish(found, change, laid, self.pull(found, change))
 
-    def find(self, vertices: Tensor) -> tuple[Found, Tensor]:
-        """Look the vertices up and take out the rows that are there, (hits, F), valid until the next call."""
+    def find(self, vertices: Tensor) -> Found:
+        """Look the vertices up."""
         ids = np.ascontiguousarray(vertices.numpy())
-        own = np.zeros(len(ids), bool)
-        if self._local is not None:
-            own = (ids >= self._local.first) & (ids < self._local.stop)
-        remote = np.flatnonzero(~own)
+        own, remote = (NOBODY, np.arange(len(ids))) if self._local is None else self._local.split(ids)
         with self._store.reading():
-            found = Found(ids, np.flatnonzero(own), remote, self._residents.find(ids[remote]))
-            kept = self._take(found.place.slots)
+            place = self._residents.find(ids[remote])
+            kept = self._rows_of(place.slots[self._inside(place.slots)]) if self._store.shared else None
             if not self._store.leads:
-                self._store.tell(found.place.positions[found.place.positions >= 0])
-        return found, kept
+                self._store.tell(place.positions[place.positions >= 0])
+        return Found(ids, own, remote, place, kept)
 
     def decide(self, found: Found) -> Change:
         """Let the policy learn from a step and say what it wants changed."""
@@ -142,45 +158,57 @@ class BufferedFeatures:
         extra = self._candidates.vertices(change.extra)
         return self._read(np.concatenate([found.vertices[found.missed], extra]))
 
-    def assemble(self, found: Found, kept: Tensor, pulled: Tensor) -> Tensor:
-        """Put a step's rows together, (n, F)."""
-        out = torch.empty(len(found.vertices), self.dim)
-        if self._local is not None and len(found.local):
-            own = self._local.source.read(torch.from_numpy(found.vertices[found.local]))
-            out.index_copy_(0, torch.from_numpy(found.local), own)
-        out.index_copy_(0, torch.from_numpy(found.remote[found.place.slots >= 0]), kept)
-        missed = found.missed
-        out.index_copy_(0, torch.from_numpy(missed), pulled[: len(missed)])
+    def lay(self, found: Found, change: Change) -> Callable[[], Tensor]:
+        """Begin with all that needs no pull: what is here of a step's rows, and newcomers from the batch before.
+
+        Returns what waits for the rows, (n, F).
+        """
+        if self._beside is not None and len(found.missed):
+            return self._beside.start(lambda: self._lay(found, change)).result
+        out = self._lay(found, change)
+        return lambda: out
+
+    def finish(self, found: Found, change: Change, laid: Callable[[], Tensor], pulled: Tensor) -> Tensor:
+        """Wait for what was laid, put in what was pulled, there and in the buffer; return the step's rows, (n, F)."""
+        rows, missed = laid(), found.missed
+        scatter(rows, missed, pulled[: len(missed)])
+        if not change.carried:
+            self._replace(change, pulled)
+        if self.config.carries:
+            self._residents.carry(found.place.positions, found.remote)
+            self._before = rows
+        return rows
+
+    def _lay(self, found: Found, change: Change) -> Tensor:
+        out, slots = self._room.take(len(found.vertices)), found.place.slots
+        if self._local is not None and len(self._local.rows):  # remote rows too: to leave them out costs more
+            torch.index_select(self._local.rows, 0, torch.from_numpy(found.own), out=out)
+        inside, carried = self._inside(slots), np.flatnonzero(slots >= self.rows)
+        scatter(out, found.remote[inside], self._rows_of(slots[inside]) if found.kept is None else found.kept)
+        scatter(out, found.remote[carried], self._selected(self._before, slots[carried] - self.rows))
+        if change.carried:
+            self._replace(change, self._before)
         return out
 
-    def replace(self, change: Change, pulled: Tensor) -> None:
+    def _replace(self, change: Change, source: Tensor) -> None:
         """Write the newcomers' rows over those that leave; at no moment does a vertex have a half-written row."""
         if len(change.coming) == 0:
             return
-        rows = (self._before if change.carried else pulled).index_select(0, torch.from_numpy(change.origin))
+        rows = self._selected(source, change.origin)
         with self._store.writing():
             slots = self._residents.leave(change)
-            self._store.rows.index_copy_(0, torch.from_numpy(slots), rows)
+            scatter(self._store.rows, slots, rows)
             self._residents.come(change, slots)
 
-    def carry(self, found: Found, rows: Tensor) -> None:
-        """Keep a batch's rows for the next step, where the configuration says so."""
-        if self.config.carry:
-            self._residents.carry(found.place.positions, found.remote)
-            self._before = rows
+    def _inside(self, slots: Ints) -> Ints:
+        return np.flatnonzero((slots >= 0) & (slots < self.rows))
 
-    def _take(self, slots: Ints) -> Tensor:
-        """Return the rows of those `slots` that are any, valid until the next call."""
-        inside = torch.from_numpy(slots[slots >= 0])
-        if len(inside) > len(self._scratch):
-            self._scratch = torch.empty(len(inside) * 5 // 4, self.dim)
-        kept = self._scratch[: len(inside)]
-        if not self.config.carry:
-            return torch.index_select(self._store.rows, 0, inside, out=kept)
-        for slot, rows in ((inside, self._store.rows), (inside - self.rows, self._before)):
-            at = torch.nonzero((slot >= 0) & (slot < len(rows)))[:, 0]
-            kept.index_copy_(0, at, rows.index_select(0, slot[at]))
-        return kept
+    def _rows_of(self, slots: Ints) -> Tensor:
+        return self._selected(self._store.rows, slots)
+
+    def _selected(self, rows: Tensor, at: Ints) -> Tensor:
+        """Return some of `rows`, valid until the next call."""
+        return torch.index_select(rows, 0, torch.from_numpy(at), out=self._scratch.take(len(at)))
 
     def _read(self, vertices: Ints) -> Tensor:
         if len(vertices) == 0:
@@ -194,7 +222,7 @@ class BufferedFeatures:
 
 def candidates(config: BufferConfig, halo: HaloTable, vertex_count: int | None) -> Candidates:
     """Return what may be kept under `config`."""
-    if config.candidates == "halo":
+    if config.among == "halo":
         return halo
     if vertex_count is None:
         raise ValueError("candidates='remote' needs vertex_count, the number of vertices of the whole graph")
@@ -204,4 +232,4 @@ def candidates(config: BufferConfig, halo: HaloTable, vertex_count: int | None) 
 def _remote_only(accesses: Iterable[Any], local: LocalPart) -> Iterable[Ints]:
     for vertices in accesses:
         ids = np.asarray(vertices, dtype=np.int64)
-        yield ids[(ids < local.first) | (ids >= local.stop)]
+        yield ids[local.split(ids)[1]]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, Found
 
 
@@ -31,6 +32,8 @@ class Counters:
     pull_s: float = 0.0
     copy_s: float = 0.0
     """Seconds to put batches together, this part's own rows among them, and to write newcomers into the buffer."""
+    beside_s: float = 0.0
+    """Seconds of copying beside a pull, on a thread of its own and in none of the times above but the pull's."""
 
     @property
     def halo_hit_rate(self) -> float | None:
@@ -50,8 +53,15 @@ def _rate(hits: int, misses: int) -> float | None:
 class CountedFeatures:
     """A buffer that keeps counters: the same verb, the same rows."""
 
-    def __init__(self, buffer: BufferedFeatures, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._buffer, self._clock = buffer, clock
+    def __init__(
+        self,
+        buffer: BufferedFeatures,
+        clock: Callable[[], float] = time.perf_counter,
+        *,
+        beside: Beside | None = None,
+    ) -> None:
+        """Take the buffer, and what copies beside its pulls, for the time that this takes."""
+        self._buffer, self._clock, self._beside = buffer, clock, beside
         self.counters = Counters()
 
     @property
@@ -62,34 +72,35 @@ class CountedFeatures:
     def take(self) -> Counters:
         """Return the counters and begin anew, as at the end of an epoch."""
         taken, self.counters = self.counters, Counters()
+        taken.beside_s = self._beside.take() if self._beside else 0.0
         return taken
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return what the buffer returns."""
         buffer = self._buffer
         with self._timed("lookup_s"):
-            found, kept = buffer.find(vertices)
+            found = buffer.find(vertices)
         with self._timed("policy_s"):
             change = buffer.decide(found)
+        with self._timed("copy_s"):
+            laid = buffer.lay(found, change)
         with self._timed("pull_s"):
             pulled = buffer.pull(found, change)
         with self._timed("copy_s"):
-            rows = buffer.assemble(found, kept, pulled)
-            buffer.replace(change, pulled)
-            buffer.carry(found, rows)
-        self._count(found, len(pulled), pulled.numel() * pulled.element_size())
+            rows = buffer.finish(found, change, laid, pulled)
+        self._count(found, len(pulled), pulled.numel() * buffer.config.number_bytes)
         return rows
 
     def _count(self, found: Found, pulled: int, size: int) -> None:
         counters, inside = self.counters, found.place.slots >= 0
         halo = found.place.positions >= 0
-        if self._buffer.config.candidates == "remote":
+        if self._buffer.config.among == "remote":
             halo = self._buffer.halo.find(found.vertices[found.remote]) >= 0
         counters.halo_hits += int((halo & inside).sum())
         counters.halo_misses += int((halo & ~inside).sum())
         counters.remote_hits += int(inside.sum())
         counters.remote_misses += int((~inside).sum())
-        counters.local_rows += len(found.local)
+        counters.local_rows += len(found.vertices) - len(found.remote)
         counters.remote_rows += pulled
         counters.remote_bytes += size
 

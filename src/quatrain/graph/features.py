@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, LocalPart, candidates
 from quatrain.graph.counted import CountedFeatures, Counters
+from quatrain.graph.half import halved
 from quatrain.graph.halo import HaloTable, Ints
 from quatrain.graph.library import dgl
 from quatrain.graph.partition import FEATURES
@@ -130,24 +132,26 @@ def way(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None, share: Sh
     `accesses` tells the vertices of each step to come, for policies that foresee; `share` with whom the buffer is
     shared.
     """
+    turns = config.train.look_ahead + 2  # in training, ready, being made
     if config.train.replicate:
         own = own_vertices(graph)
-        return Way(DirectFeatures(replicated(graph), range(graph.num_nodes())), graph.num_nodes() - len(own))
+        return Way(DirectFeatures(replicated(graph, turns), range(graph.num_nodes())), graph.num_nodes() - len(own))
     if config.buffer.policy == "none":
         return Way(DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph)), 0)
-    return buffered(graph, config.buffer, accesses, share)
+    return buffered(graph, config.buffer, accesses, share, turns)
 
 
-def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, share: Share | None) -> Way:
+def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, share: Share | None, turns: int) -> Way:
     """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
+    beside = Beside()
     tensor, own = graph.ndata[FEATURES], own_vertices(graph)
-    local = LocalPart(first=own.start, stop=own.stop, source=MemorySource(tensor.local_partition, own.start))
+    local = LocalPart(first=own.start, rows=tensor.local_partition)
     table, width, count = halo(graph), tensor.shape[1], graph.num_nodes()
     store = None
     if share is not None:
         store = share.store(candidates(config, table, count).size, config.rows(table.size), width)
     buffer = BufferedFeatures(
-        IndexedSource(tensor),
+        halved(graph) if config.wire == "float16" else IndexedSource(tensor),
         table,
         config,
         width,
@@ -155,10 +159,12 @@ def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, s
         accesses=accesses,
         vertex_count=count,
         store=store,
+        turns=turns,
+        beside=beside,
     )
-    return Way(CountedFeatures(buffer), buffer.rows)
+    return Way(CountedFeatures(buffer, beside=beside), buffer.rows)
 
 
-def replicated(graph: Any) -> FeatureSource:
-    """Return a source that holds every feature of the graph in this process."""
-    return MemorySource(graph.ndata[FEATURES][torch.arange(graph.num_nodes())])
+def replicated(graph: Any, turns: int) -> FeatureSource:
+    """Return a source that holds every feature of the graph in this process; see MemorySource for `turns`."""
+    return MemorySource(graph.ndata[FEATURES][torch.arange(graph.num_nodes())], turns=turns)

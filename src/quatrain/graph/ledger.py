@@ -38,9 +38,14 @@ class Sums:
     lookup_s: float = 0.0
     """To look vertices up and to decide what the buffer keeps."""
     copy_s: float = 0.0
+    """To put batches together, but for what was done beside a pull."""
+    beside_s: float = 0.0
+    """Of copying beside a pull."""
     train_s: float = 0.0
     wait_s: float = 0.0
     """Until a batch was ready."""
+    overhead_s: float = 0.0
+    """What look-up and copy add to the epoch at most: each step's, as far as the trainer waited for its batch."""
     loss: float = 0.0
     steps: float = 0.0
     halo_hits: float = 0.0
@@ -52,7 +57,7 @@ class Sums:
     local_rows: float = 0.0
 
 
-TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s")
+TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "beside_s", "train_s", "wait_s", "overhead_s")
 COUNTS = ("remote_rows", "remote_bytes", "local_rows")
 
 
@@ -60,7 +65,7 @@ class Ledger:
     """The books of one trainer for one epoch."""
 
     def __init__(self) -> None:
-        self.sums = Sums()
+        self.sums, self._last_s = Sums(), 0.0
         self._began = time.perf_counter()
 
     @contextmanager
@@ -68,15 +73,26 @@ class Ledger:
         """Add the time of a block to one of the sums."""
         began = time.perf_counter()
         yield
-        setattr(self.sums, name, getattr(self.sums, name) + time.perf_counter() - began)
+        self._last_s = time.perf_counter() - began
+        setattr(self.sums, name, getattr(self.sums, name) + self._last_s)
 
     def count(self, step: Step) -> None:
-        """Add what preparing a step took."""
+        """Add what preparing a step took; called right after the wait for it was timed."""
         sums, counted = self.sums, step.counters
         sums.steps += 1
         sums.sample_s += step.sample_s
         sums.lookup_s += counted.lookup_s + counted.policy_s
-        for name in ("pull_s", "copy_s", "halo_hits", "halo_misses", "remote_hits", "remote_misses", *COUNTS):
+        sums.overhead_s += min(self._last_s, counted.lookup_s + counted.policy_s + counted.copy_s)
+        for name in (
+            "pull_s",
+            "copy_s",
+            "beside_s",
+            "halo_hits",
+            "halo_misses",
+            "remote_hits",
+            "remote_misses",
+            *COUNTS,
+        ):
             setattr(sums, name, getattr(sums, name) + getattr(counted, name))
 
     def close(self, device: torch.device) -> dict[str, Any]:

@@ -41,7 +41,7 @@ class Presample(StaticDegree):
 
     def fill(self) -> Ints:
         """Return the first by the number of steps that access them, by degree among equals."""
-        told = islice(self._setting.accesses, self._setting.config.window)
+        told = islice(self._setting.accesses, self._setting.config.known_steps)
         return most_accessed(self._setting, [distinct(positions) for positions in told])
 
 

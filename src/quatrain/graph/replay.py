@@ -58,7 +58,7 @@ def replay(trace: Trace, config: BufferConfig, clock: Callable[[], float] = time
     """
     among = candidates(config, trace.setup.halo, trace.setup.vertex_count)
     policy = make_policy(config, among, config.rows(trace.setup.halo.size), trace.steps())
-    return replay_policy(trace, policy, among, clock, carry=config.carry)
+    return replay_policy(trace, policy, among, clock, carry=config.carries)
 
 
 def replay_policy(

@@ -21,6 +21,7 @@ from quatrain.graph.policy import NOBODY, STAY, Setting, Swap, distinct
 Batch = TypeVar("Batch")
 NEVER = np.iinfo(np.int32).max
 """The step of a use that is not known of."""
+_NARROW = np.iinfo(np.int16).max
 
 
 def foresee(batches: Iterable[Batch], vertices: Callable[[Batch], Any]) -> tuple[Iterator[Batch], Iterator[Any]]:
@@ -64,7 +65,7 @@ class Schedule:
             raise ValueError(f"step {self._step} reads other vertices than were foretold: same seed, same order?")
         self._shelves.clear(self._step)
         self._step += 1
-        if self._setting.config.carry:
+        if self._setting.config.carries:
             return self._carry(positions, following)
         inside = self._shelves.holds(positions)
         self._shelves.put(positions[inside], following[inside])
@@ -78,7 +79,7 @@ class Schedule:
         before, then = self._before
         again = then >= self._step  # else this step has just read it
         inside = np.flatnonzero(self._shelves.holds(positions))
-        inside = inside[np.argsort(-following[inside], kind="stable")]
+        inside = inside[self._by_step(following[inside])[::-1]]
         free = inside[: np.count_nonzero(again & (then != NEVER))]
         self._shelves.remove(positions[free])
         self._shelves.put(positions[inside[len(free) :]], following[inside[len(free) :]])
@@ -89,15 +90,22 @@ class Schedule:
 
     def _swap(self, missed: Ints, following: NDArray[np.int32], free: Ints = NOBODY) -> Swap:
         """Let the soonest of `missed` in, for those in `free` and then for what is used later than they are."""
-        order = np.argsort(following, kind="stable")
+        order = self._by_step(following)
         order = order[: np.searchsorted(following[order], NEVER)]
         leaving = np.concatenate([free, self._shelves.farthest(following[order[len(free) :]])])
         order = order[: len(leaving)]
         self._shelves.put(missed[order], following[order])
         return Swap(leaving, missed[order])
 
+    def _by_step(self, following: NDArray[np.int32]) -> Ints:
+        """Return the order of ascending steps."""
+        if self._setting.config.known_steps > _NARROW - 2:
+            return np.argsort(following, kind="stable")
+        ahead = np.minimum(following - self._step, _NARROW).astype(np.int16)  # numpy sorts these by radix, 4 x as fast
+        return np.argsort(ahead, kind="stable")
+
     def _look_ahead(self) -> None:
-        while len(self._window.steps) <= self._setting.config.window:
+        while len(self._window.steps) <= self._setting.config.known_steps:
             told = self._window.grow()
             if told is None:
                 return

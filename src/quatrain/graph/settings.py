@@ -157,8 +157,7 @@ class GnnConfig:
 
     def with_policy(self, policy: str) -> GnnConfig:
         """Return the same training with another policy, and nothing else to compare with."""
-        carry = self.buffer.carry and policy == "schedule"
-        return replace(self, buffer=replace(self.buffer, policy=policy, carry=carry), compare=())
+        return replace(self, buffer=self.buffer.of_policy(policy), compare=())
 
 
 def mini() -> GnnConfig:
@@ -166,7 +165,6 @@ def mini() -> GnnConfig:
     return GnnConfig(
         made=MadeConfig(vertices=20_000),
         train=TrainConfig(epochs=10, batch=500),
-        buffer=BufferConfig(policy="schedule", window=8, candidates="remote"),
         compare=("none",),
     )
 
@@ -176,7 +174,6 @@ def default() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=30, batch=1000, hidden=256, lr=0.003),
-        buffer=BufferConfig(policy="schedule", window=8, candidates="remote"),
     )
 
 

@@ -63,6 +63,8 @@ class SharedShape:
 class SharedStore:
     """A `Store` that several processes of a machine have in common."""
 
+    shared = True
+
     def __init__(self, path: str | os.PathLike[str], shape: SharedShape, *, reader: int, timeout_s: float = 60) -> None:
         """Make the segment (reader 0) or wait for it (the others).
 

@@ -13,6 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from quatrain.graph.room import Room
+
 
 class FeatureSource(Protocol):
     """Anything that has features by vertex."""
@@ -24,13 +26,15 @@ class FeatureSource(Protocol):
 class MemorySource:
     """Features in memory, those of the vertices `first`, `first + 1`, ... in this order."""
 
-    def __init__(self, rows: Tensor, first: int = 0) -> None:
-        self._rows = rows
-        self._first = first
+    def __init__(self, rows: Tensor, first: int = 0, turns: int = 0) -> None:
+        """Take (count, F) rows; with `turns` what is read is written over that many reads later, without, never."""
+        self._rows, self._first = rows, first
+        self._room = Room(rows.shape[1], turns, rows.dtype)
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return rows of the tensor, in its dtype; IndexError for a vertex that it does not hold."""
-        return self._rows.index_select(0, vertices - self._first if self._first else vertices)
+        at = vertices - self._first if self._first else vertices
+        return torch.index_select(self._rows, 0, at, out=self._room.take(len(at)))
 
 
 class IndexedSource:
@@ -71,9 +75,13 @@ class ThrottledSource:
     def read(self, vertices: Tensor) -> Tensor:
         """Return the rows of the source after latency + bytes / bandwidth seconds; an empty request is free."""
         rows = self._source.read(vertices)
-        if len(vertices):
-            self._sleep(self._latency_s + rows.numel() * rows.element_size() / self._bytes_s)
+        self.wait(rows.numel() * rows.element_size())
         return rows
+
+    def wait(self, size: int) -> None:
+        """Sleep for as long as `size` bytes take."""
+        if size:
+            self._sleep(self._latency_s + size / self._bytes_s)
 
 
 class HalfSource:

@@ -23,6 +23,8 @@ class Store(Protocol):
     """Features, float32 (rows, F)."""
     leads: bool
     """Whether this buffer decides what is kept."""
+    shared: bool
+    """Whether others read and write too."""
 
     def ready(self) -> None:
         """Say that the rows are filled, or wait until they are."""
@@ -43,7 +45,7 @@ class Store(Protocol):
 class PrivateStore:
     """Memory of one buffer."""
 
-    leads = True
+    leads, shared = True, False
 
     def __init__(self, size: int, rows: int, dim: int) -> None:
         """Make room for `rows` rows of `dim` numbers and the places of `size` candidates."""

@@ -147,13 +147,13 @@ def _predict(
 ) -> Ranked:
     done = replay(trace, buffer, clock)
     row_bytes, epoch_s = trace.setup.dim * FEATURE_BYTES, model.epoch_s(done)
-    among = trace.setup.halo.size if buffer.candidates == "halo" else trace.setup.vertex_count
+    among = trace.setup.halo.size if buffer.among == "halo" else trace.setup.vertex_count
     return Ranked(
         buffer=buffer,
         buffer_rows=done.buffer_rows,
         halo_hit_rate=done.halo_hit_rate,
         remote_hit_rate=done.remote_hit_rate,
-        remote_bytes=int(done.remote_rows.sum()) * row_bytes // trace.epochs,
+        remote_bytes=int(done.remote_rows.sum()) * trace.setup.dim * buffer.number_bytes // trace.epochs,
         fill_bytes=done.fill_rows * row_bytes,
         memory_bytes=(done.buffer_rows + model.carried_rows(buffer)) * row_bytes + INDEX_BYTES[buffer.policy] * among,
         epoch_s=epoch_s,
@@ -198,7 +198,7 @@ class StepModel:
 
     def carried_rows(self, buffer: BufferConfig) -> int:
         """Return the rows that carry keeps in memory and look-ahead would not."""
-        return int(self.read.max()) if buffer.carry and self.config.depth == 0 else 0
+        return int(self.read.max()) if buffer.carries and self.config.depth == 0 else 0
 
     def prepare_s(self, done: Replay) -> NDArray[np.float64]:
         """Return the seconds that each step's preparation takes, (S,)."""
@@ -224,9 +224,9 @@ _COLUMNS: tuple[tuple[str, Callable[[Ranked], str]], ...] = (
     ("f", lambda one: _where(one.buffer.policy != "none", one.buffer.fraction)),
     ("gamma", lambda one: _where(one.buffer.policy == "paper", one.buffer.decay)),
     ("delta", lambda one: _where(one.buffer.policy in EVICTING, one.buffer.interval)),
-    ("window", lambda one: _where(one.buffer.policy in FORESEEING, one.buffer.window)),
-    ("among", lambda one: _where(one.buffer.policy != "none", one.buffer.candidates)),
-    ("carry", lambda one: _where(one.buffer.carry, "yes")),
+    ("window", lambda one: _where(one.buffer.policy in FORESEEING, one.buffer.known_steps)),
+    ("among", lambda one: _where(one.buffer.policy != "none", one.buffer.among)),
+    ("carry", lambda one: _where(one.buffer.carries, "yes")),
     ("halo hits %", lambda one: f"{100 * one.halo_hit_rate:.1f}"),
     ("remote hits %", lambda one: f"{100 * one.remote_hit_rate:.1f}"),
     ("MB/epoch", lambda one: f"{one.remote_bytes / 1e6:,.1f}"),
@@ -266,7 +266,7 @@ def _csv(ranked: list[Ranked]) -> str:
                 field: getattr(one.buffer, field)
                 for field in ("policy", "fraction", "decay", "interval", "window", "carry")
             },
-            "candidates": one.buffer.candidates,
+            "candidates": one.buffer.among,
             **{field: getattr(one, field) for field in Ranked.__dataclass_fields__ if field != "buffer"},
         }
         for one in ranked

@@ -14,7 +14,7 @@ import cattrs
 
 from quatrain.report import charts
 from quatrain.report.folder import Missing, RunFolder, section
-from quatrain.report.page import Chart, Note, Page, Section, Tile, write
+from quatrain.report.page import Cell, Chart, Note, Page, Row, Section, Table, Tile, write
 from quatrain.report.text import figure, millions
 from quatrain.search.pareto import pareto
 from quatrain.search.story import GOOD, busy_share, climb, occupied, popular
@@ -49,6 +49,7 @@ def _page(folder: RunFolder) -> Page:
                 ("What good nets share", _popular),
                 ("The net that was found", net_widths),
                 ("What it sees", examples),
+                ("As ONNX", _exported),
                 ("Workers", _workers),
                 ("Set aside", _aside),
                 ("How it was made", made),
@@ -219,6 +220,31 @@ def _popular(title: str, folder: RunFolder) -> Section:
     svg = charts.shares(rows, starred=starred, meaning="global attention")
     caption = f"Percent of the best {100 * GOOD:.0f} % of {len(nets):,} nets that drop a block or give its MLP a width."
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
+
+
+def _exported(title: str, folder: RunFolder) -> Section:
+    record = folder.mapping("onnx/export.json")
+    if not record:
+        raise Missing("the run was not asked for it (--onnx)")
+    graphs = [record[name] for name in ("encoder", "decoder")]
+    rows = tuple(Row(name=graph["file"], cells=_graph_cells(graph)) for graph in graphs)
+    columns = ("graph", "largest difference\nfrom torch", "torch\nms", "onnxruntime\nms")
+    allowed, threads = f"{graphs[0]['tolerance']:.0e}", graphs[0]["threads"]
+    caption = (
+        f"Differences are shares of the largest value, or of 1 where that is larger; above {allowed} nothing would "
+        f"have been written. Medians with {threads} threads on a worker's processor: one image for the encoder, three "
+        "prompts of two points for the decoder."
+    )
+    return Section(title=title, blocks=(Table(columns=columns, rows=rows, caption=caption),))
+
+
+def _graph_cells(graph: dict[str, Any]) -> tuple[Cell, ...]:
+    taken = graph["latency_ms"]
+    return (
+        Cell(text=f"{max(graph['difference'].values()):.1e}"),
+        Cell(text=figure(taken["torch"])),
+        Cell(text=figure(taken["onnxruntime"])),
+    )
 
 
 def _workers(title: str, folder: RunFolder) -> Section:

@@ -78,6 +78,11 @@ class Search:
         self._resume(self._header(engine, eta))
 
     @property
+    def bounds(self) -> Bounds:
+        """The limits for every proposal."""
+        return self._bounds
+
+    @property
     def evaluations(self) -> tuple[Evaluation, ...]:
         """Every network measured on all images, in the order recorded."""
         return tuple(self._known.values())

@@ -14,6 +14,8 @@ from quatrain.supernet.shapes import SamShape, shape
 from quatrain.supernet.subnet import Space
 
 WEIGHTS = "supernet.pt"
+PORTABLE = ("study.json", "checkpoints/start.pt", f"checkpoints/{WEIGHTS}")
+"""What of a run's folder another machine needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,9 +52,14 @@ def find(path: str | os.PathLike[str]) -> Source:
         )
     folder = given.resolve().parents[1] if given.is_file() else given
     if not (folder / "study.json").exists():
-        raise UsageError(f"{str(given)!r} is no supernet: no study.json tells its space; give the folder of a nas run")
+        raise UsageError(
+            f"{str(given)!r} is no supernet: no study.json tells its space; give the folder of a nas run, "
+            f"or a copy with {', '.join(PORTABLE)}"
+        )
     if not (folder / "checkpoints" / WEIGHTS).exists():
         raise UsageError(f"{str(folder)!r} has trained no supernet yet: go on with `quatrain nas --resume` first")
+    if missing := [name for name in PORTABLE if not (folder / name).exists()]:
+        raise UsageError(f"{str(folder)!r} lacks {missing[0]}: copy it from the run that trained the supernet")
     return _read(folder)
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 from quatrain.data import prompts
 from quatrain.data.fit import Fit
 from quatrain.data.prepare import Prepared, prepare
-from quatrain.data.sample import ImageSet, Sample
+from quatrain.data.sample import ImageSet, Sample, readable
 from quatrain.errors import UsageError
 from quatrain.sam import Sam
 from quatrain.supernet.decode import decode, normalise, upsample
@@ -74,15 +74,20 @@ class Exam:
         seed: int,
         fit: Fit = "pad",
         max_objects: int = 32,
+        points: int = 1,
     ) -> Exam:
-        """Prepare the images at `indices` with at most `max_objects` each; those without an object are left out.
+        """Prepare the images at `indices` with at most `max_objects` each, each asked for with `points` prompts.
 
-        Raise UsageError when none has an object.
+        With several points an object counts once a point; the first point is the same for any number of them.
+        Those that cannot be read or have no object are left out.
+
+        Raise UsageError when none is left.
         """
-        ready = (prepare(_first(images.read(index), max_objects), image_px, fit=fit) for index in indices)
-        kept = [prepared for prepared in ready if len(prepared.masks_NSS)]
+        samples = (sample for index in indices if (sample := readable(images, index)) is not None)
+        ready = (prepare(_first(sample, max_objects), image_px, fit=fit) for sample in samples)
+        kept = [_repeated(prepared, points) for prepared in ready if len(prepared.masks_NSS)]
         if not kept:
-            raise UsageError(f"none of the {len(indices)} images has an object: check their truth")
+            raise UsageError(f"none of the {len(indices)} images can be read and has an object: check their truth")
         asked = (prompts.points(prepared.masks_NSS, image=prepared.name, seed=seed) for prepared in kept)
         return cls(questions=tuple(Question(prepared=p, points=q) for p, q in zip(kept, asked, strict=True)))
 
@@ -96,6 +101,10 @@ class Exam:
 
 def _first(sample: Sample, count: int) -> Sample:
     return replace(sample, masks_NHW=sample.masks_NHW[:count])
+
+
+def _repeated(prepared: Prepared, times: int) -> Prepared:
+    return replace(prepared, masks_NSS=np.tile(prepared.masks_NSS, (times, 1, 1)))
 
 
 @torch.inference_mode()

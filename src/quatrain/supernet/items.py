@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from quatrain.data.fit import Fit
 from quatrain.data.prepare import Prepared, augment, prepare
-from quatrain.data.sample import ImageSet, Sample
+from quatrain.data.sample import ImageSet, Sample, readable
 from quatrain.errors import UsageError
 from quatrain.seeding import derive, numpy_rng
 
@@ -38,7 +38,7 @@ class TrainingItems(Dataset[Item]):
     """Objects of an image that are prompted, drawn with replacement when it has fewer."""
     seed: int
     fit: Fit = "pad"
-    _cache: dict[int, Sample] = field(default_factory=dict, repr=False)
+    _cache: dict[int, Sample | None] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, position: int) -> Item:
         """Return image (3, S, S) float32 0..255, valid (2,), points (P, 2) x y, truth (P, h, w) float32 0..1."""
@@ -57,21 +57,21 @@ class TrainingItems(Dataset[Item]):
         }
 
     def _with_objects(self, order: NDArray[np.int64], place: int, rng: np.random.Generator) -> Prepared:
-        """Prepare the image at `place`, or the next one that has an object to prompt."""
+        """Prepare the image at `place`, or the next one that can be read and has an object to prompt."""
         for step in range(len(order)):
             sample = self._read(self.indices[order[(place + step) % len(order)]])
-            if len(sample.masks_NHW):
+            if sample is not None and len(sample.masks_NHW):
                 prepared = prepare(augment(sample, rng), self.image_px, fit=self.fit)
                 if len(prepared.masks_NSS):
                     return prepared
-        raise UsageError(f"none of the {len(order)} training images has an object: check their truth")
+        raise UsageError(f"none of the {len(order)} training images can be read and has an object: check their truth")
 
-    def _read(self, index: int) -> Sample:
-        """Read an image, keeping the decoded ones of a small set."""
+    def _read(self, index: int) -> Sample | None:
+        """Read an image, keeping the decoded ones of a small set and the knowledge of those that cannot be read."""
         if index in self._cache:
             return self._cache[index]
-        sample = self.images.read(index)
-        if len(self.indices) <= CACHED_IMAGES:
+        sample = readable(self.images, index)
+        if sample is None or len(self.indices) <= CACHED_IMAGES:
             self._cache[index] = sample
         return sample
 

@@ -11,6 +11,7 @@ import torch
 from quatrain import checkpoint
 from quatrain.errors import UsageError
 from quatrain.sam import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+from quatrain.supernet.inputs import check_checkpoint
 from quatrain.supernet.shapes import SamShape, shape
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
@@ -105,9 +106,8 @@ def load_official(sam: SamShape, path: str | os.PathLike[str], *, verify: bool =
     UsageError
         When the file is missing, is not the published one (`verify`), or holds another model.
     """
-    if sam.checkpoint_sha256 is None:
-        raise UsageError(f"{sam.name} has no official checkpoint: leave --checkpoint out")
-    if verify and os.path.isfile(path):
+    check_checkpoint(sam, path)
+    if verify:
         found = checkpoint.sha256(path)
         if found != sam.checkpoint_sha256:
             raise UsageError(
@@ -136,6 +136,5 @@ def pretrained(name: str, path: str | os.PathLike[str] | None = None, *, verify:
     sam = shape(name)
     if path is not None:
         return load_official(sam, path, verify=verify)
-    if sam.checkpoint_url is None:
-        return load_mini()
-    raise UsageError(f"{name} needs --checkpoint PATH: get {sam.checkpoint_url} and pass its path")
+    check_checkpoint(sam, path)
+    return load_mini()

@@ -48,9 +48,9 @@ _COLUMNS = (
 _RUNS = {"supernet": "supernet", "finetune": "fine-tuned"}
 """Trainings whose curves are drawn, and what they are called; those of ablations would crowd the chart."""
 _DEFINITIONS = (
-    "Each object is prompted with one foreground point, drawn once per image and seed. mIoU is the mean over objects "
-    "of the intersection over union with the truth, in percent: best of 3 takes the best of SAM's three candidate "
-    "masks (the oracle figure), chosen takes the one that the net itself predicts to be best. Parameters and "
+    "Objects are prompted with one foreground point at a time, drawn once per image and seed. mIoU is the mean over "
+    "objects of the intersection over union with the truth, in percent: best of 3 takes the best of SAM's three "
+    "candidate masks (the oracle figure), chosen takes the one that the net itself predicts to be best. Parameters and "
     "multiply-accumulates (MACs) are those of the image encoder, counted exactly."
 )
 

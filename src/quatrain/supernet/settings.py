@@ -227,6 +227,9 @@ class NasConfig:
     objects at 1024 px)."""
     max_objects: int = 16
     """Objects of an image that are measured, the largest first."""
+    exam_points: int = 1
+    """Points with which each object is asked for, one at a time, when networks are measured: SuperSAM's code takes one;
+    sets of few images need more, or luck decides which network is called the best."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
     """Which sub-networks there are."""
     train: TrainConfig = field(default_factory=TrainConfig)
@@ -252,7 +255,7 @@ class NasConfig:
             raise ValueError(f"images is {self.images}; training, validation and test need one each")
         if min(self.parts) <= 0:
             raise ValueError(f"parts are {self.parts}; each share must be positive")
-        for name in ("few_shot_images", "exam_images", "max_objects"):
+        for name in ("few_shot_images", "exam_images", "max_objects", "exam_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
@@ -267,7 +270,7 @@ def mini() -> NasConfig:
     return NasConfig(
         images=192,
         few_shot_images=32,
-        train=TrainConfig(steps=160, loss=LossConfig(focal=0.0, entropy=1.0)),
+        train=TrainConfig(steps=160, prompts=8, lr=1e-3, loss=LossConfig(focal=0.0, entropy=1.0, iou=4.0, others=0.2)),
         search=SearchConfig(evaluations=60),
     )
 

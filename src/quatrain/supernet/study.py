@@ -132,6 +132,7 @@ class Study:
             seed=derive(self.seed, "prompts"),
             fit=self.config.fit,
             max_objects=self.config.max_objects,
+            points=self.config.exam_points,
         )
 
     def items(self) -> TrainingItems:

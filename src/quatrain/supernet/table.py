@@ -23,15 +23,28 @@ BUCKET = 10
 RANDOM = "random nets of the best one's size"
 
 
+Place = tuple[str, str, str]
+"""Weights, a network's key and a part of the images: what was measured, or is to be."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """A network to be measured on the test images; rows of one name are averaged."""
+    """A network to be measured on test and validation images; rows of one name are averaged."""
 
     name: str
     weights: str
     """The checkpoint of the study that it runs on."""
     subnet: Subnet
     note: str = ""
+
+    def place(self, part: str) -> Place:
+        """Return what is measured of the network on a part of the images."""
+        return self.weights, self.subnet.key, part
+
+    @property
+    def places(self) -> tuple[Place, Place]:
+        """What the table tells of the network."""
+        return self.place("test"), self.place("validation")
 
 
 def depth_only(space: Space, bounds: Bounds, seed: int) -> list[Subnet]:
@@ -123,32 +136,38 @@ def _orders(config: NasConfig, best: Subnet) -> list[Row]:
     ]
 
 
+def validated(planned: Sequence[Row], search: Search) -> dict[Place, Mapping[str, float]]:
+    """Return the figures on validation images that the search has of the rows' networks, so they are known already."""
+    known = {row: search.known(row.subnet) for row in planned if row.weights == "supernet"}
+    return {row.place("validation"): found.metrics for row, found in known.items() if found}
+
+
 def table(
     sam: SamShape,
     planned: Sequence[Row],
-    measured: Sequence[Mapping[str, float]],
-    validated: Sequence[Mapping[str, float]],
+    figures: Mapping[Place, Mapping[str, float]],
     ms: Sequence[float],
 ) -> list[dict[str, Any]]:
     """Return the table's lines as plain data; rows of one name become their mean, with half their range as spread.
 
-    `measured` holds each row's figures on test images, `validated` those on the images that the search chose by, and
-    `ms` the milliseconds an image of its encoder.
+    `figures` hold what was measured at the places of every row, on test images and on those that the search chose by;
+    `ms` are the milliseconds an image of each row's encoder.
     """
     lines: list[dict[str, Any]] = []
     for name in dict.fromkeys(row.name for row in planned):
         places = [i for i, row in enumerate(planned) if row.name == name]
-        oracle = [measured[i]["miou_oracle"] for i in places]
+        tested, chosen_by = ([figures[planned[i].place(part)] for i in places] for part in ("test", "validation"))
+        oracle = [one["miou_oracle"] for one in tested]
         line = {
             "name": name,
             "params": round(_mean(encoder_parameters(sam, planned[i].subnet) for i in places)),
             "gmacs": _mean(encoder_macs(sam, planned[i].subnet) / 1e9 for i in places),
             "latency_ms": _mean(ms[i] for i in places),
             "miou_oracle": _mean(oracle),
-            "miou_chosen": _mean(measured[i]["miou_chosen"] for i in places),
-            "miou_validation": _mean(validated[i]["miou_oracle"] for i in places),
-            "images": int(measured[places[0]]["images"]),
-            "objects": int(measured[places[0]]["objects"]),
+            "miou_chosen": _mean(one["miou_chosen"] for one in tested),
+            "miou_validation": _mean(one["miou_oracle"] for one in chosen_by),
+            "images": int(tested[0]["images"]),
+            "objects": int(tested[0]["objects"]),
             "note": planned[places[0]].note,
         }
         if len(places) > 1:

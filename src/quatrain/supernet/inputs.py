@@ -1,0 +1,27 @@
+"""What can be told of a study's inputs before anything runs. Nothing here needs torch."""
+
+from __future__ import annotations
+
+import os
+
+from quatrain.data.open import open_images
+from quatrain.errors import UsageError
+from quatrain.supernet.settings import NasConfig
+from quatrain.supernet.shapes import SamShape, shape
+
+
+def check_inputs(config: NasConfig) -> None:
+    """Raise UsageError when images or checkpoint of a study are missing or of a wrong kind; no pixel is read."""
+    sam = shape(config.model)
+    check_checkpoint(sam, config.checkpoint)
+    open_images(config.data, size_px=sam.image_px, seed=0, count=config.images)
+
+
+def check_checkpoint(sam: SamShape, path: str | os.PathLike[str] | None) -> None:
+    """Raise UsageError unless `sam` comes with the package and no file is given, or the file is there."""
+    if path is None and sam.checkpoint_url is not None:
+        raise UsageError(f"{sam.name} needs --checkpoint PATH: get {sam.checkpoint_url} and pass its path")
+    if path is not None and sam.checkpoint_url is None:
+        raise UsageError(f"{sam.name} has no official checkpoint: leave --checkpoint out")
+    if path is not None and not os.path.isfile(path):
+        raise UsageError(f"there is no checkpoint {os.fspath(path)!r}: check the path given by --checkpoint")
