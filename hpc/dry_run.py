@@ -19,7 +19,6 @@ from quatrain.hpc.progress import span
 from quatrain.hpc.site import SHAPES, Request, Shape, Site, broken_limits, find_qos, fitted, node_share
 from quatrain.hpc.submit import grace_s, job_script
 
-
 OWN_JOB = "nodes: one job submitted with sbatch, in which the driver runs too"
 
 
