@@ -22,6 +22,7 @@ from quatrain.supernet.shapes import shape
 from quatrain.supernet.subnet import Space
 from quatrain.supernet.table import outcome
 from quatrain.workflows import nas
+from quatrain.workflows._nets import explore, publish
 
 
 def plan(config: AutotuneConfig) -> tuple[Step, ...]:
@@ -31,19 +32,14 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
         config.bounds(source.sam).check(source.space)
     mini = source is None or source.sam.name == "vit_mini"
     step_s, measured_s = (1.6, 0.05 * config.images) if mini else (12, 0.3 * config.images)
+    tune_s = config.finetune_steps * step_s / 4
     trained, random = len(config.training().roles) if config.supernet is None else 0, config.random_in_bucket
     return (
         Step(name="prepare", shape="gpu", count=1, seconds=20),
         Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.evaluations, seconds=measured_s / config.eta),
         Step(name="luck", shape="gpu", count=2 + 3 * random, seconds=measured_s),
-        Step(
-            name="tune",
-            shape="block",
-            count=config.finetune_steps > 0,
-            seconds=config.finetune_steps * step_s / 4,
-            resumable=True,
-        ),
+        Step(name="tune", shape="block", count=config.finetune_steps > 0, seconds=tune_s, resumable=True),
         Step(name="table", shape="gpu", count=12 + 2 * random, seconds=measured_s),
         Step(name="deliver", shape="gpu", count=1, seconds=40),
     )
@@ -72,20 +68,20 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
         eta=config.eta,
     )
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
-    nas.explore("search", search, [], measure, session, in_order=config.in_order)
+    explore("search", search, [], measure, session, in_order=config.in_order)
     best = search.best()
     if best is None:
         raise TaskError(f"none of {len(search.aside)} sub-networks could be measured: see search.jsonl in {folder}")
     luck = bands(space, bounds, search, count=config.random_in_bucket, seed=session.seed)
     others = [space.largest(), space.smallest(), *(net for band in luck for net in band.subnets)]
-    nas.explore("luck", search, others, measure, session)
+    explore("luck", search, others, measure, session)
     write_json(folder / "bands.json", banded(luck, search))
     weights, row = ("tuned", "best, fine-tuned") if config.finetune_steps else ("supernet", "best")
     if config.finetune_steps:
         tune = session.app(tasks.tune_subnet, shape="block", name="tune")
         tune(folder, best.subnet.key, config.finetune_steps).result()
     planned = lineup(space, bounds, best.subnet, of_size(luck, bounds, best.subnet), run.checkpoints)
-    lines = nas.publish(planned, search, measure, session)
+    lines = publish(planned, search, measure, session)
     deliver = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")
     path = deliver(folder, best.subnet.key, weights).result()
     found = outcome(lines, search, best.subnet, path, name=row)

@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
-from concurrent.futures import Future
 from typing import Any
 
 import cattrs
 
 from quatrain.hpc import cli, tasks
-from quatrain.hpc.drive import drive
 from quatrain.hpc.plan import Step
-from quatrain.records import write_json
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
-from quatrain.search.trial import Trial
 from quatrain.supernet.inputs import check_inputs
 from quatrain.supernet.settings import PRESETS, NasConfig
 from quatrain.supernet.shapes import shape
-from quatrain.supernet.subnet import Space, Subnet
-from quatrain.supernet.table import Row, depth_only, outcome, rows, table, validated, width_only
-
-Measure = Callable[..., "Future[dict[str, float]]"]
+from quatrain.supernet.subnet import Space
+from quatrain.supernet.table import depth_only, outcome, rows, width_only
+from quatrain.workflows._nets import explore, publish
 
 
 def plan(config: NasConfig) -> tuple[Step, ...]:
@@ -76,37 +70,6 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
     for future in [start(run.path, role, config.train) for role in config.roles]:
         future.result()
     return facts
-
-
-def publish(planned: list[Row], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
-    """Measure what is not known yet of the table's networks, then the latency of each alone; write table.json."""
-    folder, figures = session.run.path, validated(planned, search)
-    asked = {place: measure(folder, *place) for row in planned for place in row.places if place not in figures}
-    session.show.task("table", total=len(asked))
-    for future in asked.values():
-        future.add_done_callback(lambda _: session.show.advance("table"))
-    figures |= {place: future.result() for place, future in asked.items()}
-    time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
-    milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
-    lines = table(search.bounds.sam, planned, figures, milliseconds)
-    write_json(folder / "table.json", lines)
-    return lines
-
-
-def explore(
-    name: str, search: Search, others: Sequence[Subnet], measure: Measure, session: cli.Session, in_order: bool = False
-) -> None:
-    """Keep every worker busy with what the search proposes, then with other networks that are to be known."""
-    session.show.task(name, total=search.left + len(others))
-
-    def start(trial: Trial) -> Future[Any]:
-        return measure(session.run.path, "supernet", trial.subnet.key, "validation", trial.first, trial.last)
-
-    def told(trial: Trial) -> None:
-        best = search.best()
-        session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
-
-    drive(search, start, session.workers("gpu"), told, session.show.say, baselines=others, in_order=in_order)
 
 
 def main(argv: list[str] | None = None) -> int:

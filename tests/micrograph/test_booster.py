@@ -71,6 +71,28 @@ def test_pixels_without_mask_stay_zero_unless_they_are_to_be_filled():
     assert match(label_ious(filled.labels, truth, 2))[0] > 0.6
 
 
+def test_textures_of_bare_pixels_found_materials_of_their_own_when_asked():
+    image, truth, masks = two_materials()
+    settings = {fill: BoostConfig(merging=MergingConfig(fill=fill)) for fill in ("texture", "cluster")}
+
+    striped = {fill: boost(image, masks[:1], k=2, config=config) for fill, config in settings.items()}
+    nothing = boost(image, [], k=2, config=settings["cluster"])
+
+    quality = {fill: match(label_ious(found.labels, truth, 2))[0] for fill, found in striped.items()}
+    assert quality["cluster"] > max(0.6, quality["texture"])
+    assert nothing.materials == 2
+    assert (nothing.labels > 0).all()
+
+
+def test_the_map_of_one_mask_of_the_whole_image_is_no_worse_than_the_mask():
+    image, truth, masks = two_materials()
+
+    result = boost(image, masks[3:4], k=2)
+
+    assert match(label_ious(result.labels, truth, 2))[0] == pytest.approx((truth == 1).mean() / 2, abs=0.3)
+    assert (result.labels == 1).all()
+
+
 def test_no_masks_give_an_empty_map():
     image, _, _ = two_materials()
 

@@ -55,6 +55,13 @@ def test_the_largest_part_stays_however_small():
     assert clean(pixels, 1000).sum() == 4
 
 
+def test_a_mask_of_everything_but_small_holes_becomes_the_whole_image():
+    pixels = np.ones((9, 9), bool)
+    pixels[3, 3] = pixels[5:7, 5] = False
+
+    assert clean(pixels, 10).all()
+
+
 def test_a_bay_is_no_hole():
     pixels = np.ones((9, 9), bool)
     pixels[0, 4] = pixels[5, 5] = False

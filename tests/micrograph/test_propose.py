@@ -1,8 +1,10 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from micrograph_world import two_materials
+from pycocotools import mask as coco_mask
 
 from quatrain.data.made import MadeImages
 from quatrain.errors import UsageError
@@ -10,7 +12,7 @@ from quatrain.micrograph import boost
 from quatrain.micrograph.masks import read_masks
 from quatrain.micrograph.outputs import coco
 from quatrain.micrograph.propose import load_model, propose
-from quatrain.micrograph.settings import MasksConfig
+from quatrain.micrograph.settings import PRESETS, RULES, MasksConfig
 
 SAM = MasksConfig(points_per_side=4, pred_iou_thresh=0.5, stability_score_thresh=0.7)
 
@@ -29,6 +31,21 @@ def test_the_shipped_sam_proposes_masks_of_the_image():
     assert masks
     assert all(mask.predicted_iou >= 0.5 and mask.stability >= 0.7 for mask in masks)
     assert found.features.grid[0].shape[0] > 1
+
+
+def test_a_faint_image_shows_more_masks_when_its_contrast_is_equalised_too():
+    faint = (100 + image_of() // 12).astype(np.uint8)
+    found = {
+        contrast: propose(faint, replace(SAM, contrast=contrast), name="a", path="").records
+        for contrast in ("plain", "equalised", "both")
+    }
+
+    several = [record["segmentation"] for record in found["both"]]
+    shared = coco_mask.iou(several, several, [0] * len(several)) - np.eye(len(several))
+    assert len(found["equalised"]) > len(found["plain"])
+    assert len(found["both"]) >= len(found["equalised"]) - len(found["plain"])
+    assert shared.max() < 0.8
+    assert all(one in [*found["plain"], *found["equalised"]] for one in found["both"])
 
 
 def test_the_model_stays_loaded_between_images():
@@ -92,11 +109,27 @@ def test_weights_that_are_missing_are_told(settings, words):
         load_model(MasksConfig(**settings))
 
 
+def test_the_lowest_scores_of_a_mask_are_those_that_fit_the_size_of_the_model():
+    config = MasksConfig()
+
+    assert config.thresholds(256) == (0.6, 0.8)
+    assert config.thresholds(1024) == (0.88, 0.95)
+    assert MasksConfig(pred_iou_thresh=0).thresholds(1024) == (0, 0.95)
+    assert {preset().masks.pred_iou_thresh for preset in PRESETS.values()} == {None}
+
+
+def test_each_preset_has_the_rules_that_suit_its_model():
+    assert PRESETS["paper"]().removal.order == RULES
+    assert set(RULES) - set(PRESETS["mini"]().removal.order) == {"compound-parents"}
+    assert [PRESETS[name]().masks.model for name in ("mini", "paper")] == ["vit_mini", "vit_l"]
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"source": "sems"}, "did you mean 'sam'|known: json, regions, sam"),
         ({"points_per_side": 0}, "points_per_side is 0"),
+        ({"contrast": "clahe"}, "equalised"),
         ({"pred_iou_thresh": 2}, "pred_iou_thresh is 2"),
     ],
 )

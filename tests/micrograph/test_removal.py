@@ -54,6 +54,16 @@ def test_a_mask_of_the_whole_image_goes():
     assert reasons(found) == {0: ("whole-image", None)}
 
 
+def test_of_masks_of_the_whole_image_the_best_stays_where_there_is_nothing_else_but_specks():
+    better, worse = record(np.ones(HW, bool), 0.9, 1.0), record(box(HW, 0, 0, 196, 200), 0.8, 1.0)
+    speck = box(HW, 50, 50, 58, 58)
+
+    found = removal(worse, better, speck, order=("whole-image",))
+
+    assert kept(found) == [1, 2]
+    assert reasons(found)[0] == ("whole-image", None)
+
+
 def test_a_parent_that_its_children_cover_goes_and_they_stay():
     parent = box(HW, 0, 0, 100, 100)
     found = removal(parent, box(HW, 0, 0, 40, 100), box(HW, 50, 0, 90, 100))

@@ -43,6 +43,8 @@ def _filled(runs: Runs, hw: tuple[int, int], least_px: float) -> Runs:
     keep = is_open | (sizes >= least_px)
     if keep.all():
         return runs
+    if not keep.any():
+        return np.array([0, height * width])
     outside = _runs(starts[keep[parts]], ends[keep[parts]], height * width)
     return outside[1:] if outside[0] == 0 else np.concatenate([[0], outside])
 

@@ -38,7 +38,7 @@ class Merging:
     @property
     def materials(self) -> int:
         """How many materials the masks were united to."""
-        return int(self.material_N.max(initial=0))
+        return int(max(self.material_N.max(initial=0), self.labels_HW.max(initial=0)))
 
 
 def merge(
@@ -54,26 +54,27 @@ def merge(
     """Unite masks of one texture. `k` is the number of materials; None chooses it by silhouette."""
     side_px = crop_side(config, pixel_nm)
     crops = cut(grey_HW, masks, config, seed, side_px)
-    if not masks:
+    fill = _NO_CORNERS if config.fill == "none" else _fill_corners(masks, grey_HW.shape, side_px)
+    if not masks and (config.fill != "cluster" or not len(fill)):
         return _nothing(grey_HW.shape, crops)
-    fill = _fill_corners(masks, grey_HW.shape, side_px) if config.fill == "texture" else _NO_CORNERS
     windows = np.lib.stride_tricks.sliding_window_view(grey_HW, crops.pixels_CSS.shape[1:])
     every = np.concatenate([crops.pixels_CSS, windows[fill[:, 0], fill[:, 1]]])
     features_CF = embedder.embed(every, np.concatenate([crops.corner_C2, fill]))
-    trusted_C = _trusted(crops, k or 2)
-    embedding_CF = standardised(features_CF, like=features_CF[: len(trusted_C)][trusted_C])
+    founding_C = np.append(_trusted(crops, k or 2), np.full(len(fill), config.fill == "cluster"))
+    embedding_CF = standardised(features_CF, like=features_CF[founding_C])
     embedding_CF *= embedder.weights(embedding_CF.shape[1])
-    crop_CF, fill_CF = np.split(embedding_CF, [len(trusted_C)])
-    centre_KF = _centres(crop_CF[trusted_C], config, k, seed)
-    cluster_C = nearest(crop_CF, centre_KF)
+    crop_CF, fill_CF = np.split(embedding_CF, [len(crops.mask_C)])
+    centre_KF = _centres(embedding_CF[founding_C], config, k, seed)
+    cluster_C, filled = nearest(crop_CF, centre_KF), nearest(fill_CF, centre_KF)
     cluster_N, confidence_N = _vote(cluster_C, len(centre_KF), crops, len(masks))
-    if k is not None and len(np.unique(cluster_N)) < min(k, len(masks)):
+    found = np.union1d(cluster_N, filled if config.fill == "cluster" else [])
+    if k is not None and len(found) < min(k, len(masks)):
         centre_KF, cluster_N = _by_mask(crop_CF, crops, len(masks), k, config, seed)
-        cluster_C = nearest(crop_CF, centre_KF)
+        cluster_C, filled = nearest(crop_CF, centre_KF), nearest(fill_CF, centre_KF)
         confidence_N = _agreement(cluster_C, cluster_N, crops)
     labels_HW = paint(masks, cluster_N + 1, grey_HW.shape)
     if len(fill):
-        _fill(labels_HW, fill, side_px, nearest(fill_CF, centre_KF) + 1)
+        _fill(labels_HW, fill, side_px, filled + 1)
     order = _by_size(labels_HW, len(centre_KF))
     low_N = np.zeros(len(masks), bool)
     low_N[crops.mask_C[crops.low_support_C]] = True

@@ -46,8 +46,37 @@ def sam_masks(image_HWC: NDArray[np.uint8], config: MasksConfig) -> Proposal:
     """Return the masks that SAM finds by itself, tile by tile where tiles are asked for."""
     from quatrain.micrograph.networks import ImageFeatures
 
-    records = _generator(config).generate(np.ascontiguousarray(image_HWC))
+    views = [equalised(image_HWC)] if config.contrast == "equalised" else [np.ascontiguousarray(image_HWC)]
+    if config.contrast == "both":
+        views.append(equalised(image_HWC))
+    found = [record for view in views for record in _generator(config).generate(view)]
+    records = found if len(views) == 1 else _distinct(found)
     return Proposal(records=records, features=ImageFeatures(load_model(config), image_HWC))
+
+
+def equalised(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image with its grey equalised tile by tile (CLAHE, scikit-image's), uint8 (H, W, 3)."""
+    from skimage.exposure import equalize_adapthist
+
+    grey_HW = equalize_adapthist(image_HWC.mean(axis=2) / 255, clip_limit=_CLIP)
+    return np.repeat(np.rint(255 * grey_HW).astype(np.uint8)[..., None], 3, axis=2)
+
+
+_CLIP = 0.02
+"""How far a tile's histogram may be stretched, as equalize_adapthist counts it."""
+_SAME = 0.8
+"""Masks of two views of an image with at least this IoU are one; the better by predicted IoU stays."""
+
+
+def _distinct(records: list[Record]) -> list[Record]:
+    from pycocotools import mask as coco_mask
+
+    kept: list[Record] = []
+    for record in sorted(records, key=lambda record: -record["predicted_iou"]):
+        others = [other["segmentation"] for other in kept]
+        if not others or coco_mask.iou([record["segmentation"]], others, [0] * len(others)).max() < _SAME:
+            kept.append(record)
+    return kept
 
 
 @functools.lru_cache(maxsize=1)
@@ -74,12 +103,14 @@ def _generator(config: MasksConfig) -> MaskGenerator:
     """Return what generates masks with a model, kept as long as the model is."""
     from quatrain.micrograph.generator import MaskGenerator
 
+    model = load_model(config)
+    predicted_iou, stability = config.thresholds(int(model.image_encoder.img_size))
     return MaskGenerator(
-        load_model(config),
+        model,
         points_per_side=config.points_per_side,
         points_per_batch=config.points_per_batch,
-        pred_iou_thresh=config.pred_iou_thresh,
-        stability_score_thresh=config.stability_score_thresh,
+        pred_iou_thresh=predicted_iou,
+        stability_score_thresh=stability,
         box_nms_thresh=config.box_nms_thresh,
         mask_nms_thresh=config.mask_nms_thresh or None,
         tile_px=config.tile_px or None,

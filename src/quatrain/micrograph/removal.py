@@ -139,10 +139,13 @@ def _worse(masks: Sequence[Mask], one: int, other: int) -> bool:
 
 
 def _whole_image(scene: _Scene) -> Found:
-    """A mask of nearly the whole image tells nothing."""
+    """A mask of nearly the whole image tells nothing, but the best such mask stays where there is no other of size."""
     threshold = scene.config.whole_image
     shares = {place: mask.area / scene.image_px for place, mask in enumerate(scene.masks)}
-    return {p: _because(scene, p, "whole-image", s, threshold) for p, s in shares.items() if s > threshold}
+    whole = [place for place, share in shares.items() if share > threshold]
+    if all(share > threshold or share < scene.config.island_image_share for share in shares.values()):
+        whole = sorted(whole, key=lambda place: (-scene.masks[place].score, place))[1:]
+    return {place: _because(scene, place, "whole-image", shares[place], threshold) for place in whole}
 
 
 def _compound_parents(scene: _Scene) -> Found:

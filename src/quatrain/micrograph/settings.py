@@ -9,6 +9,8 @@ from quatrain.errors import unknown
 
 RULES = ("islands", "duplicates", "whole-image", "compound-parents", "tiny-children", "island-masks")
 """The removal rules in their usual order."""
+_SAM_PX = 1024
+"""Side of what the official models take; smaller ones are miniatures."""
 EMBEDDERS = ("classical", "efficientnet-lite0", "sam", "fenet")
 """What turns a texture crop into numbers."""
 
@@ -97,14 +99,15 @@ class MergingConfig:
     """Starts of k-means, of which the tightest counts."""
     k_most: int = ours(5)
     """Most materials that `auto` considers."""
-    fill: Literal["none", "texture"] = ours("none")
-    """Pixels that no mask covers: `none` leaves them 0, `texture` gives them the nearest material's label."""
+    fill: Literal["none", "texture", "cluster"] = ours("none")
+    """Pixels that no mask covers: `none` leaves them 0, `texture` gives them the nearest material of the masks, with
+    `cluster` their own textures found materials too."""
 
     def __post_init__(self) -> None:
         if self.embedder not in EMBEDDERS:
             raise unknown("embedder", self.embedder, EMBEDDERS)
-        if self.fill not in ("none", "texture"):
-            raise unknown("fill", self.fill, ("none", "texture"))
+        if self.fill not in ("none", "texture", "cluster"):
+            raise unknown("fill", self.fill, ("none", "texture", "cluster"))
         if self.embedder == "fenet" and not self.fenet_weights:
             raise ValueError("the embedder 'fenet' needs fenet_weights, the path of its state dict")
         _check_least(self, 8, "crop_px")
@@ -165,14 +168,19 @@ class MasksConfig:
     """Points of the grid along each side."""
     points_per_batch: int = ours(32)
     """Points that the decoder takes at once: memory, not results."""
-    pred_iou_thresh: float = ours(0.88)
-    """Lowest IoU that SAM predicts for a mask (segment_anything's default)."""
-    stability_score_thresh: float = ours(0.95)
-    """Lowest stability of a mask against its threshold (segment_anything's default)."""
+    pred_iou_thresh: float | None = ours(None)
+    """Lowest IoU that SAM predicts for a mask: segment_anything's 0.88 when left out, 0.6 for models of vit_mini's
+    size, whose scores are lower."""
+    stability_score_thresh: float | None = ours(None)
+    """Lowest stability of a mask against its threshold: segment_anything's 0.95 when left out, 0.8 for models of
+    vit_mini's size."""
     box_nms_thresh: float = ours(0.7)
     """Box IoU above which the lesser mask goes (segment_anything's default)."""
     mask_nms_thresh: float = ours(0.0)
     """Compare masks, not boxes, above this IoU: a matrix survives whose box is the whole image's; 0 compares boxes."""
+    contrast: Literal["plain", "equalised", "both"] = ours("plain")
+    """What SAM sees: the image as it is, with its contrast equalised (CLAHE), or one after the other, for twice the
+    time; textures are always those of the image."""
     tile_px: int = ours(0)
     """Side of overlapping tiles that are segmented one by one; 0 gives the model the whole image."""
     tile_overlap_px: int = ours(128)
@@ -183,12 +191,21 @@ class MasksConfig:
     def __post_init__(self) -> None:
         if self.source not in ("sam", "regions", "json"):
             raise unknown("source of masks", self.source, ("sam", "regions", "json"))
+        if self.contrast not in ("plain", "equalised", "both"):
+            raise unknown("contrast", self.contrast, ("plain", "equalised", "both"))
         _check_least(self, 1, "points_per_side", "points_per_batch")
-        _check_shares(self, "pred_iou_thresh", "stability_score_thresh", "box_nms_thresh", "mask_nms_thresh")
+        scores = [name for name in ("pred_iou_thresh", "stability_score_thresh") if getattr(self, name) is not None]
+        _check_shares(self, *scores, "box_nms_thresh", "mask_nms_thresh")
         if self.tile_px and self.tile_px < 64:
             raise ValueError(f"tile_px is {self.tile_px}; it must be 0 or at least 64")
         if self.tile_px and not 0 <= self.tile_overlap_px < self.tile_px:
             raise ValueError(f"tile_overlap_px is {self.tile_overlap_px}; it must be below tile_px, {self.tile_px}")
+
+    def thresholds(self, image_px: int) -> tuple[float, float]:
+        """Return the lowest predicted IoU and stability of a mask, for a model whose input has `image_px` a side."""
+        usual = (0.88, 0.95) if image_px >= _SAM_PX else (0.6, 0.8)
+        given = (self.pred_iou_thresh, self.stability_score_thresh)
+        return usual[0] if given[0] is None else given[0], usual[1] if given[1] is None else given[1]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,16 +240,20 @@ class BatchConfig(DataConfig):
 
 
 def mini() -> BatchConfig:
-    """What the package ships: vit_mini, whose scores are lower than SAM's, on made micrographs, k from the truth."""
+    """What the package ships: vit_mini on made micrographs, k from the truth.
+
+    Masks are removed and bare pixels filled as was best on half of the made images of benchmarks/boost.py, with
+    vit_mini's masks: a parent that its children cover stays.
+    """
     return BatchConfig(
-        masks=MasksConfig(pred_iou_thresh=0.6, stability_score_thresh=0.8),
+        removal=RemovalConfig(order=tuple(rule for rule in RULES if rule != "compound-parents")),
         merging=MergingConfig(fill="texture"),
         k="truth",
     )
 
 
 def full() -> BatchConfig:
-    """The paper's masks: ViT-L, a grid of 16 x 16 points, segment_anything's thresholds."""
+    """The paper's masks and rules: ViT-L, a grid of 16 x 16 points, segment_anything's thresholds, every removal."""
     return BatchConfig(masks=MasksConfig(model="vit_l", mask_nms_thresh=0.8))
 
 
