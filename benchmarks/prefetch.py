@@ -13,7 +13,6 @@ measurement of a network.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shutil
 import signal
@@ -22,22 +21,20 @@ import subprocess
 import sys
 import tempfile
 import uuid
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import prefetch_foretold
 from lines import emit
+from prefetch_link import ADDRESSES, HOSTS, LINK, Sleepy, network, received, throttle
 
 from quatrain.graph import machine
 from quatrain.graph.job import Job
 from quatrain.graph.settings import ClusterConfig, GnnConfig, MadeConfig, TrainConfig
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.records import read_json, write_json
-
-HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
-ADDRESSES = ("10.231.77.1", "10.231.77.2")
-LINK = "link0"
 
 
 @dataclass(frozen=True)
@@ -46,17 +43,21 @@ class Case:
 
     policy: str
     fraction: float = 0.25
-    candidates: str = "halo"
+    candidates: str | None = None
     stock: bool = False
     look_ahead: int = 1
     replicate: bool = False
-    carry: bool = False
+    carry: bool | None = None
+    wire: str = "float32"
+
+    def buffer(self, base: GnnConfig) -> BufferConfig:
+        """Return the buffer of the case, all that the case leaves open as is best for its policy."""
+        same = ("policy", "fraction", "candidates", "carry", "wire")
+        return replace(base.buffer, **{name: getattr(self, name) for name in same})
 
     def config(self, base: GnnConfig) -> GnnConfig:
         """Return the settings of the case."""
-        buffer = replace(
-            base.buffer, policy=self.policy, fraction=self.fraction, candidates=self.candidates, carry=self.carry
-        )
+        buffer = self.buffer(base)
         sampler = "stock" if self.stock else "seeded"
         train = replace(base.train, sampler=sampler, look_ahead=self.look_ahead, replicate=self.replicate)
         return replace(base, buffer=buffer, train=train)
@@ -66,19 +67,17 @@ CASES = {
     "stock": Case("none", stock=True, look_ahead=0),
     "stock ahead": Case("none", stock=True),
     "none": Case("none"),
-    "static-degree .25": Case("static-degree"),
-    "presample .25": Case("presample"),
-    "paper .25": Case("paper"),
-    "counts .25": Case("counts"),
-    "schedule .25": Case("schedule"),
-    "schedule .25 remote": Case("schedule", candidates="remote"),
-    "schedule .25 carry": Case("schedule", candidates="remote", carry=True),
-    "counts .5": Case("counts", fraction=0.5),
-    "schedule .5": Case("schedule", fraction=0.5),
-    "schedule .5 remote": Case("schedule", fraction=0.5, candidates="remote"),
-    "schedule .5 carry": Case("schedule", fraction=0.5, candidates="remote", carry=True),
+    **{
+        f"{policy} {name}": Case(policy, fraction)
+        for name, fraction in ((".25", 0.25), (".5", 0.5))
+        for policy in ("static-degree", "presample", "paper", "counts", "schedule")
+    },
+    "schedule .25 halo": Case("schedule", candidates="halo", carry=False),
+    "schedule .25 float16": Case("schedule", wire="float16"),
     "floor": Case("none", replicate=True),
 }
+RECORD = "record"
+"""Not measured: writes the trace that predictions are made from."""
 
 
 def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
@@ -91,62 +90,6 @@ def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
     return GnnConfig(
         data=f"made:{kind}", made=made, cluster=ClusterConfig(machines=2, trainers=1), train=train, buffer=buffer
     )
-
-
-# The network
-
-
-def sh(*words: str) -> None:
-    """Run one command."""
-    subprocess.run(words, check=True, capture_output=True)
-
-
-@contextlib.contextmanager
-def network() -> Iterator[bool]:
-    """Make two namespaces with a link between them; give False where that is not allowed."""
-    remove()
-    try:
-        for host in HOSTS:
-            sh("ip", "netns", "add", host)
-        sh("ip", "link", "add", LINK, "netns", HOSTS[0], "type", "veth", "peer", "name", LINK, "netns", HOSTS[1])
-        for host, address in zip(HOSTS, ADDRESSES, strict=True):
-            sh("ip", "-n", host, "addr", "add", f"{address}/24", "dev", LINK)
-            sh("ip", "-n", host, "link", "set", LINK, "up")
-            sh("ip", "-n", host, "link", "set", "lo", "up")
-    except (OSError, subprocess.CalledProcessError):
-        remove()
-        yield False
-        return
-    try:
-        yield True
-    finally:
-        remove()
-
-
-def remove() -> None:
-    """Remove what an earlier run may have left."""
-    for host in HOSTS:
-        with contextlib.suppress(OSError):
-            subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
-
-
-def throttle(mbit: float | None) -> None:
-    """Hold what this host sends to a bandwidth, or to none."""
-    if mbit is None:
-        subprocess.run(["tc", "qdisc", "del", "dev", LINK, "root"], check=False, capture_output=True)
-        return
-    burst = max(16, int(mbit * 1.25))  # kilobytes in 10 ms
-    sh("tc", "qdisc", "replace", "dev", LINK, "root", "tbf", "rate", f"{mbit:g}mbit", "burst", f"{burst}kb",
-       "latency", "400ms")  # fmt: skip
-
-
-def received() -> int:
-    """Return the bytes that this host has received over the link."""
-    for line in Path("/proc/self/net/dev").read_text().splitlines():
-        name, _, rest = line.partition(":")
-        if name.strip() == LINK:
-            return int(rest.split()[0])
-    return 0
 
 
 # The processes of the job: this script again, with --keep as keeper of a machine, and as the trainers' module
@@ -169,7 +112,6 @@ def train(folder: Path, number: int, trainer: int) -> None:
     import torch.distributed as dist
 
     from quatrain.graph import features
-    from quatrain.graph.source import ThrottledSource
     from quatrain.graph.study import Study
     from quatrain.graph.train import Trainer, joined
 
@@ -198,14 +140,15 @@ def train(folder: Path, number: int, trainer: int) -> None:
     with joined(job, number, trainer) as graph:
         for item in plan["runs"]:
             config = Case(**item["case"]).config(base(argparse.Namespace(**plan["arguments"]), plan["kind"]))
+            config = replace(config, record_trace=item["name"] == RECORD)
             place = folder / item["place"]
             (place / "checkpoints").mkdir(parents=True, exist_ok=True)
             study = Study(folder=place, config=config, seed=item["seed"])
             if plan["network"]:
                 throttle(None)
             else:
-                features.IndexedSource = lambda rows, mbit=item["mbit"]: ThrottledSource(  # type: ignore[misc, assignment]
-                    Indexed(rows), mbit_s=mbit
+                features.IndexedSource = partial(  # type: ignore[misc, assignment]  # the trainer looks it up there
+                    Sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
                 )
             measured = Measured(study, job, graph, number, trainer)
             measured.wire = []
@@ -215,17 +158,6 @@ def train(folder: Path, number: int, trainer: int) -> None:
             measured.run()
             if measured.rank == 0:
                 write_json(place / "wire.json", measured.wire)
-
-
-class Indexed:
-    """DistDGL's features behind the throttle, which holds remote and local rows back alike."""
-
-    def __init__(self, rows: Any) -> None:
-        self._rows = rows
-
-    def read(self, vertices: Any) -> Any:
-        """Return rows."""
-        return self._rows[vertices]
 
 
 # The benchmark
@@ -242,6 +174,13 @@ def measure(arguments: argparse.Namespace, kind: str, linked: bool, root: Path) 
     )  # fmt: skip
     print(table(read_facts(parts)), file=sys.stderr)
     folder = root / f"run-{kind}"
+    record = {
+        "case": asdict(Case("none")),
+        "name": RECORD,
+        "mbit": 10_000.0,
+        "seed": arguments.seeds[0],
+        "place": RECORD,
+    }
     runs = [
         {"case": asdict(CASES[name]), "name": name, "mbit": mbit, "seed": seed, "place": f"{index}"}
         for index, (seed, mbit, name) in enumerate(
@@ -251,7 +190,7 @@ def measure(arguments: argparse.Namespace, kind: str, linked: bool, root: Path) 
     shared = {"vertices": arguments.vertices, "epochs": arguments.epochs, "window": arguments.window}
     job = Job(folder=folder, name=f"q{uuid.uuid4().hex[:10]}", parts=parts, machines=2, trainers=1)
     job.write()
-    plan = {"runs": runs, "kind": kind, "network": linked, "arguments": shared, "judge": arguments.judge}
+    plan = {"runs": [record, *runs], "kind": kind, "network": linked, "arguments": shared, "judge": arguments.judge}
     write_json(folder / "plan.json", plan)
     launch(folder, linked)
     results: dict[tuple[float, str], list[Any]] = {}
@@ -289,15 +228,15 @@ def mean(rows: list[Any], key: str) -> list[float]:
 
 
 GOALS = {
-    (200.0, f"{name} {fraction}{more}"): goal
+    (200.0, f"{name} {fraction}"): goal
     for fraction, goal in ((".25", 0.45), (".5", 0.65))
-    for name, more in (("counts", ""), ("schedule", ""), ("schedule", " remote"), ("schedule", " carry"))
+    for name in ("counts", "schedule")
 }
 """How much below stock's an epoch's time is to be."""
 
 
-def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]]) -> None:
-    """Print the lines of one graph."""
+def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], traces: Path, shared: GnnConfig) -> None:
+    """Print the lines of one graph; what is foretold comes from the first seed's trace."""
     for (mbit, name), rows in results.items():
         case = f"{kind} {mbit:g} Mbit/s {label}: {name}"
         seconds = mean(rows, "seconds")
@@ -311,6 +250,8 @@ def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]]) -
         emit("prefetch", case, "bytes on the link", wire, unit="MB", goal="", ok=None)
         emit("prefetch", case, "test accuracy", [row["test_accuracy"] for row in rows], unit="", goal="", ok=None)
         compare(case, mbit, name, rows, results)
+        if name != "floor":
+            prefetch_foretold.compare(case, traces, CASES[name].buffer(shared), [row["epochs"] for row in rows])
 
 
 def overhead(case: str, rows: list[Any], seconds: list[float]) -> None:
@@ -333,20 +274,20 @@ def compare(case: str, mbit: float, name: str, rows: list[Any], results: dict[tu
         saved = [1 - a / b for a, b in zip(seconds, times, strict=True)]
         goal = GOALS.get((mbit, name))
         emit("prefetch", case, "epoch below stock", saved, unit="ratio", goal=f">= {goal}" if goal else "",
-             ok=statistics.fmean(saved) >= goal if goal else None)  # fmt: skip
+             ok=statistics.median(saved) >= goal if goal else None)  # fmt: skip
         faster = [b / a for a, b in zip(seconds, times, strict=True)]
         asked = mbit == 50 and name.startswith("schedule .25")
         emit("prefetch", case, "throughput over stock", faster, unit="x", goal=">= 3" if asked else "",
-             ok=statistics.fmean(faster) >= 3 if asked else None)  # fmt: skip
+             ok=statistics.median(faster) >= 3 if asked else None)  # fmt: skip
         share = [a / b for a, b in zip(pulled, size, strict=True)]
         half = ".25" in name
         emit("prefetch", case, "feature bytes over stock", share, unit="ratio", goal="<= 0.5" if half else "",
-             ok=statistics.fmean(share) <= 0.5 if half else None)  # fmt: skip
+             ok=statistics.median(share) <= 0.5 if half else None)  # fmt: skip
     if floor := results.get((mbit, "floor")):
         over = [a / b - 1 for a, b in zip(seconds, mean(floor, "seconds"), strict=True)]
         near = mbit == 200 and ".5" in name
         emit("prefetch", case, "epoch above floor", over, unit="ratio", goal="<= 0.15" if near else "",
-             ok=statistics.fmean(over) <= 0.15 if near else None)  # fmt: skip
+             ok=statistics.median(over) <= 0.15 if near else None)  # fmt: skip
 
 
 def main() -> None:
@@ -365,21 +306,24 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
     parser.add_argument("--vertices", type=int, default=50_000)
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--window", type=int, default=8)
+    parser.add_argument("--window", type=int, help="steps known in advance; the policy's own when left out")
+    parser.add_argument("--network", action=argparse.BooleanOptionalAction, default=True,
+                        help="use network namespaces where they are allowed")  # fmt: skip
     parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True, help="tell the test accuracy")
     parser.add_argument("--keep-files", type=Path, help="leave the run folders there")
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if arguments.quick:
         arguments.graphs, arguments.mbit, arguments.seeds = ["community"], [200.0], [0]
-        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25 carry", "floor"], 4
+        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25", "floor"], 4
     root = arguments.keep_files or Path(tempfile.mkdtemp(prefix="prefetch-"))
     root = root.resolve()
     try:
-        with network() as linked:
+        with network(wanted=arguments.network) as linked:
             label = "link" if linked else "THROTTLED SOURCE, NO NETWORK"
             for kind in arguments.graphs:
-                report(kind, label, measure(arguments, kind, linked, root))
+                results = measure(arguments, kind, linked, root)
+                report(kind, label, results, root / f"run-{kind}" / RECORD / "traces", base(arguments, kind))
     finally:
         if arguments.keep_files is None:
             shutil.rmtree(root, ignore_errors=True)

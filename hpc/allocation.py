@@ -38,8 +38,14 @@ ANNOUNCED = '{"block":'
 BLOCK_END = "QUATRAIN_END"
 """Tells the pools of a block when its nodes are taken back, as Unix time."""
 
+GRACE = "QUATRAIN_GRACE_S"
+"""Tells a driver in a job of its own how many seconds before the job's end it is told to stop."""
+
 JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 """What a batch script reads itself: its job's number, and how often it was queued again."""
+
+CPUS_OF_A_NODE = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}"
+"""How a shell reads the processors that a job has on its first nodes, out of a list such as `64(x2),32`."""
 
 Source = Literal["slurm", "allocation", "local"]
 """Where nodes come from: jobs that we submit, the allocation that we run in, or this machine."""
@@ -58,6 +64,8 @@ class Allocation:
     """Both of the node with the fewest; None where Slurm does not tell."""
     end_time_s: float | None = None
     """Unix time at which the allocation ends, where Slurm tells it."""
+    grace_s: int = 0
+    """Seconds before that end at which the driver in it is told to stop."""
 
 
 def meaning(name: str, environment: Mapping[str, str]) -> str | None:
@@ -80,6 +88,7 @@ def current(environment: Mapping[str, str] | None = None) -> Allocation | None:
         cpus_per_node=_least(meaning("cpus", environment)),
         gpus_per_node=_least(meaning("gpus_per_node", environment)),
         end_time_s=float(end) if end else None,
+        grace_s=int(environment.get(GRACE) or 0),
     )
 
 
@@ -116,6 +125,16 @@ def with_end(found: Allocation | None) -> Allocation | None:
         return replace(found, end_time_s=datetime.fromisoformat(done.stdout.strip()).timestamp())
     except (subprocess.TimeoutExpired, ValueError):  # a job without an end, or one that squeue does not know
         return found
+
+
+def cpus_option(allocation: Allocation) -> list[str]:
+    """Return the option that gives a step all processors of each node: since 22.05 srun takes none from sbatch."""
+    return [] if allocation.cpus_per_node is None else [f"--cpus-per-task={allocation.cpus_per_node}"]
+
+
+def end_in(seconds: int) -> str:
+    """Return how a job's script reads when it ends, at its start: Slurm tells it since version 23."""
+    return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds}))}}"
 
 
 def announcement(scheduled: bool) -> list[str]:

@@ -26,10 +26,11 @@ from parsl.dataflow.dflow import DataFlowKernel
 from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import BadStateException
 
-from quatrain.errors import UsageError
+from quatrain.errors import UsageError, unwritable
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
+from quatrain.hpc.jobs import SlurmJobs
 from quatrain.hpc.memo import Memo
 from quatrain.hpc.plan import Step
 from quatrain.hpc.remote import Call, TaskError, perform
@@ -78,9 +79,16 @@ class Workers:
         logging.raiseExceptions = False  # else Parsl's log prints a traceback for each line that a full disk refuses
         self._kernel = DataFlowKernel(config)
         self._pools = [e for e in self._kernel.executors.values() if isinstance(e, HighThroughputExecutor)]
+        for pool in self._pools:
+            if isinstance(pool.provider, SlurmJobs):
+                pool.provider.tell = self._note
         self._blocks = self._block_watch()
         self._watcher = threading.Thread(target=self.watch, name="quatrain-watch", daemon=True)
         self._watcher.start()
+
+    def _note(self, text: str) -> None:
+        with contextlib.suppress(OSError):  # as for the watch
+            self.run.note(text)
 
     def _block_watch(self) -> BlockWatch:
         found = slurm.with_end(slurm.current())
@@ -179,12 +187,16 @@ class Workers:
 
     def watch(self) -> None:
         """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
+        duties = (
+            self.run.beat,
+            self._read_reports,
+            self._memo.sync,
+            lambda: self._tell_blocks(self._blocks.look(self._pools)),
+        )
         while not self._stop.wait(POLL_S):
-            with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
-                self.run.beat()
-                self._read_reports()
-                self._memo.sync()
-                self._tell_blocks(self._blocks.look(self._pools))
+            for duty in duties:
+                with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                    duty()
 
     def _tell_blocks(self, changed: Sequence[Block]) -> None:
         for block in changed:
@@ -262,6 +274,8 @@ def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
     if isinstance(error, UsageError | ValueError | TaskError):
         return error
     place = f" on {known.node}" if known.node else ""
+    if isinstance(error, OSError) and (mistake := unwritable(error)) is not None:
+        return UsageError(f"task {task}{place}: {mistake}; mend that and go on with --resume")
     tries = f" after {known.tries} tries" if known.tries > 1 else ""
     failure = TaskError(f"task {task} failed{place}{tries}: {one_line(error)}")
     failure.__cause__ = error

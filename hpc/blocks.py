@@ -6,6 +6,7 @@ to the scheduler. Where a job is ended from outside it cannot tell, and Parsl's 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import time
@@ -148,7 +149,7 @@ class BlockWatch:
             self._seen_running.add(block.name)
         elif block.name in self._seen_running and status is not None and status.state is JobState.PENDING:
             self._seen_running.discard(block.name)  # else it only has begun since Parsl looked
-            return _again_in_the_queue(block)
+            return _again_in_the_queue(block, time.time())
         return block
 
     def _told(self, place: Sequence[str], block: Block) -> Block:
@@ -157,17 +158,19 @@ class BlockWatch:
         for path in self.folder.glob(f"submit_scripts/parsl.{shape}.block-{number}.*"):
             if path.suffix in (".stdout", ".out"):
                 for line in _announced(path):
-                    block = self._with(block, line)
+                    with contextlib.suppress(KeyError, ValueError):  # a line that is not the script's own
+                        block = self._with(block, line)
         return block
 
     def _with(self, block: Block, line: Mapping[str, str]) -> Block:
         at = float(line["at"])
-        if at <= max(block.began or 0.0, *(end for _, end in block.earlier), 0.0):  # read before
-            return block
         if line["block"] == "ends":
-            return replace(block, ended=at, how=_ending(int(line["code"])))
+            of_now = block.began is not None and at > block.began
+            return replace(block, ended=at, how=_ending(int(line["code"]))) if of_now else block
+        if at <= (block.began or 0.0) or at in (begin for begin, _ in block.earlier):
+            return block
         if block.began is not None:  # nobody saw it in the queue meanwhile
-            block = _again_in_the_queue(block)
+            block = _again_in_the_queue(block, at)
         nodes = expand(line["nodes"])
         until = self.end_s if self.walltime_s is None else at + self.walltime_s
         return replace(
@@ -180,9 +183,9 @@ class BlockWatch:
         )
 
 
-def _again_in_the_queue(block: Block) -> Block:
+def _again_in_the_queue(block: Block, now: float) -> Block:
     """Return a block that Slurm took its nodes from and will start again."""
-    return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(time.time())))
+    return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(now)))
 
 
 def _ending(code: int) -> str:
@@ -191,7 +194,11 @@ def _ending(code: int) -> str:
 
 def _announced(path: Path) -> list[dict[str, str]]:
     lines = path.read_text(encoding="utf8", errors="replace").splitlines()
-    return [json.loads(line) for line in lines if line.startswith(ANNOUNCED) and line.endswith("}")]
+    found = []
+    for line in lines:
+        with contextlib.suppress(ValueError):  # torn
+            found += [json.loads(line)] if line.startswith(ANNOUNCED) else []
+    return found
 
 
 def told(block: Block) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quatrain.errors import UsageError
 from quatrain.hpc import catalog, container
-from quatrain.hpc.cli import common_flags
+from quatrain.hpc.cli import Common, read_flags
 from quatrain.hpc.site import Qos, Request, Site, broken_limits
 
 COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
@@ -36,7 +36,8 @@ def command(arguments: Sequence[str]) -> None:
 
 def check(name: str, flags: Sequence[str]) -> None:
     """Print what keeps a run on a site from starting here; UsageError when there is something."""
-    site, common = catalog.find(name), common_flags(f"quatrain sites check {name}", flags)
+    asked = read_flags(Common, flags, prog=f"quatrain sites check {name}", description=check.__doc__ or "")
+    site, common = catalog.find(name), asked
     found = problems(site, common.request, common.run_root)
     if found:
         print("\n".join(f"  {text}" for text in found))

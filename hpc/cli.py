@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import io
+import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -14,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
-from quatrain.errors import UsageError, unknown
-from quatrain.hpc import catalog
+from quatrain.errors import UsageError, unknown, unwritable
+from quatrain.hpc import catalog, container
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.remote import TaskError
-from quatrain.hpc.site import Request, Shape, Site, broken_limits, minutes
+from quatrain.hpc.site import Request, Shape, Site, broken_limits, image_problem, minutes
 from quatrain.records import fingerprint, plain
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 Settings = TypeVar("Settings")
 SWITCHES = ("--dry-run", "--submit")
 """Flags of Common that no value follows and that a resumed run does not take over."""
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,6 +54,8 @@ class Common:
     """GPUs of a node, in place of the site's."""
     image: str | None = None
     """Container image, on sites whose workers run in one."""
+    unchecked: bool = False
+    """Leave the limits of a qos to Slurm: for one that the site does not know, or that has changed."""
     monitoring: bool = False
     """Also let Parsl's own monitoring record tasks and resources in the run folder's parsl/monitoring.db (slower)."""
     no_allocation: bool = False
@@ -72,7 +74,17 @@ class Common:
     @property
     def request(self) -> Request:
         """What the site is asked for."""
-        same = ("account", "nodes", "qos", "partition", "constraint", "gpus_per_node", "image", "monitoring")
+        same = (
+            "account",
+            "nodes",
+            "qos",
+            "partition",
+            "constraint",
+            "gpus_per_node",
+            "image",
+            "unchecked",
+            "monitoring",
+        )
         asked = {name: getattr(self, name) for name in same}
         return Request(walltime_min=minutes(self.walltime), allocation=not self.no_allocation, **asked)
 
@@ -125,7 +137,21 @@ def main(workflow: Workflow, arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C."""
+    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C.
+
+    Where nobody reads the output any more, as behind `| head`, it ends without a word and as SIGPIPE would end it.
+    """
+    try:
+        code = _code(work)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        with contextlib.suppress(OSError):  # an output that is no file has nothing left to flush
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+def _code(work: Callable[[], None]) -> int:
     try:
         work()
     except (UsageError, ValueError) as error:
@@ -133,9 +159,10 @@ def guarded(work: Callable[[], None]) -> int:
     except TaskError as error:
         return _complain(str(error), 1)
     except OSError as error:
-        if error.errno not in UNWRITABLE:
+        mistake = unwritable(error)
+        if mistake is None:
             raise
-        return _complain(f"{error.filename or 'a file of the run'} cannot be written: {error.strerror}", 2)
+        return _complain(str(mistake), 2)
     except KeyboardInterrupt:
         return 130
     except SystemExit as error:
@@ -162,12 +189,13 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         resume = common.resume
         configuration, common = parse(workflow, given)
         common = dataclasses.replace(common, resume=resume)
-    site, request = catalog.find(common.site), common.request
+    folders = [common.run_root if common.resume is None else common.resume.parent]
+    site, request = container.seeing(catalog.find(common.site), configuration, folders), common.request
     plan = tuple(workflow.plan(configuration))
     if common.dry_run:
         _describe(workflow, configuration, common, site, request, plan)
         return
-    _check(site, request, plan)
+    _check(site, request, plan, common)
     if workflow.check is not None and common.resume is None:
         workflow.check(configuration)
     if common.submit:
@@ -181,22 +209,29 @@ def _describe(
 ) -> None:
     from quatrain.hpc.dry_run import describe
 
+    if common.submit:
+        from quatrain.hpc.submit import check
+
+        check(site)
     digest = fingerprint({"configuration": plain(configuration), "seed": common.seed})
     folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
     print(f"{workflow.name}: {workflow.description}")
-    print(describe(site, request, plan, folder.resolve()))
-    if common.submit:
-        from quatrain.hpc.submit import check, job_script
-
-        check(site)
-        print(f"\nbatch script of the driver's own job\n{job_script(site, request, workflow.name, folder.resolve())}")
+    print(describe(site, request, plan, folder.resolve(), submitted=workflow.name if common.submit else ""))
 
 
-def _check(site: Site, request: Request, plan: Sequence[Step]) -> None:
+def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:
     from quatrain.hpc.allocation import current, source
 
-    if source(site, request, current()) == "slurm" and (broken := broken_limits(site, request, longest_s(plan))):
+    own = common.submit or source(site, request, current()) == "slurm"
+    longest = longest_s(plan) + (_grace_s(request) if common.submit else 0)
+    if broken := broken_limits(site, request, longest) if own else image_problem(site, request):
         raise UsageError("; ".join(broken))
+
+
+def _grace_s(request: Request) -> int:
+    from quatrain.hpc.submit import grace_s
+
+    return grace_s(request)
 
 
 def _submit(
@@ -252,31 +287,21 @@ def _opened(
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
     """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
-    import tyro
-
     name, rest = _preset(workflow, given)
     configuration = workflow.presets[name]()
     settings: dict[str, Any] = {
         "prog": f"quatrain {workflow.name}",
         "description": workflow.description,
-        "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone),
     }
     flags = _flags(workflow, type(configuration))
     parsed = _parsed(flags, rest, {**settings, "default": flags(science=configuration, common=Common(), preset=name)})
     return parsed.science, parsed.common
 
 
-def common_flags(command: str, given: Sequence[str]) -> Common:
-    """Return the flags that every workflow has, for a command that takes those alone; UsageError as for `parse`."""
-    import tyro
-
-    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)
-    return cast(Common, _parsed(Common, given, {"prog": command, "config": config}))
-
-
 def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> Any:
     import tyro
 
+    settings = {**settings, "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)}
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -292,16 +317,7 @@ def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> An
 
 def read_flags(kind: type[Settings], given: Sequence[str], *, prog: str, description: str) -> Settings:
     """Return the dataclass that arguments ask for, for commands beside the workflows; UsageError in one line."""
-    import tyro
-
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            return tyro.cli(kind, args=list(given), prog=prog, description=description)
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        _refuse(said.getvalue())
+    return cast(Settings, _parsed(kind, given, {"prog": prog, "description": description}))
 
 
 def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from quatrain.errors import UsageError
+from quatrain.errors import UNWRITABLE, UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import guard
 from quatrain.hpc.allocation import Allocation
@@ -20,19 +21,26 @@ BY_SRUN = "QUATRAIN_SRUN"
 """Set on workers of Slurm sites: programs there start with srun, over all nodes of the block."""
 CONTAINER = "QUATRAIN_CONTAINER"
 """Set on workers outside of an image, for programs that start inside of one: the words before them, as a shell's."""
+TORCHRUN = ("-m", "torch.distributed.run")
 TAIL_LINES = 20
 COMPLAINT = "quatrain: "
 """How our programs begin the one line that tells a user's mistake."""
+REFUSED = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.*)")
+"""How Python tells that the system refused a file."""
 
 
 class CommandError(Exception):
     """A program ended with another code than 0; the message holds the end of its log."""
 
 
-def torchrun_argv(arguments: Sequence[object], processes: int) -> list[str]:
-    """Return torchrun on this machine; `arguments` are those after its own, such as `-m MODULE ARG`."""
+def torchrun_argv(arguments: Sequence[object], processes: int, container: Sequence[str] = ()) -> list[str]:
+    """Return torchrun on this machine; `arguments` are those after its own, such as `-m MODULE ARG`.
+
+    In a container its own Python runs.
+    """
     return [
-        *_torchrun(sys.executable),
+        *inside(container),
+        *TORCHRUN,
         "--standalone",
         "--nnodes=1",
         f"--nproc-per-node={processes}",
@@ -61,8 +69,9 @@ def srun_argv(
         "--kill-on-bad-exit=1",
         "--gpu-bind=none",
         *([f"--gpus-per-node={gpus}"] if gpus else []),
-        *container,
-        *_torchrun("python3" if container else sys.executable),
+        *slurm.cpus_option(allocation),
+        *inside(container),
+        *TORCHRUN,
         f"--nnodes={nodes}",
         f"--nproc-per-node={processes}",
         "--rdzv-backend=c10d",
@@ -72,8 +81,14 @@ def srun_argv(
     ]
 
 
-def _torchrun(python: str) -> list[str]:
-    return [python, "-m", "torch.distributed.run"]
+def inside(container: Sequence[str]) -> list[str]:
+    """Return the words that start Python: that of the container, or this one where there is none."""
+    return [*container, "python3"] if container else [sys.executable]
+
+
+def container_words(environment: Mapping[str, str]) -> list[str]:
+    """Return the words that put a program into the container of a worker's site; none where there is no container."""
+    return shlex.split(environment.get(CONTAINER, ""))
 
 
 def _texts(arguments: Sequence[object]) -> list[str]:
@@ -90,17 +105,17 @@ def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int 
     found = slurm.current(environment) if environment.get(BY_SRUN) else None
     threads_here = int(environment.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     environment["OMP_NUM_THREADS"] = str(max(1, threads_here // processes))
+    container = container_words(environment)
     if found is None:
-        run(torchrun_argv(arguments, processes), log=log, environment=environment)
+        run(torchrun_argv(arguments, processes, container), log=log, environment=environment)
     else:
-        container = shlex.split(environment.get(CONTAINER, ""))
         argv = srun_argv(arguments, found, processes, gpus, container)
         run(argv, log=log, environment=slurm.step_environment(environment))
 
 
 def python(arguments: Sequence[object], *, log: Path) -> None:
-    """Run this Python with `arguments`, such as `-m MODULE ARG...`; errors as for `launch`."""
-    run([sys.executable, *_texts(arguments)], log=log)
+    """Run Python, in the site's container where there is one, with `-m MODULE ARG...`; errors as for `launch`."""
+    run([*inside(container_words(os.environ)), *_texts(arguments)], log=log)
 
 
 def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
@@ -151,6 +166,8 @@ def _failure(argv: Sequence[str], code: int, log: Path, start: int) -> Exception
     complaints = [line[len(COMPLAINT) :] for line in lines if line.startswith(COMPLAINT)]
     if complaints:
         return UsageError(complaints[-1])
+    if refused := [match for line in lines if (match := REFUSED.search(line)) and int(match[1]) in UNWRITABLE]:
+        return UsageError(f"a file cannot be written: {refused[-1][2]} (its program's log is {log})")
     how = f"was ended by signal {-code}" if code < 0 else f"ended with code {code}"
     tail = "\n".join(lines[-TAIL_LINES:])
     return CommandError(f"{Path(argv[0]).name} {how}; the end of {log}:\n{tail}")

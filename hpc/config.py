@@ -181,7 +181,13 @@ def drain_s(
     left_s = _left_s(site, request, found)
     if left_s is None:
         return None
-    return max(1, int(left_s - site.startup_s - reserve_s(left_s, longest_s(plan, shape))))
+    found = found if slurm.source(site, request, found) == "allocation" else None
+    return max(1, int(left_s - site.startup_s - _reserve_s(left_s, shape, plan, found)))
+
+
+def _reserve_s(left_s: float, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None) -> int:
+    """Return the seconds before the end of nodes in which no task may begin; a driver in their job stops earlier."""
+    return reserve_s(left_s, longest_s(plan, shape)) + (found.grace_s if found is not None else 0)
 
 
 def _left_s(site: Site, request: Request, found: slurm.Allocation | None) -> float | None:
@@ -204,14 +210,14 @@ def _pool(
     left_s = _left_s(site, request, found)
     if left_s is None:
         return [*POOL]
-    stay = ["--stay"] if slurm.source(site, request, found) == "allocation" else []
-    return [*POOL, f"--reserve={reserve_s(left_s, longest_s(plan, shape))}", *stay]
+    inside = found if slurm.source(site, request, found) == "allocation" else None
+    return [*POOL, f"--reserve={_reserve_s(left_s, shape, plan, inside)}", *(["--stay"] if inside else [])]
 
 
 def block_end(site: Site, request: Request, found: slurm.Allocation | None) -> str | None:
     """Return when the nodes of a block are taken back, as a shell writes it; None where nothing takes them back."""
-    if slurm.source(site, request, found) == "slurm":  # Slurm tells it since version 23
-        return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {request.walltime_min * 60}))}}"
+    if slurm.source(site, request, found) == "slurm":
+        return slurm.end_in(request.walltime_min * 60)
     inside = slurm.source(site, request, found) == "allocation" and found is not None
     return str(int(found.end_time_s)) if inside and found is not None and found.end_time_s is not None else None
 
@@ -269,13 +275,15 @@ def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
     """Return what puts worker pools on nodes: srun for one on each node, or nothing where a script is on the first."""
     if site.scheduler == "none" or (shape == "block" and not overlap):
         return SimpleLauncher()
+    # since 22.05 srun takes none of it over from sbatch, and a step would have one processor
+    cpus = slurm.CPUS_OF_A_NODE if site.cpus_per_node is None else site.cpus_per_node
     if shape == "block":  # the driver of an allocation need not be on its first node
-        return SrunLauncher(overrides=" ".join(["--nodes=1 --relative=0 --overlap", *site.srun_options]))
+        first = ["--nodes=1", "--relative=0", "--overlap", f"--cpus-per-task={cpus}"]
+        return SrunLauncher(overrides=" ".join([*first, *site.srun_options]))
     options = ["--ntasks-per-node=1", *(["--overlap"] if overlap else [])]
     if site.gpus_per_node:
         options.append(f"--gpus-per-node={site.gpus_per_node}")
-    if site.cpus_per_node is not None:  # srun takes none of it over from sbatch
-        options.append(f"--cpus-per-task={site.cpus_per_node}")
+    options.append(f"--cpus-per-task={cpus}")
     return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
 
 

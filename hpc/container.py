@@ -2,16 +2,58 @@
 
 from __future__ import annotations
 
+import dataclasses
+import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from quatrain.hpc.site import Request, Site
+
+BLIND = ("podman-hpc", "apptainer")
+"""Runtimes whose containers see of the host only what is mounted; shifter shows the site's file systems."""
 
 
 def image(site: Site, request: Request) -> str | None:
     """Return the image that a run takes; None where its site has no containers or nobody named one."""
     return None if site.container == "none" else request.image or site.image
+
+
+def seeing(site: Site, configuration: object, folders: Iterable[Path]) -> Site:
+    """Return the site with what a run reads and writes mounted in its containers, under the same paths as outside.
+
+    That is the working folder, `folders`, and every path in the run's configuration that is there.
+    """
+    if site.container not in BLIND:
+        return site
+    wanted = [Path.cwd(), *map(_absolute, folders), *_paths(configuration)]
+    outermost = [path for path in dict.fromkeys(wanted) if not set(path.parents) & set(wanted)]
+    workdir = (f"--workdir={Path.cwd()}",) if site.container == "podman-hpc" else ()
+    return dataclasses.replace(
+        site,
+        volumes=(*site.volumes, *((str(path), str(path)) for path in outermost)),
+        container_options=(*site.container_options, *workdir),
+    )
+
+
+def _paths(value: object) -> Iterator[Path]:
+    """Yield the folders of the files and folders that a configuration names."""
+    if dataclasses.is_dataclass(value):
+        value = {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        value = list(value.values())
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _paths(item)
+    elif isinstance(value, str | os.PathLike) and value and os.path.exists(value):
+        for path in (_absolute(Path(value)), Path(value).resolve()):
+            folder = path if path.is_dir() else path.parent
+            yield folder.parent if folder.name == "checkpoints" else folder  # the run to which they belong
+
+
+def _absolute(path: Path) -> Path:
+    """Return a path from the root, with its links left as they are: tasks open it by its own name."""
+    return Path(os.path.abspath(path))
 
 
 def script_options(site: Site, request: Request) -> list[str]:

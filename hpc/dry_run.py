@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from quatrain.hpc import allocation as slurm
 from quatrain.hpc.config import provider, slurm_settings, worker_pool
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.progress import span
-from quatrain.hpc.site import SHAPES, Request, Shape, Site, broken_limits, find_qos, fitted
+from quatrain.hpc.site import SHAPES, Request, Shape, Site, broken_limits, find_qos, fitted, node_share
+from quatrain.hpc.submit import grace_s, job_script
 
 
 class Preview(SlurmProvider):
@@ -26,22 +28,38 @@ class Preview(SlurmProvider):
         return (0, "Submitted batch job 0", "") if cmd.startswith("sbatch") else (1, "", "not asked in a dry run")
 
 
-def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path) -> str:
-    """Return all of it as text; `run_dir` need not be there and is not made."""
-    found = slurm.current()
+def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path, submitted: str = "") -> str:
+    """Return all of it as text; `run_dir` need not be there and is not made.
+
+    `submitted` names the workflow where its driver itself goes into a job; then the nodes are that job's.
+    """
+    found = _own_job(request) if submitted else slurm.current()
     origin = slurm.source(site, request, found)
     seen = slurm.seen(site, request, found)
     nodes = len(found.nodes) if origin == "allocation" and found is not None else request.nodes
     shapes = [shape for shape in SHAPES if any(step.shape == shape and step.count for step in plan)]
     sections = [
-        [f"{site.name}: {site.description}", _origin(origin, found), ""],
+        [f"{site.name}: {site.description}", _origin("slurm" if submitted else origin, found), ""],
         ["tasks", *_tasks(plan), ""],
+        _drivers_job(site, request, submitted, run_dir) if submitted else [],
         ["executors", *(f"  {_executor_line(seen, request, shape, nodes, plan, found)}" for shape in shapes), ""],
         [line for shape in shapes for line in _start(site, request, shape, plan, found, run_dir)],
-        _cost(seen, request, plan, nodes if seen.scheduler == "slurm" else 1),
-        _limits(site, request, plan, origin),
+        _cost(seen, request, plan, nodes if seen.scheduler == "slurm" else 1, node_share(site, request)),
+        _limits(site, request, longest_s(plan) + (grace_s(request) if submitted else 0), origin, bool(submitted)),
     ]
     return "\n".join(line for section in sections for line in section)
+
+
+def _own_job(request: Request) -> slurm.Allocation:
+    """Return what a driver in a job of its own will find, under names for what is known only then."""
+    nodes = tuple(f"NODE{number}" for number in range(1, request.nodes + 1))
+    end = time.time() + request.walltime_min * 60
+    return slurm.Allocation(job_id="JOB", nodes=nodes, end_time_s=end, grace_s=grace_s(request))
+
+
+def _drivers_job(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:
+    script = job_script(site, request, workflow, run_dir).strip()
+    return ["batch script of the driver's own job", script, "", "in this job the driver starts", ""]
 
 
 def batch_script(site: Site, request: Request, shape: Shape, plan: Sequence[Step], run_dir: Path) -> str:
@@ -75,7 +93,7 @@ def pool_command(
     pool = worker_pool(site, request, shape, plan, found, nodes=start, run_dir=run_dir)
     _prepare(pool, run_dir / "parsl" / "000")
     command = start.launcher(pool.launch_cmd.format(block_id="0"), 1, start.nodes_per_block, "")
-    return f"{start.worker_init}\n{command}"
+    return re.sub(rf'(?<={slurm.BLOCK_END}=")\d+', "END", f"{start.worker_init}\n{command}")
 
 
 def _prepare(pool: HighThroughputExecutor, run_dir: Path) -> None:
@@ -140,24 +158,26 @@ def _start(
     ]
 
 
-def _cost(site: Site, request: Request, plan: Sequence[Step], nodes: int) -> list[str]:
+def _cost(site: Site, request: Request, plan: Sequence[Step], nodes: int, share: float) -> list[str]:
     seconds = sum(step.elapsed_s(site, nodes) for step in plan)
     if site.scheduler == "none":
         return [f"time: about {span(seconds)}"]
     qos = find_qos(site, request)
     charge = qos.charge if qos is not None else 1.0
-    used = seconds * nodes / 3600
+    used = seconds * nodes * share / 3600
     factor = f" x {charge:g} (qos {qos.name}) = {used * charge:.2f} charged" if qos is not None else ""
     return [
         f"time: about {span(seconds)} of work on {nodes} node{'s' * (nodes > 1)}",
-        f"node-hours: about {used:.2f}{factor}",
+        f"node-hours: about {used:.2f}{factor}" + (f", for {share:g} of a node" if share < 1 else ""),
     ]
 
 
-def _limits(site: Site, request: Request, plan: Sequence[Step], origin: slurm.Source) -> list[str]:
-    if origin != "slurm":
+def _limits(site: Site, request: Request, longest: float, origin: slurm.Source, submitted: bool) -> list[str]:
+    if origin != "slurm" and not submitted:
         return []
-    broken = broken_limits(site, request, longest_s(plan))
+    broken = broken_limits(site, request, longest)
     if broken:
         return ["limits broken:", *(f"  {text}" for text in broken)]
+    if request.unchecked:
+        return ["limits: left to Slurm (--unchecked)"]
     return [f"limits: all kept (checked {site.limits_checked})" if site.qos else "limits: none known for this site"]

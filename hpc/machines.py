@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import commands
+from quatrain.hpc.allocation import Allocation
 from quatrain.records import write_text
 
 MODULE = "quatrain.graph.machine"
@@ -25,9 +26,11 @@ def launch(folder: Path, machines: int, *, log: Path) -> None:
         return
     shares = deal(machines, found.nodes)
     table = folder / "cluster" / "srun.conf"
-    lines = [shlex.join([sys.executable, "-m", MODULE, str(folder), *map(str, share)]) for share in shares]
+    python = commands.inside(commands.container_words(environment))
+    lines = [shlex.join([*python, "-m", MODULE, str(folder), *map(str, share)]) for share in shares]
     write_text(table, "".join(f"{rank} {line}\n" for rank, line in enumerate(lines)))
-    commands.run(srun_argv(table, found.nodes[: len(shares)]), log=log, environment=slurm.step_environment(environment))
+    used = dataclasses.replace(found, nodes=found.nodes[: len(shares)])
+    commands.run(srun_argv(table, used), log=log, environment=slurm.step_environment(environment))
 
 
 def deal(machines: int, nodes: Sequence[str]) -> list[list[int]]:
@@ -39,8 +42,9 @@ def deal(machines: int, nodes: Sequence[str]) -> list[list[int]]:
     return [list(range(rank * each, (rank + 1) * each)) for rank in range(used)]
 
 
-def srun_argv(table: Path, nodes: Sequence[str]) -> list[str]:
-    """Return srun that starts a line of `table` on each node; when one fails, all end."""
+def srun_argv(table: Path, allocation: Allocation) -> list[str]:
+    """Return srun that starts a line of `table` on each node of an allocation; when one fails, all end."""
+    nodes = allocation.nodes
     return [
         "srun",
         "--overlap",  # the step of the worker that starts this one goes on
@@ -50,6 +54,7 @@ def srun_argv(table: Path, nodes: Sequence[str]) -> list[str]:
         f"--nodelist={','.join(nodes)}",
         "--kill-on-bad-exit=1",
         "--gpu-bind=none",
+        *slurm.cpus_option(allocation),
         "--multi-prog",
         str(table),
     ]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import sys
 import threading
 import time
@@ -18,6 +21,8 @@ from quatrain.records import read_json
 
 POLL_S = 0.5
 LINE_EVERY_S = 15.0
+DUMB = ("dumb", "unknown")
+"""Terminals that cannot move their cursor, on which no bar shows."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -173,15 +178,19 @@ class View:
             self._meters[name].advance(count, note)
 
     def say(self, text: str) -> None:
-        """Show one line that stays."""
+        """Show one line that stays, below what was done before it."""
         with self._lock:
+            self._paint()
             self._painter.say(text)
 
     def refresh(self) -> None:
         """Read the run folder and paint what it tells."""
         with self._lock:
-            for reading in readings(self._run.path):
-                self._painter.paint(reading)
+            self._paint()
+
+    def _paint(self) -> None:
+        for reading in readings(self._run.path):
+            self._painter.paint(reading)
 
     def finish(self, name: str) -> None:
         """Close a task that was begun without a total and never told one."""
@@ -210,11 +219,15 @@ class Doing:
 
 @contextmanager
 def progress(run: Run, stream: TextIO | None = None) -> Iterator[View]:
-    """Show how far a run is until the block ends: bars where `stream` (standard output) is a terminal, else lines."""
+    """Show how far a run is until the block ends: bars where `stream` (standard output) is a terminal, else lines.
+
+    A terminal that says of itself that it is dumb gets lines.
+    """
     stream = stream or sys.stdout
     for stale in (run.path / "progress").glob("*.json"):
         stale.unlink()
-    painter: Painter = Bars(stream) if stream.isatty() else Lines(stream)
+    able = stream.isatty() and os.environ.get("TERM", "") not in DUMB
+    painter: Painter = Bars(stream) if able else Lines(stream)
     view, stop = View(run, painter), threading.Event()
     thread = threading.Thread(target=_repeat, args=(view, stop), name="quatrain-progress", daemon=True)
     thread.start()
@@ -223,10 +236,15 @@ def progress(run: Run, stream: TextIO | None = None) -> Iterator[View]:
     finally:
         stop.set()
         thread.join()
-        view.refresh()
-        painter.close()
+        with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the command tells that by its code
+            view.refresh()
+            painter.close()
 
 
 def _repeat(view: View, stop: threading.Event) -> None:
     while not stop.wait(POLL_S):
-        view.refresh()
+        try:
+            view.refresh()
+        except BrokenPipeError:  # nobody reads any more: as when a terminal hangs up
+            os.kill(os.getpid(), signal.SIGHUP)
+            return

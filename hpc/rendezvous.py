@@ -11,11 +11,14 @@ starts a torch program so, without torchrun.
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import runpy
 import socket
 import sys
-from collections.abc import Mapping, MutableMapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +31,8 @@ BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 """Variables that mpiexec or srun sets for a process of an MPI program."""
 FIRST_PORT, PORTS = 29500, 2000
 """Where ports lie that are computed instead of asked for: under plain srun no message can be sent before a port."""
+PATIENCE_S = 120.0
+"""How long the processes of a plain srun wait for each other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -63,13 +68,22 @@ def meet(run_dir: str = "", environment: Mapping[str, str] | None = None) -> Gro
     environment = os.environ if environment is None else environment
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return by_torchrun(environment, run_dir)
-    if any(name in environment for name in BY_MPI):
-        from mpi4py import MPI
-
-        return by_mpi(MPI.COMM_WORLD, run_dir)
+    if started := [name for name in BY_MPI if name in environment]:
+        return by_mpi(_world(started[0]), run_dir)
     if int(meaning("ranks", environment) or 1) > 1:
         return by_slurm(environment, run_dir)
     return Group(run_dir=run_dir, port=free_port())
+
+
+def _world(variable: str) -> Any:
+    try:
+        from mpi4py import MPI
+    except (ImportError, RuntimeError) as error:  # RuntimeError: it is there, and no MPI library is
+        raise UsageError(
+            f"{variable} says that MPI started this process, but mpi4py cannot be used ({error}):"
+            " pip install mpi4py, or start it with torchrun or `srun --mpi=none`"
+        ) from error
+    return MPI.COMM_WORLD
 
 
 def by_torchrun(environment: Mapping[str, str], run_dir: str = "") -> Group:
@@ -90,9 +104,7 @@ def by_mpi(comm: Any, run_dir: str = "") -> Group:
     rank = comm.Get_rank()
     here = (own_address(), meaning("node_name", os.environ) or socket.gethostname(), run_dir)
     everyone = comm.allgather(here)
-    folders = sorted({folder for _, _, folder in everyone})
-    if len(folders) > 1:
-        raise UsageError(f"the processes were given different run folders: {', '.join(map(repr, folders))}")
+    _check_same({folder for _, _, folder in everyone})
     port = comm.bcast(free_port() if rank == 0 else None, root=0)
     mine = [number for number, (_, computer, _) in enumerate(everyone) if computer == here[1]]
     return Group(
@@ -102,17 +114,21 @@ def by_mpi(comm: Any, run_dir: str = "") -> Group:
         local_ranks=len(mine),
         addresses=tuple(address for address, _, _ in everyone),
         port=port,
-        run_dir=folders[0],
+        run_dir=run_dir,
     )
 
 
 def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
-    """Return the place that srun's variables tell; the port follows from job and step, so that all compute the same."""
+    """Return the place that srun's variables tell; all of the step's processes must call this together.
+
+    The port follows from job and step, so that all compute the same; at another one beside it they compare what they
+    were given.
+    """
     nodes = expand(meaning("step_node_list", environment) or "")
     rank, local = int(meaning("rank", environment) or 0), int(meaning("local_rank", environment) or 0)
     ranks = int(meaning("ranks", environment) or 1)
     step = int(meaning("job_id", environment) or 0) * 16 + int(meaning("step", environment) or 0)
-    return Group(
+    group = Group(
         rank=rank,
         ranks=ranks,
         local_rank=local,
@@ -121,6 +137,55 @@ def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
         port=FIRST_PORT + step % PORTS,
         run_dir=run_dir,
     )
+    place = (group.addresses[0], group.port - PORTS)
+    _check_same(_collected(place, ranks, run_dir) if rank == 0 else _told_by_the_first(place, run_dir))
+    return group
+
+
+def _check_same(folders: Iterable[str]) -> None:
+    different = sorted(set(folders))
+    if len(different) > 1:
+        raise UsageError(f"the processes were given different run folders: {', '.join(map(repr, different))}")
+
+
+def _collected(place: tuple[str, int], ranks: int, run_dir: str) -> list[str]:
+    """Return the run folders of all processes, which the others tell this one, and tell them all of them."""
+    with contextlib.ExitStack() as opened:
+        folders, streams = [run_dir], []
+        try:
+            server = opened.enter_context(socket.create_server(place))
+            server.settimeout(PATIENCE_S)
+            while len(folders) < ranks:
+                connection = opened.enter_context(server.accept()[0])
+                connection.settimeout(PATIENCE_S)
+                streams.append(opened.enter_context(connection.makefile("rw", encoding="utf8")))
+                folders.append(str(json.loads(streams[-1].readline())))
+            for stream in streams:
+                stream.write(f"{json.dumps(folders)}\n")
+                stream.flush()
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{len(folders)} of {ranks} processes met at {place[0]}:{place[1]}: {error}") from error
+    return folders
+
+
+def _told_by_the_first(place: tuple[str, int], run_dir: str) -> list[str]:
+    """Tell the first process this one's run folder, once it listens, and return those of all."""
+    until = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            connection = socket.create_connection(place, timeout=PATIENCE_S)
+            break
+        except OSError as error:
+            if time.monotonic() > until:
+                raise UsageError(f"the first process does not answer at {place[0]}:{place[1]}: {error}") from error
+            time.sleep(0.05)
+    with connection, connection.makefile("rw", encoding="utf8") as stream:
+        try:
+            stream.write(f"{json.dumps(run_dir)}\n")
+            stream.flush()
+            return [str(folder) for folder in json.loads(stream.readline())]
+        except (OSError, ValueError) as error:
+            raise UsageError(f"the first process at {place[0]}:{place[1]} has ended: {error}") from error
 
 
 def meeting_point(node: str) -> str:
@@ -165,7 +230,11 @@ def main(argv: Sequence[str] | None = None, environment: MutableMapping[str, str
     environment = os.environ if environment is None else environment
     if len(words) < 2 or words[0] != "-m":
         raise UsageError("usage: python -m quatrain.hpc.rendezvous -m MODULE [ARGUMENTS]")
-    environment.update(meet(words[2] if len(words) > 2 else "").variables())
+    try:
+        environment.update(meet(words[2] if len(words) > 2 else "").variables())
+    except UsageError as error:
+        print(f"quatrain: {error}", file=sys.stderr)
+        sys.exit(2)
     sys.argv = words[1:]
     runpy.run_module(words[1], run_name="__main__", alter_sys=True)
 

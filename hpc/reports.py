@@ -26,9 +26,10 @@ class Reports:
         self._read: dict[Path, int] = {}
 
     def new(self) -> list[dict[str, Any]]:
-        """Return the lines that are whole and were not returned before."""
+        """Return the reports that were not returned before; lines that are none, or not whole, are passed over."""
         with self._lock:
-            return [json.loads(line) for path in sorted(self.folder.glob("*.jsonl")) for line in self._lines(path)]
+            lines = [line for path in sorted(self.folder.glob("*.jsonl")) for line in self._lines(path)]
+        return [told for line in lines if (told := _parsed(line)) is not None]
 
     def _lines(self, path: Path) -> list[bytes]:
         with path.open("rb") as file:
@@ -36,3 +37,13 @@ class Reports:
             whole = file.read().rpartition(b"\n")[0]
         self._read[path] = self._read.get(path, 0) + len(whole) + bool(whole)
         return whole.splitlines()
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return a report, None where a worker's death or a file system left something else."""
+    try:
+        told = json.loads(line)
+    except ValueError:
+        return None
+    whole = isinstance(told, dict) and told.keys() >= {"task", "node", "at"} and isinstance(told["at"], int | float)
+    return told if whole else None

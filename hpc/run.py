@@ -232,7 +232,7 @@ def ending(error: BaseException | None) -> str:
     """Return the state that a run ends in when its driver ends by `error`."""
     if error is None:
         return "done"
-    return "interrupted" if isinstance(error, KeyboardInterrupt | Terminated) else "failed"
+    return "interrupted" if isinstance(error, KeyboardInterrupt | Terminated | BrokenPipeError) else "failed"
 
 
 def _goes_on(error: BaseException | None) -> bool:

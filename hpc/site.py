@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from quatrain.errors import unknown
+
 Shape = Literal["gpu", "block"]
 """How a worker stands: `gpu` is one worker for each GPU (or core), `block` is one for a whole block of nodes."""
 SHAPES: tuple[Shape, ...] = ("gpu", "block")
@@ -131,6 +133,8 @@ class Request:
     """The container image, in place of the site's."""
     allocation: bool = True
     """Use the allocation that the driver runs in, where there is one."""
+    unchecked: bool = False
+    """Leave the limits of the site's qos to Slurm."""
     monitoring: bool = False
     """Let Parsl's own monitoring write parsl/monitoring.db."""
 
@@ -165,19 +169,28 @@ def find_qos(site: Site, request: Request) -> Qos | None:
 def fitted(site: Site, request: Request) -> Site:
     """Return the site as a request sees it: its GPUs, its features, and its share of a node that others share."""
     gpus = site.gpus_per_node if request.gpus_per_node is None else request.gpus_per_node
-    qos = find_qos(site, request)
-    shares = qos is not None and qos.max_gpus_per_node is not None
-    cpus = site.cpus_per_node
-    if shares and cpus is not None and site.gpus_per_node:
-        cpus = max(1, cpus * gpus // site.gpus_per_node)
+    share = node_share(site, request)
     return replace(
         site,
         gpus_per_node=gpus,
         gpu_workers=gpus or site.gpu_workers,
-        cpus_per_node=cpus,
-        exclusive=site.exclusive and not shares,
+        cpus_per_node=site.cpus_per_node if share == 1 else max(1, int((site.cpus_per_node or 1) * share)),
+        exclusive=site.exclusive and not _shares(site, request),
         features=(request.constraint,) if request.constraint else site.features,
     )
+
+
+def _shares(site: Site, request: Request) -> bool:
+    """Tell whether jobs of a request share their nodes with others."""
+    qos = find_qos(site, request)
+    return qos is not None and qos.max_gpus_per_node is not None
+
+
+def node_share(site: Site, request: Request) -> float:
+    """Return the part of each node that a request gets and pays for: by its GPUs where nodes are shared, else all."""
+    if not _shares(site, request) or request.gpus_per_node is None or not site.gpus_per_node:
+        return 1.0
+    return min(1.0, request.gpus_per_node / site.gpus_per_node)
 
 
 def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> Sequence[str]:
@@ -188,7 +201,7 @@ def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> 
         *_account_problem(site, request),
         *_qos_problems(site, request),
         *_drain_problem(site, request, longest_task_s),
-        *_image_problem(site, request),
+        *image_problem(site, request),
     ]
 
 
@@ -203,11 +216,12 @@ def _account_problem(site: Site, request: Request) -> list[str]:
 
 
 def _qos_problems(site: Site, request: Request) -> list[str]:
-    if not site.qos or (request.qos or site.default_qos) is None:
+    if request.unchecked or not site.qos or (request.qos or site.default_qos) is None:
         return []
     qos = find_qos(site, request)
     if qos is None:
-        return [f"{site.name} has no qos {request.qos!r}: choose {', '.join(known.name for known in site.qos)}"]
+        what = unknown("qos", str(request.qos), [known.name for known in site.qos])
+        return [f"{what}; --unchecked leaves it to Slurm, and a site file of your own (--site) can name it"]
     checks = (
         (
             qos.interactive,
@@ -226,7 +240,8 @@ def _qos_problems(site: Site, request: Request) -> list[str]:
     return [f"{text} (qos {qos.name}, limits of {site.limits_checked})" for broken, text in checks if broken]
 
 
-def _image_problem(site: Site, request: Request) -> list[str]:
+def image_problem(site: Site, request: Request) -> list[str]:
+    """Return what is wrong with the image of a request in one sentence, wherever nodes come from; else nothing."""
     if site.container == "none" or request.image or site.image:
         return []
     return [f"workers of {site.name} run in a container: add --image with the name of one that has quatrain in it"]

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from quatrain.errors import UsageError
-from quatrain.hpc.allocation import JOB_ID, RESTARTS
+from quatrain.hpc.allocation import GRACE, JOB_ID, RESTARTS
 from quatrain.hpc.config import slurm_settings
 from quatrain.hpc.jobs import refusal
 from quatrain.hpc.run import REQUEUED
@@ -33,6 +33,7 @@ SCRIPT = """\
 {directives}
 
 # Slurm sends USR1 some minutes before the walltime: the driver stops in order, and this job goes back into the queue.
+export {grace}={grace_s}
 export {requeued}=$([ "${{{restarts}:-0}}" -lt {most} ] && echo 1)
 {command} &
 driver=$!
@@ -57,6 +58,8 @@ def job_script(site: Site, request: Request, workflow: str, run_dir: Path) -> st
         most=MOST_RESTARTS,
         restarts=RESTARTS,
         requeued=REQUEUED,
+        grace=GRACE,
+        grace_s=grace_s(request),
         job=JOB_ID,
     )
 
@@ -68,12 +71,11 @@ def _command(workflow: str, run_dir: Path) -> list[str]:
 def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:
     """Return the options of the job: what a block of the site asks for, and what lets it be queued again."""
     asked = slurm_settings(fitted(site, request), request, "gpu", run_dir)
-    grace = min(GRACE_S, request.walltime_min * 60 // 4)
     named = {
         "job-name": f"quatrain-{workflow}",
         "output": f"{run_dir}/logs/job-%j.log",
         "open-mode": "append",
-        "signal": f"B:USR1@{grace}",
+        "signal": f"B:USR1@{grace_s(request)}",
         "nodes": request.nodes,
         "time": request.walltime_min,
         "ntasks-per-node": 1,
@@ -84,6 +86,11 @@ def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> li
     options = [f"--{name}={value}" for name, value in named.items() if value is not None]
     further = [line.removeprefix("#SBATCH ") for line in asked["scheduler_options"].splitlines()]
     return [*options, "--requeue", *(["--exclusive"] if asked["exclusive"] else []), *further]
+
+
+def grace_s(request: Request) -> int:
+    """Return how many seconds before its end the driver of a job is told to stop."""
+    return min(GRACE_S, request.walltime_min * 60 // 4)
 
 
 def submit(site: Site, request: Request, workflow: str, run_dir: Path) -> str:

@@ -79,13 +79,7 @@ COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": export, "statu
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    if not given or given[0] in ("-h", "--help"):
-        print(usage())
-        return 0
-    if given[0] == "--version":
-        print(quatrain.__version__)
-        return 0
+    given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     command, rest = given[0], given[1:]
     if command == "submit" and rest and rest[0] in names():
         command, rest = rest[0], [*rest[1:], "--submit"]
@@ -95,6 +89,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _other(command: str, rest: Sequence[str]) -> None:
+    if command in ("-h", "--help", "--version"):
+        print(quatrain.__version__ if command == "--version" else usage())
+        return
     if command == "submit":
         raise unknown("workflow", rest[0] if rest else "", names())
     if command not in COMMANDS:

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 
 
 class UsageError(Exception):
     """A mistake of the user's: one line that names the thing, the value and the way out (exit code 2)."""
+
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What keeps a file from being written that only the user can mend: space, quota, rights."""
+
+
+def unwritable(error: OSError) -> UsageError | None:
+    """Return the error for a file that there is no space for or no right to, None for any other trouble."""
+    if error.errno not in UNWRITABLE:
+        return None
+    what = "opened" if error.errno in (errno.EACCES, errno.EPERM) else "written"
+    return UsageError(f"{error.filename or 'a file of the run'} cannot be {what}: {error.strerror}")
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UsageError:

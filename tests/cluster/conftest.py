@@ -23,6 +23,8 @@ SMALLEST = (
     *("--train.steps", "12", "--train.batch", "2", "--train.save-every-s", "0"),
     *("--search.evaluations", "2", "--search.random-in-bucket", "1", "--search.max-params", "80%"),
 )
+REQUIRED = "QUATRAIN_CLUSTER_TESTS"
+"""Set where these tests must not be skipped."""
 PATIENCE_S = 900
 """Nothing here takes so long; it only keeps a broken test from waiting for ever."""
 
@@ -44,7 +46,8 @@ def slurm(tmp_path_factory):
     import virtual_slurm
 
     if lacking := [*virtual_slurm.missing_commands(), *images.missing()]:
-        pytest.skip(f"not installed here: {', '.join(lacking)} (see .ci/run)")
+        refuse = pytest.fail if os.environ.get(REQUIRED) else pytest.skip
+        refuse(f"not installed here: {', '.join(lacking)} (see .ci/run)")
     folder = tmp_path_factory.mktemp("slurm")
     images.plug_in(folder)
     images.make(folder / "images")

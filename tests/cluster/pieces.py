@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quatrain.hpc import commands
+from quatrain.hpc import commands, machines
 from quatrain.records import append_line, write_json
 
 
@@ -41,6 +41,23 @@ def meet(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted((folder / "met").iterdir())]
 
 
+def keep(folder: Path) -> list[dict[str, Any]]:
+    """Start on each node what stands for the keepers of DistDGL's machines; return what each tells of itself."""
+    machines.MODULE = "pieces"
+    machines.launch(folder / "kept", 2, log=folder / "logs" / "keep.log")
+    return [json.loads(path.read_text()) for path in sorted((folder / "kept").glob("*.json"))]
+
+
+def look_after(folder: Path, machine: str) -> None:
+    """Be one of the keepers."""
+    told = {
+        "python": sys.executable,
+        "image": os.environ.get("IN_IMAGE"),
+        "node": os.environ.get("SLURMD_NODENAME", ""),
+    }
+    write_json(folder / f"{machine}.json", {"machine": machine, **told})
+
+
 def add_up(folder: Path) -> None:
     """Be one of the processes."""
     import torch
@@ -62,4 +79,7 @@ def add_up(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    add_up(Path(sys.argv[1]))
+    if len(sys.argv) == 2:
+        add_up(Path(sys.argv[1]))
+    else:
+        look_after(Path(sys.argv[1]), *sys.argv[2:])

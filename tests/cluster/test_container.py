@@ -24,6 +24,10 @@ def test_workers_and_programs_run_the_images_python(start, slurm, inside):
     assert [process["sum"] for process in summary["processes"]] == [6, 6, 6, 6]
     assert {process["image"] for process in summary["processes"]} == {"group/quatrain:1"}
     assert {process["node"] for process in summary["processes"]} == {"nid001", "nid002"}
+    assert [(keeper["machine"], keeper["node"]) for keeper in summary["keepers"]] == [("0", "nid001"), ("1", "nid002")]
+    assert {(keeper["python"], keeper["image"]) for keeper in summary["keepers"]} == {
+        (images.PYTHON, "group/quatrain:1")
+    }
 
 
 def test_an_image_that_is_not_there_is_told_with_shifters_words(start):

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections import Counter
 
 import pytest
 from conftest import await_true
 
+from quatrain.hpc.blocks import read
 from quatrain.records import read_lines
 
 
 def ended_once(driver, count):
     """Every task ended exactly once, however often it began."""
-    return Counter(place["number"] for place in driver.places("ended")) == dict.fromkeys(range(count), 1)
+    return ended(driver) == dict.fromkeys(range(count), 1)
 
 
 def running(driver):
@@ -45,6 +47,31 @@ def test_a_killed_worker_a_killed_manager_and_a_cancelled_job_cost_no_result(sta
     assert driver.states()["failed"] == 0
 
 
+def test_a_job_that_slurm_puts_back_into_the_queue_goes_on_and_its_wait_is_not_counted(start):
+    driver = start("--count", "12", "--seconds", "2", "--gpus-per-node", "2")
+    driver.await_begun(3)
+
+    (job,) = driver.jobs()
+    driver.command("scontrol", "requeue", job)
+
+    assert driver.code() == 0, driver.said
+    assert set(ended(driver)) == set(range(12))
+    told = [text for text in driver.messages("block") if text.startswith("block gpu 0 ")]
+    assert [text.split(",")[0] for text in told if "again" in text] == [
+        "block gpu 0 queued again",
+        "block gpu 0 began again",
+    ]
+    (block,) = [block for block in read(driver.run_dir) if block.name.endswith("gpu 0")]
+    ((begin, end),) = block.earlier
+    assert begin < end < block.began < block.ended
+    assert block.seconds(time.time()) < block.ended - begin
+
+
+def ended(driver):
+    """How often each task ended."""
+    return Counter(place["number"] for place in driver.places("ended"))
+
+
 def finished(driver):
     """Numbers of the tasks whose results stand in the run folder."""
     lines = read_lines(driver.run_dir / "finished.jsonl")
@@ -70,11 +97,11 @@ def test_a_driver_that_dies_takes_its_jobs_with_it_and_is_resumed_without_repeat
 
     last = start("--resume", str(driver.run_dir))
     assert last.code() == 0, last.said
-    ended = Counter(place["number"] for place in last.places("ended"))
-    assert set(ended) == set(range(40))
+    times = ended(last)
+    assert set(times) == set(range(40))
     assert before_term < before_kill
-    assert {number: ended[number] for number in before_kill} == dict.fromkeys(before_kill, 1)
-    assert max(ended.values()) <= 3  # one more for each driver that died while the result was on its way
+    assert {number: times[number] for number in before_kill} == dict.fromkeys(before_kill, 1)
+    assert max(times.values()) <= 3  # one more for each driver that died while the result was on its way
     assert last.summary()["state"] == "done"
 
 

@@ -25,7 +25,7 @@ class Trial:
     late_s: float = 0.0
     """How long the driver waits before it has any task, and so before a pool starts."""
     program: bool = False
-    """Start a torch program from a worker of shape block, too."""
+    """Start a torch program, and keepers of machines, from a worker of shape block, too."""
 
 
 def plan(asked: Trial) -> tuple[Step, ...]:
@@ -43,7 +43,8 @@ def work(asked: Trial, session: cli.Session) -> None:
     session.run.summarise(places=[future.result() for future in futures])
     if asked.program:
         told = session.app(pieces.meet, shape="block")(folder).result()
-        session.run.summarise(processes=told)
+        kept = session.app(pieces.keep, shape="block")(folder).result()
+        session.run.summarise(processes=told, keepers=kept)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ def epochs(seconds, hits):
 
 @pytest.fixture
 def run(tmp_path):
-    parts = [{"inner": 10, "halo": 4, "edges": 40, "train": 3}, {"inner": 12, "halo": 5, "edges": 44, "train": 3}]
+    parts = [
+        {"inner": 10, "halo": 4, "edges": 40, "train": 3, "cut_from": [0, 1234], "halo_from": [0, 4]},
+        {"inner": 12, "halo": 5, "edges": 44, "train": 3, "cut_from": [5678, 0], "halo_from": [5, 0]},
+    ]
     partition = {"method": "metis", "vertices": 22, "edges": 84, "cut": 0.1, "parts": parts}
     rows = epochs(0.5, 0.6)
     summary = {"state": "done", "policy": "counts", "epochs": rows, "test_accuracy": 0.81, "buffer_rows": 9}
@@ -43,6 +46,12 @@ def test_every_section_is_there_and_the_page_stands_alone(run):
     assert text.count("<svg") >= 7
     assert "http://" not in text.replace("http://www.w3.org", "")
     assert "<i>community" not in text
+
+
+def test_the_cut_is_drawn_with_the_edges_between_the_machines(run):
+    text = page(run)
+
+    assert all(word in text for word in ("1.2k", "5.7k", "edges from machine", "edges to machine"))
 
 
 def test_a_run_without_an_epoch_says_so(tmp_path):

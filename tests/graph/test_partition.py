@@ -103,6 +103,16 @@ def test_a_folder_of_parts_can_be_moved(graph, tmp_path):
     assert loaded(moved, 1)[0].num_nodes()
 
 
+def test_the_facts_tell_which_parts_cut_edges_and_halo_come_from(graph, tmp_path):
+    facts = read_facts(cut(graph, tmp_path))
+
+    for index, part in enumerate(facts.parts):
+        assert part["cut_from"][index] == part["halo_from"][index] == 0
+        assert sum(part["halo_from"]) == part["halo"]
+        assert sum(part["cut_from"]) <= part["edges"]
+    assert sum(sum(part["cut_from"]) for part in facts.parts) == pytest.approx(facts.cut * facts.edges)
+
+
 def test_parts_of_another_graph_are_refused(graph, tmp_path):
     place = cut(graph, tmp_path, folder=tmp_path / "parts")
     other = plain.read(plain_folder(tmp_path / "other"))

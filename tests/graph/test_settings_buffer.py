@@ -40,6 +40,13 @@ def test_only_a_schedule_can_leave_rows_to_the_batch_before():
         BufferConfig(policy="counts", carry=True)
 
 
+def test_float16_on_the_wire_is_off_unless_asked_for_and_needs_a_buffer():
+    assert [BufferConfig(policy=policy).wire for policy in POLICIES] == ["float32"] * len(POLICIES)
+    with pytest.raises(ValueError, match="wire is 'float16'; 'none' reads features as DistDGL does"):
+        BufferConfig(policy="none", wire="float16")
+    assert BufferConfig(wire="float16").of_policy("none").wire == "float32"
+
+
 def test_degrees_outside_the_halo_are_asked_of_nobody():
     with pytest.raises(ValueError, match="candidates is 'remote'; 'static-degree' knows degrees of the halo only"):
         BufferConfig(policy="static-degree", candidates="remote")

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from quatrain.graph.source import HalfSource, IndexedSource, MemorySource, ThrottledSource, to_half
 
@@ -52,6 +54,14 @@ def test_half_the_bytes_travel_and_float32_arrives():
     assert source.lossy
     assert not torch.equal(rows, ROWS[:2] / 3)
     torch.testing.assert_close(rows, ROWS[:2] / 3, rtol=2**-11, atol=0)
+
+
+@given(st.floats(-65504, 65504, width=32))
+def test_a_number_that_travels_as_float16_is_off_by_a_relative_2_to_the_minus_11_at_most(number):
+    source = HalfSource(MemorySource(to_half(torch.tensor([[number]]))))
+    arrived = float(source.read(torch.tensor([0])))
+
+    assert abs(arrived - number) <= max(2**-11 * abs(number), 2**-25)
 
 
 def test_half_precision_is_the_senders_to_make():

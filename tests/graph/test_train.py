@@ -1,10 +1,13 @@
 """DistDGL itself: servers and trainers as processes, on a graph so small that their start is all that takes time."""
 
+import socket
+import time
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
-from graph_world import small
+from graph_world import keep, small
 
 from quatrain.graph import steps
 from quatrain.graph.job import SHM
@@ -71,6 +74,49 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_loss
     assert again["test_accuracy"] == plain["test_accuracy"]
 
 
+@pytest.mark.parametrize("role", ["server-1", "train-0-0"])
+def test_a_process_that_is_killed_ends_the_job_with_a_clear_line_and_leaves_nothing(role, parts, tmp_path):
+    job = steps.start(tmp_path, small(epochs=100_000, evaluate_every=0), 0, parts)
+    with keep(tmp_path, 0, 1) as keeper:
+        wait_for(lambda: (tmp_path / "epochs.json").exists() or keeper.poll() is not None)
+        children = psutil.Process(keeper.pid).children(recursive=True)
+        kind, *numbers = role.split("-")
+        (victim,) = [one for one in children if one.cmdline()[-1 - len(numbers) :] == [str(tmp_path), *numbers]
+                     and one.cmdline()[2].endswith(kind)]  # fmt: skip
+        assert list(SHM.glob(f"*{job.name}*"))
+        victim.kill()
+        said = keeper.communicate(timeout=30)[1].decode()
+
+    assert keeper.returncode == 1
+    assert said.startswith(f"{role} was ended by SIGKILL; the end of {tmp_path}/logs/{role}.log:")
+    assert len(children) == 4
+    assert not any(one.is_running() for one in children)
+    assert not list(SHM.glob(f"*{job.name}*"))
+
+
+def test_a_port_in_use_is_one_line_and_nothing_is_started(parts, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = min(taken.getsockname()[1], 65533)
+        config = small()
+        steps.start(tmp_path, replace(config, cluster=replace(config.cluster, port=port)), 0, parts)
+        with keep(tmp_path, 0, 1) as keeper:
+            said = keeper.communicate(timeout=60)[1].decode()
+
+    assert keeper.returncode == 2
+    assert said.startswith(f"quatrain: port {port} of 127.0.0.1 cannot be used")
+    assert len(said.splitlines()) == 1
+    assert not (tmp_path / "logs").exists()
+
+
+def wait_for(condition, seconds=120):
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "it took too long"
+        time.sleep(0.05)
+
+
 def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, tmp_path):
     config = replace(small(look_ahead=2), buffer=BufferConfig(policy="schedule", window=3), record_trace=True)
 
@@ -81,6 +127,17 @@ def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, t
     assert len(done) == 2
     pulled = sum(int(one.remote_rows.sum()) for one in done)
     assert pulled == sum(row["remote_rows"] for row in foreseen["epochs"])
+
+
+def test_float16_on_the_wire_halves_the_bytes_and_moves_the_loss_a_little(plain, parts, tmp_path):
+    exact = small()
+    lossy = train(tmp_path, replace(exact, buffer=replace(exact.buffer, wire="float16")), parts)
+
+    ours, theirs = lossy["epochs"][-1], plain["epochs"][-1]
+    assert ours["remote_rows"] == theirs["remote_rows"]
+    assert ours["remote_bytes"] * 2 == theirs["remote_bytes"]
+    assert losses(lossy) != losses(plain)
+    assert losses(lossy) == pytest.approx(losses(plain), rel=0.01)
 
 
 def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(parts, tmp_path):

@@ -6,6 +6,7 @@ import math
 import operator
 import os
 import signal
+import threading
 import time
 from collections import Counter
 from concurrent.futures import wait
@@ -186,3 +187,20 @@ def test_inside_an_allocation_all_of_its_nodes_count(tmp_path, monkeypatch):
         assert pool.count("gpu") == 12
         assert pool.count("block") == 1
         pool._memo.close()
+
+
+def test_a_file_that_cannot_be_written_keeps_the_watch_from_nothing_else(threads, monkeypatch):
+    def refuse():
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(threads.run, "beat", refuse)
+    watching = threading.Thread(target=threads.watch, daemon=True)  # one that takes the refusal up
+    watching.start()
+    future = threads.app(time.sleep, shape="gpu", name="watched")(2)
+    deadline = time.monotonic() + ENOUGH_S
+    while len(events(threads.run, "watched")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+    assert not future.done()
+    assert events(threads.run, "watched")[-1]["state"] == "running"
+    future.result(ENOUGH_S)

@@ -145,7 +145,21 @@ def test_a_block_that_began_again_unseen_is_known_by_its_own_word(watch):
     (again,) = watch.look([Pool(b0=JobState.RUNNING)])
 
     assert (again.ended, again.earlier) == (None, ((first.began, first.ended),))
+    script(watch.folder, 0, "exit 143")
+    (third,) = watch.look([Pool(b0=JobState.RUNNING)])
+    assert [begin for begin, _ in third.earlier] == [first.began, again.began]
+    assert third.earlier[-1][1] == third.began  # its end was not seen
+    assert third.how == "ended by SIGTERM"
     assert watch.look([Pool(b0=JobState.RUNNING)]) == []
+
+
+def test_what_a_task_prints_like_a_blocks_word_is_passed_over(watch):
+    words = ('"begins","job":"17"}', '"ends","code":"x","at":"1"}', '"ends","at":"soon"}', '"begins","jo')
+    script(watch.folder, 0, "\n".join(f"""printf '%s\\n' '{{"block":{word}'""" for word in words) + "\nkill -KILL $$")
+
+    (block,) = watch.look([Pool(b0=JobState.RUNNING)])
+
+    assert told(block) == "block gpu 0 began, job 17"
 
 
 def test_torn_lines_are_passed_over(tmp_path):

@@ -14,7 +14,6 @@ from typing import Literal
 
 import pytest
 
-from quatrain.errors import UsageError
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.hpc.run import Run
@@ -281,6 +280,40 @@ def test_a_training_longer_than_the_walltime_is_no_reason_to_refuse_a_run(capsys
     assert "no new task after 0:27:00" in said
 
 
+def test_a_submitted_driver_needs_room_for_the_longest_task_before_it_is_told_to_stop(tmp_path, capsys):
+    step = Step(name="measure", shape="gpu", count=1, seconds=1350)
+    workflow = dataclasses.replace(TRIAL, plan=lambda _asked: (step,))
+    words = ["--site", "perlmutter", "--account", "m1_g", "--run-root", str(tmp_path), "--dry-run"]
+
+    assert cli.main(workflow, words) == 0
+    assert "limits: all kept" in capsys.readouterr().out
+    assert cli.main(workflow, [*words, "--submit"]) == 0
+    assert "--walltime 30 leaves no room for the longest task: take 31 or more" in capsys.readouterr().out
+    assert cli.main(workflow, [word for word in [*words, "--submit"] if word != "--dry-run"]) == 2
+    assert "take 31 or more" in refused(capsys)
+
+
+def test_a_container_without_an_image_is_refused_inside_an_allocation_too(main, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "nid1")
+
+    assert main("--site", "perlmutter-podman") == 2
+
+    assert "add --image with the name of one that has quatrain in it" in refused(capsys)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_site_of_a_run_mounts_its_run_folders_and_data(main, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    words = ("--site", "perlmutter-podman", "--account", "m1_g", "--image", "a:1", "--data", str(tmp_path / "images"))
+
+    assert main(*words, "--dry-run", "--run-root", str(tmp_path.parent / "other")) == 0
+
+    said = capsys.readouterr().out
+    assert f"--volume={tmp_path}:{tmp_path}" in said
+    assert f"--volume={tmp_path.parent}/other:{tmp_path.parent}/other" in said
+
+
 def test_a_machine_without_a_queue_takes_no_submission(main, tmp_path, capsys):
     assert main("--submit") == 2
 
@@ -293,32 +326,6 @@ def test_a_dry_submission_prints_the_drivers_own_job(main, tmp_path, capsys):
 
     assert "#SBATCH --signal=B:USR1@300" in capsys.readouterr().out
     assert not list(tmp_path.iterdir())
-
-
-def test_a_disk_without_space_is_one_line(capsys):
-    def fill():
-        raise OSError(28, "No space left on device", "runs/a")
-
-    assert cli.guarded(fill) == 2
-    assert "runs/a cannot be written: No space left on device" in refused(capsys)
-
-
-def test_an_error_of_our_own_is_not_hidden():
-    def broken():
-        raise OSError(5, "Input/output error")
-
-    with pytest.raises(OSError, match="Input/output"):
-        cli.guarded(broken)
-    with pytest.raises(TypeError):
-        cli.guarded(lambda: len(3))
-
-
-def test_a_usage_error_of_several_lines_is_told_in_one(capsys):
-    def complain():
-        raise UsageError("first\nsecond")
-
-    assert cli.guarded(complain) == 2
-    assert refused(capsys) == "quatrain: first second\n"
 
 
 def test_help_tells_every_flag_and_loads_nothing_heavy():

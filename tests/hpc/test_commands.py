@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import subprocess
@@ -79,6 +80,41 @@ def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeyp
     assert started["argv"][0] == program
     assert started["OMP_NUM_THREADS"] == "2"
     assert ("SLURM_NTASKS" in started) == (program != "srun")
+
+
+@pytest.mark.parametrize("marked", ["1", ""], ids=["srun", "local"])
+def test_programs_of_a_site_with_a_container_start_inside_of_it_wherever_they_run(tmp_path, monkeypatch, marked):
+    started = []
+    monkeypatch.setattr(commands, "run", lambda argv, **_: started.append(argv))
+    monkeypatch.setenv(commands.CONTAINER, "apptainer exec '/images/a b.sif'")
+    monkeypatch.setenv(commands.BY_SRUN, marked)
+    monkeypatch.setenv("SLURM_JOB_ID", "7")
+    monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
+
+    commands.launch(["-m", "this"], processes=1, log=tmp_path / "log")
+    commands.python(["-m", "this"], log=tmp_path / "log")
+
+    for argv in started:
+        start = argv.index("apptainer")
+        assert argv[start : start + 5] == ["apptainer", "exec", "/images/a b.sif", "python3", "-m"]
+        assert sys.executable not in argv
+
+
+def test_a_step_is_given_the_processors_of_its_nodes():
+    known = dataclasses.replace(TWO, cpus_per_node=64)
+
+    assert "--cpus-per-task=64" in commands.srun_argv([], known, processes=1)
+    assert not [word for word in commands.srun_argv([], TWO, processes=1) if word.startswith("--cpus")]
+
+
+@pytest.mark.parametrize(("number", "kind"), [(28, UsageError), (13, UsageError), (2, commands.CommandError)])
+def test_a_program_that_the_disk_refuses_is_told_in_one_line(tmp_path, number, kind):
+    with pytest.raises((UsageError, commands.CommandError)) as failure:
+        commands.python(["-c", f"raise OSError({number}, 'No such luck', '/runs/a.pt')"], log=tmp_path / "log")
+
+    assert type(failure.value) is kind
+    assert "No such luck: '/runs/a.pt'" in str(failure.value)
+    assert ("\n" in str(failure.value)) == (kind is commands.CommandError)
 
 
 def test_the_output_goes_to_the_log_which_is_continued(tmp_path):

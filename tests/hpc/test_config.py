@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import subprocess
 import time
 
 import pytest
@@ -12,7 +13,7 @@ from parsl.providers import LocalProvider
 
 from quatrain.errors import UsageError
 from quatrain.hpc import catalog, config
-from quatrain.hpc.allocation import Allocation
+from quatrain.hpc.allocation import Allocation, current
 from quatrain.hpc.plan import Step
 from quatrain.hpc.site import MARGIN_S, Request
 
@@ -58,6 +59,24 @@ def test_pools_of_gpu_workers_start_on_every_node_and_the_block_worker_on_the_fi
     assert isinstance(config.launcher(PERLMUTTER, "gpu", overlap=False), SrunLauncher)
     assert isinstance(config.launcher(PERLMUTTER, "block", overlap=False), SimpleLauncher)
     assert "--overlap" not in config.launcher(PERLMUTTER, "gpu", overlap=False).overrides
+
+
+@pytest.mark.parametrize("shape", ["gpu", "block"])
+def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
+    known = config.launcher(PERLMUTTER, shape, overlap=True).overrides
+    unknown = config.launcher(catalog.find("slurm"), shape, overlap=True).overrides
+
+    assert "--cpus-per-task=128" in known.split()
+    assert "--cpus-per-task=${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" in unknown.split()
+
+
+@pytest.mark.parametrize(("told", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
+def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
+    word = config.launcher(catalog.find("slurm"), "gpu", overlap=False).overrides.split()[-1]
+
+    said = subprocess.run(["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": told}, capture_output=True)
+
+    assert said.stdout.decode().strip() == f"--cpus-per-task={cpus}"
 
 
 def test_workers_are_pinned_to_the_gpus_that_slurm_gave():
@@ -126,6 +145,17 @@ def test_each_pool_learns_when_its_nodes_are_taken_back():
     assert " --reserve=90 --stay " in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, ending).launch_cmd
     assert " --reserve=90 p" in config.worker_pool(PERLMUTTER, ours, "gpu", plan, nodes=LocalProvider()).launch_cmd
     assert "--reserve" not in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, INSIDE).launch_cmd
+
+
+def test_a_driver_in_a_job_of_its_own_keeps_the_time_free_after_which_it_is_told_to_stop():
+    told = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "nid1", "QUATRAIN_GRACE_S": "300"}
+    found = dataclasses.replace(current(told), end_time_s=time.time() + 3600)
+    plan = (Step(name="m", shape="gpu", count=9, seconds=30),)
+    ours = Request(walltime_min=60, allocation=False)
+
+    assert " --reserve=390 --stay " in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, found).launch_cmd
+    assert config.drain_s(PERLMUTTER, Request(), "gpu", plan, found) == pytest.approx(3600 - 120 - 390, abs=2)
+    assert config.drain_s(PERLMUTTER, ours, "gpu", plan, found) == 3600 - 120 - 90
 
 
 def test_a_lost_node_costs_little_a_lost_worker_more_and_an_exception_everything():

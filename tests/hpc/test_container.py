@@ -8,6 +8,7 @@ import pytest
 from quatrain.hpc import catalog, config, container
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.site import Request, broken_limits
+from quatrain.search.settings import AutotuneConfig
 
 SHIFTER = catalog.find("perlmutter-shifter")
 PODMAN = catalog.find("perlmutter-podman")
@@ -81,3 +82,50 @@ def test_an_image_is_looked_up_and_pulled_in_each_runtimes_own_words():
     assert container.looked_up(PODMAN, ASKED) == ["podman-hpc", "image", "exists", "docker:group/q:1"]
     assert container.looked_up(APPTAINER, Request()) is None
     assert container.pulled(SHIFTER, ASKED) == "shifterimg pull docker:group/q:1"
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """A working folder, data, a checkpoint and a root of runs, apart from each other."""
+    for name in ("work", "data/images", "models", "runs"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "models" / "best.pt").touch()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+@pytest.mark.parametrize(("site", "option"), [(PODMAN, "--volume"), (APPTAINER, "--bind")])
+def test_what_flags_name_is_mounted_where_it_lies(places, site, option):
+    config = AutotuneConfig(data=str(places / "data" / "images"), supernet=places / "models" / "best.pt")
+
+    told = words(container.seeing(site, config, [places / "runs"]))
+
+    for name in ("work", "data/images", "models", "runs"):
+        assert f"{option}={places / name}:{places / name}" in told
+    assert (f"--workdir={places / 'work'}" in told) == (site is PODMAN)
+
+
+def test_links_are_seen_with_what_they_lead_to_and_checkpoints_with_their_run(places):
+    (places / "runs" / "a" / "checkpoints").mkdir(parents=True)
+    (places / "runs" / "a" / "checkpoints" / "supernet.pt").touch()
+    (places / "link").symlink_to(places / "data")
+    config = {
+        "supernet": places / "runs" / "a" / "checkpoints" / "supernet.pt",
+        "data": str(places / "link" / "images"),
+    }
+
+    seen = {there for there, _ in container.seeing(PODMAN, config, []).volumes}
+
+    assert seen == {str(places / name) for name in ("work", "runs/a", "link/images", "data/images")}
+
+
+def test_relative_paths_are_seen_and_words_that_are_no_paths_are_not(places):
+    (places / "work" / "here").mkdir()
+
+    seen = container.seeing(PODMAN, {"data": "here", "up": ["../data/images"], "model": "vit_mini", "none": ""}, [])
+
+    assert seen.volumes == tuple((str(places / name),) * 2 for name in ("work", "data/images"))
+
+
+def test_shifter_shows_its_file_systems_by_itself(places):
+    assert container.seeing(SHIFTER, {"data": str(places / "data")}, [places]) is SHIFTER

@@ -91,6 +91,37 @@ def test_tasks_executors_node_hours_and_limits_are_told(tmp_path):
     assert "over 30 minutes" in text
 
 
+def test_a_part_of_a_shared_node_is_charged_by_its_share(tmp_path):
+    request = Request(account="m1_g", qos="shared", gpus_per_node=1, walltime_min=60)
+    plan = (Step(name="measure", shape="gpu", count=1, seconds=3600 * 10),)
+
+    text = describe(catalog.find("perlmutter"), request, plan, tmp_path)
+
+    assert "node-hours: about 2.50 x 1 (qos shared) = 2.50 charged, for 0.25 of a node" in text
+
+
+def test_a_submission_is_the_drivers_job_and_what_it_then_starts(tmp_path):
+    text = describe(catalog.find("perlmutter"), REQUEST, PLAN, tmp_path, submitted="nas")
+
+    job, inside = text.split("in this job the driver starts")
+    assert text.count("#!/bin/bash") == 1
+    assert "#SBATCH --signal=B:USR1@300" in job
+    assert f"nas --resume {tmp_path}" in job
+    assert "#SBATCH" not in inside
+    assert "srun --ntasks 4 " in inside
+    assert "--reserve=" in inside
+    assert "export QUATRAIN_GRACE_S=300" in job
+    assert 'export QUATRAIN_END="END"' in inside
+    assert "4 workers on each of 4 nodes" in inside
+    assert "limits: all kept" in inside
+
+
+def test_limits_that_nobody_checks_are_said_to_be_slurms(tmp_path):
+    request = Request(account="m1_g", qos="premium", unchecked=True)
+
+    assert "limits: left to Slurm (--unchecked)" in describe(catalog.find("perlmutter"), request, PLAN, tmp_path)
+
+
 def test_a_discounted_queue_is_charged_less(tmp_path):
     request = Request(account="m1_g", qos="preempt", walltime_min=60)
 

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import subprocess
+from pathlib import Path
+
 import pytest
 from parsl.jobs.states import JobState, JobStatus
 from parsl.providers.errors import SubmitException
@@ -8,7 +11,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc import catalog
 from quatrain.hpc.config import slurm_settings
 from quatrain.hpc.dry_run import Preview
-from quatrain.hpc.jobs import SlurmJobs, judge, refusal
+from quatrain.hpc.jobs import MOST_NOT_TAKEN, MOST_UNKNOWN, NOT_TAKEN, NotTaken, SlurmJobs, judge, refusal
 from quatrain.hpc.remote import TaskError
 from quatrain.hpc.site import Request
 
@@ -79,6 +82,111 @@ def test_a_refused_submission_raises_a_usage_error(monkeypatch):
 
     with pytest.raises(UsageError, match="Invalid feature specification; change --constraint"):
         jobs.submit("true", 1)
+
+
+class Slurm(SlurmJobs):
+    """Jobs of a Slurm whose commands answer what a test wants, one after the other."""
+
+    def __init__(self, folder):
+        self.answers = [(1, "", "sacct is off")]
+        super().__init__(**slurm_settings(catalog.find("slurm"), Request(), "gpu"))
+        self.script_dir, self.told = str(folder), []
+        self.tell = self.told.append
+
+    def execute_wait(self, *_asked):
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+TAKEN = (0, "Submitted batch job 17", "")
+TROUBLE = "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        (1, "", TROUBLE),
+        (1, "", "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"),
+        subprocess.TimeoutExpired("sbatch", 60),
+    ],
+)
+def test_a_scheduler_in_trouble_is_given_time_and_asked_again(tmp_path, monkeypatch, answer):
+    now = [1000.0]
+    monkeypatch.setattr("quatrain.hpc.jobs.time.monotonic", lambda: now[0])
+    slurm = Slurm(tmp_path)
+    slurm.answers = [answer, answer, TAKEN]
+
+    for pause_s in (2, 4):
+        assert slurm.max_blocks == 1
+        with pytest.raises(NotTaken, match="Slurm did not take the job: "):
+            slurm.submit("true", 1)
+        assert f"next try in {pause_s} s" in slurm.told[-1]
+        assert slurm.max_blocks == 0  # so that Parsl asks for none
+        now[0] += pause_s
+
+    assert slurm.submit("true", 1) == "17"
+    assert (slurm.max_blocks, len(slurm.told)) == (1, 2)
+
+
+def test_some_jobs_that_slurm_did_not_take_are_no_reason_to_give_up_and_many_in_a_row_are():
+    worked, not_taken = JobStatus(JobState.CANCELLED), f"Failed to start block 1: {NOT_TAKEN}: Socket timed out"
+    for before in ([], [worked]):
+        few = Pool()
+        judge(few, numbered([*before, *lost(not_taken, MOST_NOT_TAKEN - 1)]))
+        assert few.reason is None
+        many = Pool()
+        judge(many, numbered([*before, *lost(not_taken, MOST_NOT_TAKEN)]))
+        assert isinstance(many.reason, TaskError)
+        assert "at 6 tries: Socket timed out; go on with --resume" in str(many.reason)
+
+
+def lost(message, count):
+    """Submissions that failed, as Parsl counts them."""
+    return [JobStatus(JobState.MISSING, message=message) for _ in range(count)]
+
+
+def numbered(blocks):
+    return {str(number): block for number, block in enumerate(blocks)}
+
+
+def test_a_first_job_without_workers_ends_the_run_after_one_that_was_not_taken():
+    pool = Pool()
+
+    judge(pool, numbered([*lost(f"Failed to start block 0: {NOT_TAKEN}: busy", 1), JobStatus(JobState.MISSING)]))
+
+    assert "ended before a worker of it came" in str(pool.reason)
+
+
+def test_a_job_that_the_scheduler_does_not_know_yet_is_waited_for(tmp_path):
+    slurm = Slurm(tmp_path)
+    slurm.answers = [TAKEN, (0, "", ""), (0, "17 R", "")]
+    job = slurm.submit("true", 1)
+
+    assert [status.state for status in slurm.status([job])] == [JobState.PENDING]
+    assert slurm.told == ["the scheduler does not know job 17 yet"]
+    assert [status.state for status in slurm.status([job])] == [JobState.RUNNING]
+
+
+def test_a_job_that_the_scheduler_never_knows_has_ended(tmp_path):
+    slurm = Slurm(tmp_path)
+    slurm.answers = [TAKEN, *[(0, "", "")] * MOST_UNKNOWN]
+    job = slurm.submit("true", 1)
+
+    states = [slurm.status([job])[0].state for _ in range(MOST_UNKNOWN)]
+
+    assert states == [JobState.PENDING] * (MOST_UNKNOWN - 1) + [JobState.COMPLETED]
+
+
+def test_a_job_that_ran_and_left_the_queue_has_ended_at_once(tmp_path):
+    slurm = Slurm(tmp_path)
+    slurm.answers = [TAKEN, (0, "", "")]
+    job = slurm.submit("true", 1)
+    Path(slurm.resources[job]["job_stdout_path"]).touch()
+
+    assert slurm.status([job])[0].state is JobState.COMPLETED
+    assert not slurm.told
 
 
 def test_a_refused_block_ends_the_executor_at_once():

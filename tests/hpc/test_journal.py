@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import os
 import threading
 
 import pytest
@@ -39,10 +41,34 @@ def test_a_torn_tail_costs_only_itself(tmp_path):
 def test_a_full_disk_is_an_error_that_says_so():
     journal = Journal.__new__(Journal)
     with open("/dev/full", "r+b", buffering=0) as full:
-        journal._lock, journal._descriptor, journal._dirty = threading.Lock(), full.fileno(), False
+        journal._lock, journal._descriptor = threading.Lock(), full.fileno()
+        journal._dirty = journal._torn = False
 
         with pytest.raises(OSError, match="No space left"):
             journal.append({"a": 1})
+
+
+def test_a_line_that_a_full_disk_tore_is_not_glued_to_the_next(tmp_path, monkeypatch):
+    journal, write, room = Journal(tmp_path / "events.jsonl"), os.write, [20]
+
+    def fill(descriptor, data):
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = data[: room[0]]
+        room[0] -= len(part)
+        return write(descriptor, part)
+
+    monkeypatch.setattr("quatrain.hpc.journal.os.write", fill)
+    journal.append({"a": 1})
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            journal.append({"a": "which does not fit any more"})
+    room[0] = 1000
+    journal.append({"a": 2})
+    journal.append({"a": 3})
+    journal.close()
+
+    assert list(read_lines(tmp_path / "events.jsonl")) == [{"a": 1}, {"a": 2}, {"a": 3}]
 
 
 def test_closing_twice_is_closing_once(tmp_path):

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 import io
+import signal
 import time
 
 import pytest
 
 from quatrain.hpc.progress import Bars, Lines, Reading, as_line, progress, readings, span
-from quatrain.hpc.run import Run
+from quatrain.hpc.run import Run, Terminated
 from quatrain.progress import Meter
+from quatrain.records import read_json
 
 
 class Terminal(io.StringIO):
@@ -18,6 +20,11 @@ class Terminal(io.StringIO):
 def reading(**changes):
     state = {"task": "search", "done": 40, "total": 200, "note": "", "first": 0, "began": 100.0, "updated": 120.0}
     return Reading(**{**state, **changes})
+
+
+@pytest.fixture(autouse=True)
+def able_terminal(monkeypatch):
+    monkeypatch.setenv("TERM", "xterm-256color")
 
 
 @pytest.fixture
@@ -148,6 +155,54 @@ def test_a_terminal_gets_bars_with_an_estimate(run):
     assert "search" in stream.getvalue()
     assert "4/4" in stream.getvalue()
     assert "half of it [done]" in stream.getvalue()
+
+
+@pytest.mark.parametrize("name", ["dumb", "unknown"])
+def test_a_terminal_that_can_move_no_cursor_gets_plain_lines(run, monkeypatch, name):
+    monkeypatch.setenv("TERM", name)
+    stream = Terminal()
+    with progress(run, stream) as show:
+        show.task("search", total=4)
+        show.advance("search", 4)
+
+    assert "\x1b" not in stream.getvalue()
+    assert "search 4/4 (100 %)" in stream.getvalue()
+
+
+def test_what_is_said_last_stands_last(run):
+    stream = io.StringIO()
+    with progress(run, stream) as show:
+        show.task("boost", total=1)
+        show.advance("boost")
+        show.say("report: here")
+        show.say("overlay: there")
+
+    assert [line.split("] ")[1].split()[0] for line in stream.getvalue().splitlines()][-3:] == [
+        "boost",
+        "report:",
+        "overlay:",
+    ]
+
+
+class Broken(io.StringIO):
+    """What `| head` leaves behind."""
+
+    def write(self, _text):
+        raise BrokenPipeError(32, "Broken pipe")
+
+
+def test_a_run_that_nobody_reads_any_more_ends_as_when_its_terminal_hangs_up(tmp_path):
+    run = Run.create("nas", {}, root=tmp_path)
+
+    def work(show):
+        show.task("search", total=4)
+        time.sleep(60)
+
+    with pytest.raises(Terminated) as end, run, progress(run, Broken()) as show:
+        work(show)
+
+    assert end.value.code == 128 + signal.SIGHUP
+    assert read_json(run.path / "summary.json")["state"] == "interrupted"
 
 
 def test_a_bar_moves_and_tells_what_is_left():

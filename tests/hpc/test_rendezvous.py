@@ -3,6 +3,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,65 @@ def test_under_plain_srun_all_compute_the_same_port():
         "SLURM_STEP_NODELIST": "localhost",
     }
 
-    groups = [meet("r", {**shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)}) for rank in range(4)]
+    groups, others = together(shared, ["r"] * 4), together({**shared, "SLURM_STEP_ID": "3"}, ["r"] * 4)
 
     assert [group.rank for group in groups] == [0, 1, 2, 3]
     assert len({(group.port, group.addresses) for group in groups}) == 1
     assert groups[0].addresses == ("localhost",)
-    assert meet("r", {**shared, "SLURM_STEP_ID": "3"}).port != groups[0].port
+    assert others[0].port != groups[0].port
+
+
+def together(shared, run_dirs):
+    """What ranks of a step return or raise that meet at the same time."""
+
+    def one(rank):
+        try:
+            return meet(run_dirs[rank], {**shared, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)})
+        except UsageError as error:
+            return error
+
+    with ThreadPoolExecutor(len(run_dirs)) as pool:
+        return list(pool.map(one, range(len(run_dirs))))
+
+
+def test_under_plain_srun_different_run_folders_are_refused_by_every_rank():
+    shared = {
+        "SLURM_JOB_ID": "78",
+        "SLURM_STEP_ID": "1",
+        "SLURM_STEP_NUM_TASKS": "3",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+
+    for error in together(shared, ["runs/a", "runs/a", "runs/b"]):
+        assert str(error) == "the processes were given different run folders: 'runs/a', 'runs/b'"
+
+
+def test_a_rank_that_never_comes_is_told(monkeypatch):
+    monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.2)
+    alone = {
+        "SLURM_JOB_ID": "79",
+        "SLURM_STEP_ID": "1",
+        "SLURM_STEP_NUM_TASKS": "2",
+        "SLURM_STEP_NODELIST": "localhost",
+    }
+
+    with pytest.raises(UsageError, match="1 of 2 processes met at localhost:"):
+        meet("r", {**alone, "SLURM_PROCID": "0"})
+    with pytest.raises(UsageError, match="the first process does not answer at localhost:"):
+        meet("r", {**alone, "SLURM_PROCID": "1"})
+
+
+def test_mpi_without_mpi4py_is_told_in_one_line(tmp_path):
+    (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
+    environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin", "PMI_RANK": "0"}
+    argv = [sys.executable, "-m", "quatrain.hpc.rendezvous", "-m", "told", "RUN"]
+
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("quatrain: PMI_RANK says that MPI started this process, but mpi4py cannot be used")
+    assert "pip install mpi4py" in done.stderr
 
 
 def test_an_allocation_around_a_single_process_is_no_group():

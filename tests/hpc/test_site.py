@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.hpc import catalog
-from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes, reserve_s
+from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes, node_share, reserve_s
 
 
 @given(st.integers(1, 10_000))
@@ -37,7 +37,11 @@ def test_a_walltime_of_another_form_is_refused_with_the_right_ones(text):
         ({"account": "m1234"}, "its form is m1234_g"),
         ({"account": "m1_g", "walltime_min": 31}, "over 30 minutes"),
         ({"account": "m1_g", "nodes": 9}, "--nodes 9 is over 8"),
-        ({"account": "m1_g", "qos": "long"}, "choose regular, debug"),
+        (
+            {"account": "m1_g", "qos": "long"},
+            "no qos 'long': known: debug, interactive, preempt, regular, shared; --unchecked leaves",
+        ),
+        ({"account": "m1_g", "qos": "regula"}, "did you mean 'regular'?"),
         ({"account": "m1_g", "qos": "interactive"}, "salloc only"),
         ({"account": "m1_g", "qos": "shared", "gpus_per_node": 4}, "--gpus-per-node 4 is over 2"),
         ({"account": "m1_g", "walltime_min": 1}, "no room for the longest task"),
@@ -48,6 +52,16 @@ def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
 
     assert len(problems) == 1
     assert said in problems[0]
+
+
+@pytest.mark.parametrize("asked", [{"qos": "premium"}, {"walltime_min": 31}, {"nodes": 9}])
+def test_limits_can_be_left_to_slurm(asked):
+    assert not broken_limits(catalog.find("perlmutter"), Request(account="m1_g", unchecked=True, **asked))
+
+
+@pytest.mark.parametrize(("qos", "gpus", "share"), [("shared", 1, 0.25), ("shared", 2, 0.5), ("debug", 1, 1.0)])
+def test_a_shared_node_is_paid_for_by_its_share(qos, gpus, share):
+    assert node_share(catalog.find("perlmutter"), Request(qos=qos, gpus_per_node=gpus)) == share
 
 
 def test_a_request_within_the_rules_breaks_none():

@@ -19,7 +19,7 @@ def test_every_engine_in_the_table_proposes_networks_of_the_space():
 def test_an_unknown_engine_is_answered_with_the_nearest_name():
     with pytest.raises(UsageError, match="no engine 'opentune': did you mean 'opentuner'"):
         make_engine("opentune", MINI, Bounds(sam=SAM), 0)
-    with pytest.raises(UsageError, match="known: evolution, opentuner, optuna-nsga2"):
+    with pytest.raises(UsageError, match="known: additive, evolution, opentuner, optuna-nsga2"):
         check_engine("simulated annealing")
 
 

@@ -88,7 +88,7 @@ class CountedFeatures:
             pulled = buffer.pull(found, change)
         with self._timed("copy_s"):
             rows = buffer.finish(found, change, laid, pulled)
-        self._count(found, len(pulled), pulled.numel() * pulled.element_size())
+        self._count(found, len(pulled), pulled.numel() * buffer.config.number_bytes)
         return rows
 
     def _count(self, found: Found, pulled: int, size: int) -> None:

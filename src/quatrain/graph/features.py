@@ -15,6 +15,7 @@ from torch import Tensor
 from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, LocalPart, candidates
 from quatrain.graph.counted import CountedFeatures, Counters
+from quatrain.graph.half import halved
 from quatrain.graph.halo import HaloTable, Ints
 from quatrain.graph.library import dgl
 from quatrain.graph.partition import FEATURES
@@ -150,7 +151,7 @@ def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, s
     if share is not None:
         store = share.store(candidates(config, table, count).size, config.rows(table.size), width)
     buffer = BufferedFeatures(
-        IndexedSource(tensor),
+        halved(graph) if config.wire == "float16" else IndexedSource(tensor),
         table,
         config,
         width,

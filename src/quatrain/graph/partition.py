@@ -47,13 +47,15 @@ class Facts:
     classes: int
     cut: float
     """Share of the edges whose ends lie in different parts."""
-    parts: tuple[dict[str, int], ...]
-    """inner and halo vertices, edges and training vertices of each part."""
+    parts: tuple[dict[str, Any], ...]
+    """inner and halo vertices, edges and training vertices of each part, and `cut_from` and `halo_from`: how many of
+    its edges and of its halo's vertices begin in, or belong to, each part."""
 
     @property
     def balance(self) -> float:
         """Inner vertices of the largest part over those of the mean."""
-        return max(part["inner"] for part in self.parts) * len(self.parts) / self.vertices
+        largest: int = max(part["inner"] for part in self.parts)
+        return largest * len(self.parts) / self.vertices
 
 
 def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder: Path | None, cache: Path) -> Path:
@@ -117,8 +119,8 @@ def _cut(graph: Graph, identity: str, method: str, parts: int, undirected: bool,
         splits = {part: np.sort(where[graph.splits[part]]) for part in PARTS}
         np.savez(work / "splits.npz", train=splits["train"], valid=splits["valid"], test=splits["test"])
         ranges = read_json(work / f"{NAME}.json")["node_map"]["_N"]
-        rows = [_part(graph, original, splits["train"], work, index, span) for index, span in enumerate(ranges)]
-        cut = sum(row.pop("cut") for row in rows) / max(1, edges)
+        rows = [_part(graph, original, splits["train"], work, index, ranges) for index in range(len(ranges))]
+        cut = sum(sum(row["cut_from"]) for row in rows) / max(1, edges)
         facts = Facts(
             graph=identity, method=method, vertices=graph.vertices, edges=edges, features=graph.features.shape[1],
             classes=graph.classes, cut=cut, parts=tuple(rows),
@@ -167,9 +169,11 @@ def _relative(folder: Path) -> None:
     path.write_text(text, encoding="utf8")
 
 
-def _part(graph: Graph, original: Ints, train: Ints, folder: Path, index: int, span: list[int]) -> dict[str, int]:
+def _part(
+    graph: Graph, original: Ints, train: Ints, folder: Path, index: int, ranges: list[list[int]]
+) -> dict[str, Any]:
     """Add features and labels to a part's file; return what is told of the part."""
-    low, high = span
+    low, high = ranges[index]
     vertices = original[low:high]
     data: dict[str, Tensor] = {
         f"_N/{FEATURES}": torch.from_numpy(graph.rows(vertices)),
@@ -179,10 +183,19 @@ def _part(graph: Graph, original: Ints, train: Ints, folder: Path, index: int, s
     (structure,), _ = dgl.load_graphs(str(folder / f"part{index}" / "graph.dgl"))
     inner = structure.ndata["inner_node"].bool()
     source, _ = structure.edges()
+    outside = structure.ndata[dgl.NID][~inner].numpy()
+    begins = structure.ndata[dgl.NID][source[~inner[source]]].numpy()
     return {
         "inner": int(inner.sum()),
         "halo": int((~inner).sum()),
         "edges": structure.num_edges(),
         "train": int(np.searchsorted(train, high) - np.searchsorted(train, low)),
-        "cut": int((~inner[source]).sum()),
+        "cut_from": _by_part(begins, ranges),
+        "halo_from": _by_part(outside, ranges),
     }
+
+
+def _by_part(vertices: Ints, ranges: list[list[int]]) -> list[int]:
+    """Count vertices by the part that they belong to."""
+    owners = np.searchsorted([low for low, _ in ranges], vertices, side="right") - 1
+    return [int(count) for count in np.bincount(owners, minlength=len(ranges))]

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.report.charts import Curve, Stack, curves, stacks
+from quatrain.report.flows import flows
 from quatrain.report.folder import Missing, RunFolder, section
 from quatrain.report.page import Cell, Chart, Facts, Page, Row, Section, Table, Tile, write
 from quatrain.report.text import UNKNOWN, count, duration, figure, percent
@@ -22,6 +23,12 @@ _TIME = (
     "Two threads share an epoch: one prepares batches (sampling, look-up, pull of what is missing, copy), the other "
     "trains and waits when none is ready. What is copied beside a pull is within the pull. Means over the trainers, "
     "in seconds."
+)
+
+
+_CUT = (
+    "Cut edges, the darker the more: those of a row bring features from other machines to this one. Beside them its "
+    "own vertices and its halo, which the edges come from."
 )
 
 
@@ -191,8 +198,13 @@ def _partition(title: str, folder: RunFolder) -> Section:
     if not facts:
         raise Missing("the graph has not been cut yet")
     parts = list(enumerate(facts["parts"]))
-    values = [Stack(label=f"machine {index}", parts=(part["inner"], part["halo"])) for index, part in parts]
-    svg = stacks(values, names=("own vertices", "halo"), x_label="vertices")
+    values = [Stack(label=str(index), parts=(part["inner"], part["halo"])) for index, part in parts]
+    svg = flows(
+        [part.get("cut_from", [0] * len(parts)) for _, part in parts],
+        values,
+        names=("own vertices", "halo"),
+        labels=("edges from machine", "edges to machine", "vertices"),
+    )
     lead = (
         f"{count(facts['vertices'])} vertices and {count(facts['edges'])} edges in {len(values)} parts by "
         f"{facts['method']}; {percent(facts['cut'])} % of the edges are cut."
@@ -202,7 +214,7 @@ def _partition(title: str, folder: RunFolder) -> Section:
         for index, part in parts
     )
     table = Table(columns=("machine", "vertices", "halo", "edges", "training vertices"), rows=rows)
-    return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption="Vertices of each machine."), table))
+    return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=_CUT), table))
 
 
 def _made(title: str, folder: RunFolder) -> Section:

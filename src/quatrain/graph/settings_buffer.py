@@ -36,6 +36,9 @@ class BufferConfig:
     carry: bool | None = None
     """`schedule`: take rows from the batch before as well, which look-ahead keeps in memory anyway, so that the buffer
     need not hold what the step before has read (none given: yes). Whoever trains must not write into the features."""
+    wire: Literal["float32", "float16"] = "float32"
+    """float16: features travel in half the bytes and LOSE PRECISION (11 of 24 bits stay); batches are then no longer
+    bit for bit those of DistDGL. Costs every machine a second copy of its features. Not with the policy `none`."""
     score_transfer: Literal["paper", "reset"] = "paper"
     """`paper`: what a newcomer's score begins with, the accesses that it was counted for (published) or 1."""
     alpha_decimals: int | None = None
@@ -61,6 +64,7 @@ class BufferConfig:
             raise ValueError(f"alpha_decimals is {self.alpha_decimals}; it must be at least 1, or None for no rounding")
         for name, known in (
             ("candidates", ("halo", "remote", None)),
+            ("wire", ("float32", "float16")),
             ("score_transfer", ("paper", "reset")),
             ("victims", ("lowest-score", "id-order")),
         ):
@@ -70,8 +74,15 @@ class BufferConfig:
     def _suits_the_policy(self) -> None:
         if self.carry and self.policy != "schedule":
             raise ValueError(f"carry is True; only 'schedule' knows what to leave to it, {self.policy!r} does not")
+        if self.wire == "float16" and self.policy == "none":
+            raise ValueError("wire is 'float16'; 'none' reads features as DistDGL does: choose another policy")
         if self.candidates == "remote" and self.policy == "static-degree":
             raise ValueError("candidates is 'remote'; 'static-degree' knows degrees of the halo only: leave it out")
+
+    @property
+    def number_bytes(self) -> int:
+        """Bytes of a number on the wire."""
+        return 2 if self.wire == "float16" else 4
 
     @property
     def known_steps(self) -> int:
@@ -92,7 +103,8 @@ class BufferConfig:
         """Return the same for another policy, without what that one would refuse."""
         carry = self.carry if policy == "schedule" else None
         among = self.candidates if policy != "static-degree" else None
-        return replace(self, policy=policy, carry=carry, candidates=among)
+        wire = self.wire if policy != "none" else "float32"
+        return replace(self, policy=policy, carry=carry, candidates=among, wire=wire)
 
     def rows(self, halo: int) -> int:
         """Return how many rows the buffer has beside a halo of `halo` vertices: floor(f |H|), none without a policy."""

@@ -75,9 +75,13 @@ class ThrottledSource:
     def read(self, vertices: Tensor) -> Tensor:
         """Return the rows of the source after latency + bytes / bandwidth seconds; an empty request is free."""
         rows = self._source.read(vertices)
-        if len(vertices):
-            self._sleep(self._latency_s + rows.numel() * rows.element_size() / self._bytes_s)
+        self.wait(rows.numel() * rows.element_size())
         return rows
+
+    def wait(self, size: int) -> None:
+        """Sleep for as long as `size` bytes take."""
+        if size:
+            self._sleep(self._latency_s + size / self._bytes_s)
 
 
 class HalfSource:

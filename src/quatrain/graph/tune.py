@@ -153,7 +153,7 @@ def _predict(
         buffer_rows=done.buffer_rows,
         halo_hit_rate=done.halo_hit_rate,
         remote_hit_rate=done.remote_hit_rate,
-        remote_bytes=int(done.remote_rows.sum()) * row_bytes // trace.epochs,
+        remote_bytes=int(done.remote_rows.sum()) * trace.setup.dim * buffer.number_bytes // trace.epochs,
         fill_bytes=done.fill_rows * row_bytes,
         memory_bytes=(done.buffer_rows + model.carried_rows(buffer)) * row_bytes + INDEX_BYTES[buffer.policy] * among,
         epoch_s=epoch_s,

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from quatrain.errors import UsageError, unknown
+from quatrain.search.additive import AdditiveEngine
 from quatrain.search.bounds import Bounds
 from quatrain.search.evolution import EvolutionEngine
 from quatrain.seeding import numpy_rng
@@ -70,6 +71,7 @@ def _named(engine: str) -> Iterator[None]:
 
 ENGINES: dict[str, Callable[[Space, Bounds, int], Engine]] = {
     "opentuner": _opentuner,
+    "additive": AdditiveEngine,
     "optuna-tpe": _tpe,
     "optuna-nsga2": _nsga2,
     "evolution": EvolutionEngine,

@@ -34,10 +34,11 @@ class AutotuneConfig:
     """Validation images that a network is measured on, at most."""
     evaluations: int = 300
     """Networks to propose."""
-    engine: str = "optuna-tpe"
-    """What proposes them: optuna-tpe, opentuner (the paper's), optuna-nsga2, evolution or random."""
-    eta: int = 3
-    """Successive halving: one network in so many goes on to so many times the images; 1 measures all on every image."""
+    engine: str = "additive"
+    """What proposes them: additive, opentuner (the paper's), optuna-tpe, optuna-nsga2, evolution or random."""
+    eta: int = 1
+    """Successive halving: one network in so many goes on to so many times the images; 1 measures all on every image.
+    It pays where networks differ by more than images do, which those of a trained supernet often do not."""
     first_images: int = 8
     """Images of the first rung of the halving, at least."""
     in_order: bool = False

@@ -1,0 +1,85 @@
+"""The link between the two machines of `prefetch.py`: network namespaces, or a source that sleeps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from quatrain.graph.source import ThrottledSource
+
+HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
+ADDRESSES = ("10.231.77.1", "10.231.77.2")
+LINK = "link0"
+
+
+def sh(*words: str) -> None:
+    """Run one command."""
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@contextlib.contextmanager
+def network(*, wanted: bool) -> Iterator[bool]:
+    """Make two namespaces with a link between them; give False where that is not allowed or not wanted."""
+    remove()
+    try:
+        if not wanted:
+            raise PermissionError
+        for host in HOSTS:
+            sh("ip", "netns", "add", host)
+        sh("ip", "link", "add", LINK, "netns", HOSTS[0], "type", "veth", "peer", "name", LINK, "netns", HOSTS[1])
+        for host, address in zip(HOSTS, ADDRESSES, strict=True):
+            sh("ip", "-n", host, "addr", "add", f"{address}/24", "dev", LINK)
+            sh("ip", "-n", host, "link", "set", LINK, "up")
+            sh("ip", "-n", host, "link", "set", "lo", "up")
+    except (OSError, subprocess.CalledProcessError):
+        remove()
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        remove()
+
+
+def remove() -> None:
+    """Remove what an earlier run may have left."""
+    for host in HOSTS:
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
+
+
+def throttle(mbit: float | None) -> None:
+    """Hold what this host sends to a bandwidth, or to none."""
+    if mbit is None:
+        subprocess.run(["tc", "qdisc", "del", "dev", LINK, "root"], check=False, capture_output=True)
+        return
+    burst = max(16, int(mbit * 1.25))  # kilobytes in 10 ms
+    sh("tc", "qdisc", "replace", "dev", LINK, "root", "tbf", "rate", f"{mbit:g}mbit", "burst", f"{burst}kb",
+       "latency", "400ms")  # fmt: skip
+
+
+def received() -> int:
+    """Return the bytes that this host has received over the link."""
+    for line in Path("/proc/self/net/dev").read_text().splitlines():
+        name, _, rest = line.partition(":")
+        if name.strip() == LINK:
+            return int(rest.split()[0])
+    return 0
+
+
+class Sleepy:
+    """DistDGL's features where there is no network: it sleeps for as long as the rows of the other part would take."""
+
+    def __init__(self, rows: Any, own: range, mbit: float) -> None:
+        self._rows, self._own = rows, own
+        self._away = ThrottledSource(self, mbit_s=mbit)
+
+    def read(self, vertices: Any) -> Any:
+        """Return rows."""
+        away = (vertices < self._own.start) | (vertices >= self._own.stop)
+        self._away.wait(int(away.sum()) * self._rows.shape[1] * 4)
+        return self._rows[vertices]
