@@ -19,6 +19,8 @@ from quatrain.hpc.progress import span
 from quatrain.hpc.site import SHAPES, Request, Shape, Site, broken_limits, find_qos, fitted, node_share
 from quatrain.hpc.submit import grace_s, job_script
 
+OWN_JOB = "nodes: one job submitted with sbatch, in which the driver runs too"
+
 
 class Preview(SlurmProvider):
     """Slurm's provider with its commands left out: it writes the script, and neither asks nor submits."""
@@ -39,7 +41,7 @@ def describe(site: Site, request: Request, plan: Sequence[Step], run_dir: Path, 
     nodes = len(found.nodes) if origin == "allocation" and found is not None else request.nodes
     shapes = [shape for shape in SHAPES if any(step.shape == shape and step.count for step in plan)]
     sections = [
-        [f"{site.name}: {site.description}", _origin("slurm" if submitted else origin, found), ""],
+        [f"{site.name}: {site.description}", OWN_JOB if submitted else _origin(origin, found), ""],
         ["tasks", *_tasks(plan), ""],
         _drivers_job(site, request, submitted, run_dir) if submitted else [],
         ["executors", *(f"  {_executor_line(seen, request, shape, nodes, plan, found)}" for shape in shapes), ""],

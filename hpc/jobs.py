@@ -30,6 +30,9 @@ MOST_UNKNOWN = 3
 """Looks in a row at which the scheduler may not know a job that it has taken."""
 FIRST_PAUSE_S = 2.0
 
+OVER = re.compile(r"unable to (create step|confirm allocation) for job \d+|invalid job id", re.IGNORECASE)
+"""Words of srun's in an allocation that was taken back."""
+
 PASSING = re.compile(
     r"timed out|temporarily|try again|unable to contact|not responding|connection (refused|reset|failure)"
     r"|zero bytes were transmitted|unexpected message|authentication error|expired credential",
@@ -158,6 +161,8 @@ def _reason(label: str, block: JobStatus) -> Exception:
     if message.startswith(REFUSED):
         return UsageError(re.sub(rf"^{REFUSED} \d+: ", "", message))
     said = (block.stderr or block.stdout or "nothing was written").strip().splitlines()[-TAIL_LINES:]
+    if over := [line for line in said if OVER.search(line)]:
+        return TaskError(f"the allocation around this run is over ({over[-1]}): go on with --resume in a new one")
     return TaskError(
         "\n".join([f"a job for shape {label} ended before a worker of it came; the end of its log:", *said])
     )

@@ -26,7 +26,7 @@ def test_workers_and_programs_run_the_images_python(start, slurm, inside):
     assert {process["node"] for process in summary["processes"]} == {"nid001", "nid002"}
     assert [(keeper["machine"], keeper["node"]) for keeper in summary["keepers"]] == [("0", "nid001"), ("1", "nid002")]
     assert {(keeper["python"], keeper["image"]) for keeper in summary["keepers"]} == {
-        (images.PYTHON, "group/quatrain:1")
+        (f"{images.PYTHON}3", "group/quatrain:1")
     }
 
 

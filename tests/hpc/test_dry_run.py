@@ -105,6 +105,7 @@ def test_a_submission_is_the_drivers_job_and_what_it_then_starts(tmp_path):
 
     job, inside = text.split("in this job the driver starts")
     assert text.count("#!/bin/bash") == 1
+    assert "nodes: one job submitted with sbatch, in which the driver runs too" in job
     assert "#SBATCH --signal=B:USR1@300" in job
     assert f"nas --resume {tmp_path}" in job
     assert "#SBATCH" not in inside

@@ -206,6 +206,15 @@ def test_a_first_job_without_workers_shows_the_end_of_its_log(tmp_path):
     assert "line 9\n" not in str(reason)
 
 
+def test_an_allocation_that_was_taken_back_is_told_as_such(tmp_path):
+    (tmp_path / "stderr").write_text("srun: error: Unable to create step for job 1: Job/step already completing\n")
+
+    reason = judged(JobState.MISSING, stderr_path=str(tmp_path / "stderr"))
+
+    assert str(reason).startswith("the allocation around this run is over (srun: error: Unable to create step")
+    assert str(reason).endswith("go on with --resume in a new one")
+
+
 def test_later_jobs_may_fail_to_start_now_and_then_but_not_three_times_in_a_row():
     worked, missing = JobState.CANCELLED, JobState.MISSING
 

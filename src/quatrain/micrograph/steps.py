@@ -55,12 +55,13 @@ def process(folder: str | os.PathLike[str], config: BatchConfig, items: Sequence
 
 
 def _process_one(folder: str | os.PathLike[str], config: BatchConfig, item: Item, seed: int) -> Outcome:
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     try:
         outcome = _boosted(folder, config, item, seed)
     except _TROUBLE as error:
         return failed(item, str(error) or type(error).__name__, time.monotonic() - began)
     outcome["seconds"] = round(time.monotonic() - began, 3)
+    outcome["processor_s"] = round(time.process_time() - used, 3)
     write_json(image_folder(folder, item.name) / RESULT, outcome)
     return outcome
 
