@@ -7,8 +7,8 @@ Two machines in network namespaces, joined by a veth pair that `tc tbf` holds to
 processes, one after the other, and again for every seed: stock is DistDGL with its own sampler and no look-ahead, floor
 a copy of all features on both machines. The first epoch of a case, which warms up, is not counted, nor are the last
 two, for which a policy that looks ahead has sampled before (`presample` looks further ahead than that: its sampling is
-done in the first epoch). Where namespaces are not allowed, both machines share a host, features go through a source that
-sleeps, and the lines say so: that is no measurement of a network.
+done in the first epoch). Where namespaces are not allowed, both machines share a host, features go through a source
+that sleeps, and the lines say so: that is no measurement of a network.
 """
 
 from __future__ import annotations
