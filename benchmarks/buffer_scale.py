@@ -116,7 +116,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes, steps = (SIZES[:2], 32) if options.quick else (SIZES, 96)
     for policy in options.policies:
-        config = BufferConfig(policy=policy, fraction=FRACTION, interval=16, window=16)
+        config = BufferConfig(policy=policy, fraction=FRACTION, interval=16, window=16, candidates="halo")
         measure(config, sizes, options.batch, steps)
         for larger in (2, 8):
             measure(config, sizes[1:2], larger * options.batch, steps // 4)

@@ -6,20 +6,24 @@ import statistics
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lines import emit
 
 from quatrain.graph.replay import replay
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.trace import read_trace
 
+COUNTED = slice(1, -2)
+"""The epochs that are counted: the first warms up; in the last two a policy that looks ahead has sampled before."""
+
 
 def foretold(traces: Path, buffer: BufferConfig) -> dict[str, float]:
-    """Return an epoch's remote bytes and hit rate over all trainers, the first epoch not counted."""
+    """Return an epoch's remote bytes and hit rate over all trainers, of the counted epochs."""
     pulled = hits = asked = epochs = 0
     for path in sorted(traces.glob("*.h5")):
         trace = read_trace(path)
-        done, counted = replay(trace, buffer), trace.epoch > 0
-        epochs = trace.epochs - 1
+        done, which = replay(trace, buffer), range(trace.epochs)[COUNTED]
+        counted, epochs = np.isin(trace.epoch, which), len(which)
         pulled += int(done.remote_rows[counted].sum()) * trace.setup.dim * buffer.number_bytes
         hits += int(done.remote_hits[counted].sum())
         asked += int((done.remote_hits + done.remote_misses)[counted].sum())
