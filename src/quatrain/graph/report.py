@@ -11,8 +11,8 @@ from typing import Any
 
 from quatrain.report.charts import Curve, Stack, curves, stacks
 from quatrain.report.flows import flows
-from quatrain.report.folder import Missing, RunFolder, section
-from quatrain.report.page import Cell, Chart, Facts, Page, Row, Section, Table, Tile, write
+from quatrain.report.folder import Missing, RunFolder, section, write_report_of
+from quatrain.report.page import Cell, Chart, Facts, Page, Row, Section, Table, Tile
 from quatrain.report.text import UNKNOWN, count, duration, figure, percent
 
 TIMES = {"sample_s": "sampling", "pull_s": "pull", "lookup_s": "look-up", "copy_s": "copy"}
@@ -34,10 +34,7 @@ _CUT = (
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
     """Write report.html into a run folder, atomically, and return its path; missing parts leave their sections out."""
-    folder = RunFolder(Path(run_dir))
-    path = folder.path / "report.html"
-    write(_page(folder), path)
-    return path
+    return write_report_of(run_dir, _page)
 
 
 def _page(folder: RunFolder) -> Page:

@@ -14,9 +14,9 @@ from quatrain.micrograph.evaluate import DEFINITIONS, DIFFICULTY, interval
 from quatrain.micrograph.settings import MasksConfig, MergingConfig, RemovalConfig
 from quatrain.micrograph.steps import RESULT, image_folder
 from quatrain.report.charts import Group, histogram
-from quatrain.report.folder import Missing, RunFolder, section
+from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.overlay import data_uri
-from quatrain.report.page import Cell, Chart, Facts, Gallery, Page, Picture, Row, Section, Table, Tile, write
+from quatrain.report.page import Cell, Chart, Facts, Gallery, Page, Picture, Row, Section, Table, Tile
 from quatrain.report.text import UNKNOWN, count, figure, percent
 
 _MOST_ROWS = 12
@@ -34,10 +34,7 @@ _NAMES = {
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
     """Write report.html into a run folder, atomically, and return its path; missing parts leave their sections out."""
-    folder = RunFolder(Path(run_dir))
-    path = folder.path / "report.html"
-    write(_page(folder), path)
-    return path
+    return write_report_of(run_dir, _page)
 
 
 def _page(folder: RunFolder) -> Page:

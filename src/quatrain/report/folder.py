@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.records import read_json, read_lines
-from quatrain.report.page import Note, Section
+from quatrain.report.page import Note, Page, Section, write
 from quatrain.report.text import duration
 
 
@@ -80,6 +81,14 @@ def _commit(git: Any) -> str:
     if not isinstance(git, dict):
         return str(git or "")
     return str(git.get("commit", ""))[:12] + (", with changes" if git.get("changed") else "")
+
+
+def write_report_of(run_dir: str | os.PathLike[str], page: Callable[[RunFolder], Page]) -> Path:
+    """Write what `page` makes of a run folder into its report.html, atomically, and return that path."""
+    folder = RunFolder(Path(run_dir))
+    path = folder.path / "report.html"
+    write(page(folder), path)
+    return path
 
 
 def section(title: str, make: Callable[[str, RunFolder], Section], folder: RunFolder) -> Section:

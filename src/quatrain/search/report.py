@@ -13,8 +13,8 @@ from typing import Any, Literal
 import cattrs
 
 from quatrain.report import charts
-from quatrain.report.folder import Missing, RunFolder, section
-from quatrain.report.page import Cell, Chart, Note, Page, Row, Section, Table, Tile, write
+from quatrain.report.folder import Missing, RunFolder, section, write_report_of
+from quatrain.report.page import Cell, Chart, Note, Page, Row, Section, Table, Tile
 from quatrain.report.text import figure, millions
 from quatrain.search.pareto import pareto
 from quatrain.search.story import GOOD, busy_share, climb, occupied, popular
@@ -25,10 +25,7 @@ from quatrain.supernet.subnet import Space, Subnet
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
     """Write report.html into a run folder, atomically, and return its path; missing parts leave their sections out."""
-    folder = RunFolder(Path(run_dir))
-    path = folder.path / "report.html"
-    write(_page(folder), path)
-    return path
+    return write_report_of(run_dir, _page)
 
 
 def _page(folder: RunFolder) -> Page:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quatrain.report.charts import Bar, Curve, Mark, architecture, bars, curves, front
-from quatrain.report.folder import Missing, RunFolder, section
+from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.overlay import data_uri
 from quatrain.report.page import (
     Cell,
@@ -27,7 +27,6 @@ from quatrain.report.page import (
     Section,
     Table,
     Tile,
-    write,
 )
 from quatrain.report.text import count, figure, millions, percent
 from quatrain.search.pareto import pareto
@@ -74,10 +73,7 @@ class _Headline:
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
     """Write report.html into a run folder, atomically, and return its path; missing parts leave their sections out."""
-    folder = RunFolder(Path(run_dir))
-    path = folder.path / "report.html"
-    write(_page(folder), path)
-    return path
+    return write_report_of(run_dir, _page)
 
 
 def _page(folder: RunFolder) -> Page:
