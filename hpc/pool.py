@@ -26,6 +26,8 @@ ACCELERATORS = "--available-accelerators"
 """The last option of Parsl's command; the names of a node's GPUs follow it."""
 DRAIN = "--drain_period="
 """The option of Parsl's command that tells after how many seconds a pool takes no more tasks."""
+GRACE_S = 2.0
+"""What is left of a pool has so long to end by itself."""
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -89,7 +91,15 @@ def with_time_left(words: Sequence[str], left_s: float) -> list[str]:
 
 
 def clear() -> None:
-    """Kill every descendant of this process, and what those leave, until there is none."""
+    """End every descendant of this process, and what those leave, until there is none.
+
+    They are asked first: a keeper of servers removes their shared memory, which nobody else would.
+    """
+    asked = psutil.Process(os.getpid()).children(recursive=True)
+    for process in asked:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    psutil.wait_procs(asked, timeout=GRACE_S)
     while left := psutil.Process(os.getpid()).children(recursive=True):
         for process in left:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -57,6 +57,29 @@ def test_a_pool_that_is_told_to_end_hands_it_on():
         assert gone(worker)
 
 
+CLEANER = (
+    "import signal, sys, time;"
+    "signal.signal(signal.SIGTERM, lambda *_: (open(sys.argv[1], 'w').close(), sys.exit()));"
+    "print('ready', flush=True); time.sleep(120)"
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_what_a_manager_leaves_may_clean_up_before_it_ends(tmp_path, number):
+    mark = tmp_path / "clean"
+    child = f"[sys.executable, '-c', {CLEANER!r}, {str(mark)!r}]"
+    start = f"import os, subprocess, sys; print(os.getpid(), flush=True); subprocess.run({child})"
+    with subprocess.Popen([*POOL, sys.executable, "-c", start], stdout=subprocess.PIPE, text=True) as pool:
+        assert pool.stdout is not None
+        manager = int(pool.stdout.readline())
+        assert pool.stdout.readline() == "ready\n"
+        os.kill(manager, number)
+
+        pool.wait(60)
+
+    assert mark.exists()
+
+
 def test_the_exit_code_of_a_pool_is_handed_on():
     assert subprocess.run([*POOL, sys.executable, "-c", "raise SystemExit(3)"], check=False).returncode == 3
 

@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from quatrain.errors import UsageError
 from quatrain.graph.job import Job, write_addresses
@@ -200,6 +201,12 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Leave in order at the first SIGTERM; a second one must not cut the cleaning short."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
 def main() -> int:
     """Look after machines until their job is done; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -207,7 +214,7 @@ def main() -> int:
     parser.add_argument("machines", type=int, nargs="+", help="numbers of this host's machines")
     parser.add_argument("--address", help="where the others reach this host")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGTERM, _leave)
     try:
         job = Job.read(given.run_dir)
         alone = len(given.machines) == job.machines
