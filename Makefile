@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 READY := $(VENV)/ready
 FOLDERS := src hpc workflows site_configs tests benchmarks
 
-.PHONY: run test lint types unit clean
+.PHONY: install run test lint types unit clean
+
+install: $(READY)
 
 run: $(READY)
 	$(BIN)/python workflows/nas.py --site local

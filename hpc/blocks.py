@@ -158,7 +158,7 @@ class BlockWatch:
         for path in self.folder.glob(f"submit_scripts/parsl.{shape}.block-{number}.*"):
             if path.suffix in (".stdout", ".out"):
                 for line in _announced(path):
-                    with contextlib.suppress(KeyError, ValueError):  # a line that is not the script's own
+                    with contextlib.suppress(KeyError, TypeError, ValueError):  # a line that is not the script's own
                         block = self._with(block, line)
         return block
 

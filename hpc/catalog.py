@@ -37,7 +37,7 @@ def _load(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, NameError, TypeError, ValueError) as error:
+    except Exception as error:  # the file is the user's, and may raise anything
         raise UsageError(f"site file {str(path)!r} does not load: {type(error).__name__}: {error}") from error
     return module
 
@@ -46,7 +46,10 @@ def _site_of(module: ModuleType, name: str) -> Site:
     make = getattr(module, "site", None)
     if not callable(make):
         raise UsageError(f"{name!r} has no function site(): write `def site() -> Site`")
-    site = make()
+    try:
+        site = make()
+    except Exception as error:  # as above
+        raise UsageError(f"site() of {name!r} fails: {type(error).__name__}: {error}") from error
     if not isinstance(site, Site):
         raise UsageError(f"site() of {name!r} returns a {type(site).__name__}: it must return a quatrain.hpc.site.Site")
     return site

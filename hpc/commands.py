@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -25,8 +26,10 @@ TORCHRUN = ("-m", "torch.distributed.run")
 TAIL_LINES = 20
 COMPLAINT = "quatrain: "
 """How our programs begin the one line that tells a user's mistake."""
-REFUSED = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.*)")
-"""How Python tells that the system refused a file."""
+REFUSED = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.*: '.*'|No space left .*|Disk quota .*)")
+"""How Python tells that the system refused a file: by its name, or a full disk."""
+KILL_WAIT_S = 120
+"""Longer than Slurm waits between ending a job's steps and killing what is left of it."""
 
 
 class CommandError(Exception):
@@ -139,6 +142,9 @@ def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None
             raise CommandError(f"{argv[0]} does not start: {error.strerror}") from error
         _await(program)
     if program.returncode:
+        if time.time() > float(os.environ.get(slurm.BLOCK_END) or "inf"):
+            # Slurm ends a job's steps first and this worker later: the task is not to blame, it goes on elsewhere
+            time.sleep(KILL_WAIT_S)
         raise _failure(argv, program.returncode, log, start)
 
 

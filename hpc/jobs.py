@@ -104,6 +104,7 @@ class SlurmJobs(SlurmProvider):
         for job in alive:
             facts = self.resources[job]
             if facts["status"].state is not JobState.COMPLETED or Path(facts["job_stdout_path"]).exists():
+                self._unknown.pop(job, None)
                 continue
             self._unknown[job] += 1
             if self._unknown[job] < MOST_UNKNOWN:

@@ -26,8 +26,8 @@ ACCELERATORS = "--available-accelerators"
 """The last option of Parsl's command; the names of a node's GPUs follow it."""
 DRAIN = "--drain_period="
 """The option of Parsl's command that tells after how many seconds a pool takes no more tasks."""
-GRACE_S = 2.0
-"""What is left of a pool has so long to end by itself."""
+GRACE_S = 6.0
+"""What is left of a pool has so long to end by itself: a little longer than a keeper gives its children."""
 TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 

@@ -12,6 +12,8 @@ from quatrain.errors import unknown
 Shape = Literal["gpu", "block"]
 """How a worker stands: `gpu` is one worker for each GPU (or core), `block` is one for a whole block of nodes."""
 SHAPES: tuple[Shape, ...] = ("gpu", "block")
+SCHEDULERS = ("none", "slurm")
+CONTAINERS = ("none", "shifter", "podman-hpc", "apptainer")
 MARGIN_S = 60
 """Kept free between the last task's end and the end of the walltime, or a tenth of it where that is less."""
 
@@ -108,6 +110,9 @@ class Site:
             raise ValueError(
                 f"site {self.name!r}: gpu_workers is {self.gpu_workers}; a node has {self.gpus_per_node} GPUs"
             )
+        for name, known in (("scheduler", SCHEDULERS), ("container", CONTAINERS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"site {self.name!r}: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.default_qos is not None and self.default_qos not in {qos.name for qos in self.qos}:
             raise ValueError(f"site {self.name!r}: default_qos is {self.default_qos!r}; it is none of its qos")
 
@@ -174,7 +179,7 @@ def fitted(site: Site, request: Request) -> Site:
         site,
         gpus_per_node=gpus,
         gpu_workers=gpus or site.gpu_workers,
-        cpus_per_node=site.cpus_per_node if share == 1 else max(1, int((site.cpus_per_node or 1) * share)),
+        cpus_per_node=None if site.cpus_per_node is None else max(1, int(site.cpus_per_node * share)),
         exclusive=site.exclusive and not _shares(site, request),
         features=(request.constraint,) if request.constraint else site.features,
     )

@@ -77,6 +77,13 @@ def export(arguments: Sequence[str]) -> None:
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": export, "status": status, "sites": sites}
 
 
+USAGE = {
+    "submit": "submit WORKFLOW [FLAGS OF THE WORKFLOW]",
+    "status": "status RUN_DIR [--watch]",
+    "sites": "sites [NAME] | quatrain sites check NAME [--account ... --nodes ...]",
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
@@ -92,8 +99,13 @@ def _other(command: str, rest: Sequence[str]) -> None:
     if command in ("-h", "--help", "--version"):
         print(quatrain.__version__ if command == "--version" else usage())
         return
+    if rest in (["-h"], ["--help"]) and command in USAGE:
+        print(f"usage: quatrain {USAGE[command]}")
+        return
     if command == "submit":
-        raise unknown("workflow", rest[0] if rest else "", names())
+        if not rest:
+            raise UsageError(f"usage: quatrain {USAGE[command]}")
+        raise unknown("workflow", rest[0], names())
     if command not in COMMANDS:
         raise unknown("command", command, [*names(), "submit", *COMMANDS])
     COMMANDS[command](rest)

@@ -25,6 +25,13 @@ def plan(config: GnnConfig) -> tuple[Step, ...]:
     )
 
 
+def check(config: GnnConfig) -> None:
+    """Raise UsageError when the graph is not there."""
+    from quatrain.graph.open import check_there  # h5py, which planning does without
+
+    check_there(config)
+
+
 def work(config: GnnConfig, session: cli.Session) -> None:
     """Partition, train, train with the policies to compare, report."""
     from quatrain.graph.report import write_report  # matplotlib only when there is something to draw
@@ -51,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
         from quatrain.workflows._gnn_tune import tune  # torch, which planning does without
 
         return cli.guarded(lambda: tune(given[1:]))
-    workflow = cli.Workflow(name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, work=work)
+    workflow = cli.Workflow(name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, check=check, work=work)
     return cli.main(workflow, argv)
 
 

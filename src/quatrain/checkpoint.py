@@ -60,7 +60,9 @@ def load(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
         raise UsageError(f"there is no checkpoint {os.fspath(path)!r}: give the path of a .pth or .pt file") from None
     except _UNREADABLE as error:
         reason = str(error).strip().split("\n")[0]
-        raise UsageError(f"{os.fspath(path)!r} is not a checkpoint that can be read safely: {reason}") from error
+        raise UsageError(
+            f"{os.fspath(path)!r} is not a checkpoint that can be read safely: {type(error).__name__}: {reason}"
+        ) from error
     if not isinstance(payload, dict):
         raise UsageError(f"{os.fspath(path)!r} holds a {type(payload).__name__}, not a dictionary of weights")
     return payload

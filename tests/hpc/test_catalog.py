@@ -51,3 +51,23 @@ def test_a_site_file_that_is_none_says_why(tmp_path, text, said):
 def test_a_site_file_that_is_not_there_is_named(tmp_path):
     with pytest.raises(UsageError, match=r"there is no site file .*mine\.py"):
         catalog.find(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 / 0", "does not load: ZeroDivisionError"),
+        ("def site():\n    return {}['NERSC_HOST']", r"site\(\) of .* fails: KeyError"),
+        (
+            "from quatrain.hpc.site import Site\ndef site():\n    return Site(name='x', cpus=3)",
+            "unexpected keyword argument",
+        ),
+    ],
+)
+def test_whatever_goes_wrong_in_a_site_file_is_told_in_one_line(text, words, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+
+    with pytest.raises(UsageError, match=words) as caught:
+        catalog.find(str(tmp_path / "mine.py"))
+
+    assert "\n" not in str(caught.value)

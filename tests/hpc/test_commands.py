@@ -197,3 +197,14 @@ def test_ending_a_group_that_is_gone_is_no_error():
         program.wait()
 
     end(program.pid)
+
+
+def test_a_program_that_ends_with_its_nodes_is_not_to_blame(monkeypatch, tmp_path):
+    waited = []
+    monkeypatch.setenv("QUATRAIN_END", str(time.time() - 1))
+    monkeypatch.setattr(commands.time, "sleep", waited.append)
+
+    with pytest.raises(commands.CommandError):
+        commands.run([sys.executable, "-c", "raise SystemExit(3)"], log=tmp_path / "log")
+
+    assert commands.KILL_WAIT_S in waited

@@ -120,3 +120,9 @@ def test_a_site_that_contradicts_itself_is_refused(wrong):
 def test_a_quality_of_service_needs_some_time():
     with pytest.raises(ValueError, match="max_walltime_min"):
         Qos(name="none", max_walltime_min=0)
+
+
+@pytest.mark.parametrize(("name", "value"), [("scheduler", "pbs"), ("container", "docker")])
+def test_a_scheduler_or_a_container_that_nobody_knows_is_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} is '{value}'; known: none, "):
+        dataclasses.replace(catalog.find("local"), **{name: value})

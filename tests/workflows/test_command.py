@@ -121,3 +121,10 @@ def test_wrong_words_are_a_usage_error(words, capsys):
 def test_the_version_is_told(capsys):
     assert command.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
+
+
+@pytest.mark.parametrize("name", ["submit", "status", "sites", "export"])
+def test_every_command_tells_its_usage_when_asked(name, capsys):
+    assert command.main([name, "--help"]) == 0
+
+    assert capsys.readouterr().out.startswith(f"usage: quatrain {name} ")

@@ -123,6 +123,8 @@ class Keeper:
         try:
             yield
         finally:
+            with contextlib.suppress(ValueError):  # in the main thread alone; nothing may cut this short
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
             for child in self.children:
                 child.process.terminate()
             until = time.monotonic() + GRACE_S

@@ -21,10 +21,15 @@ def open_graph(config: GnnConfig, cache: Path) -> Graph:
     """
     if config.data.startswith("made:"):
         return check(ogb.read(_made(config, cache)))
+    check_there(config)
     path = Path(config.data)
-    if not path.is_dir():
-        raise UsageError(f"there is no graph {config.data!r}: give a folder, made:community or made:rmat")
     return check(ogb.read(path) if ogb.is_ogb(path) else folder.read(path))
+
+
+def check_there(config: GnnConfig) -> None:
+    """Raise UsageError when `config` names a folder that is not there; nothing in it is read."""
+    if not config.data.startswith("made:") and not Path(config.data).is_dir():
+        raise UsageError(f"there is no graph {config.data!r}: give a folder, made:community or made:rmat")
 
 
 def _made(config: GnnConfig, cache: Path) -> Path:

@@ -20,7 +20,7 @@ class BufferConfig:
     """Which remote rows are kept, how many, and how that changes."""
 
     policy: str = "schedule"
-    """One of POLICIES."""
+    """schedule, counts, presample, static-degree, paper, or none."""
     fraction: float = 0.25
     """Rows of the buffer as a share of the halo's vertices (f)."""
     decay: float = 0.995

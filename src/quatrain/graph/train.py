@@ -8,6 +8,7 @@ thread, which alone talks to DGL while it lives (MassiveGNN, arXiv 2410.22697).
 from __future__ import annotations
 
 import itertools
+import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
@@ -35,6 +36,8 @@ from quatrain.progress import Meter
 from quatrain.records import write_json
 from quatrain.seeding import derive
 
+log = logging.getLogger(__name__)
+
 
 class Trainer:
     """One training process: its share of the vertices, its features, its replica of the network."""
@@ -43,7 +46,7 @@ class Trainer:
         """Take up the last checkpoint, if there is one."""
         self.study, self.config, self.epoch = study, study.config.train, 0
         self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
-        self.device = torch.device("cuda", trainer) if torch.cuda.is_available() else torch.device("cpu")
+        self.device = device(trainer)
         self.graph = graph
         facts = read_facts(job.parts)
         torch.manual_seed(derive(study.seed, "weights"))
@@ -183,15 +186,29 @@ class Trainer:
         return float(right[0] / right[1])
 
 
+def device(trainer: int) -> torch.device:
+    """Return a trainer's device: a GPU where there is one and DGL was built for it (that of PyPI was not)."""
+    if torch.cuda.is_available():
+        own = torch.device("cuda", trainer % torch.cuda.device_count())
+        try:
+            dgl.create_block(([0], [0])).to(own)
+        except dgl.DGLError:
+            log.warning("this DGL was built without CUDA: training runs on the processor")
+        else:
+            return own
+    return torch.device("cpu")
+
+
 @contextmanager
 def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
     """Join a job as one of its trainers and give its graph; at the end, wait for the others."""
     torch.set_num_threads(job.threads)
     join(job, machine, "client")
     rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
-    if torch.cuda.is_available():
-        torch.cuda.set_device(trainer)
-    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    own = device(trainer)
+    if own.type == "cuda":
+        torch.cuda.set_device(own)
+    backend = "nccl" if own.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=job.meeting(), rank=rank, world_size=ranks)
     try:
         yield dgl.distributed.DistGraph(job.graph_name(machine))

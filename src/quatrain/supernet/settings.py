@@ -185,7 +185,7 @@ class SearchConfig:
     evaluations: int = 300
     """Sub-networks to evaluate."""
     engine: str = "opentuner"
-    """What proposes them: opentuner or random."""
+    """What proposes them: opentuner (the paper's), additive, optuna-tpe, optuna-nsga2, evolution or random."""
     max_params: str = "70%"
     """Most parameters that the encoder may keep, such as 40M or 60% of the full one."""
     max_macs: str | None = None
