@@ -14,6 +14,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -123,17 +124,29 @@ class Keeper:
         try:
             yield
         finally:
-            with contextlib.suppress(ValueError):  # in the main thread alone; nothing may cut this short
-                signal.signal(signal.SIGTERM, signal.SIG_IGN)
-            for child in self.children:
-                child.process.terminate()
-            until = time.monotonic() + GRACE_S
-            for child in self.children:
-                with contextlib.suppress(subprocess.TimeoutExpired):
-                    child.process.wait(max(0.0, until - time.monotonic()))
-                child.process.kill()
-                child.process.wait()
-            self.job.sweep()
+            with _undisturbed():
+                for child in self.children:
+                    child.process.terminate()
+                until = time.monotonic() + GRACE_S
+                for child in self.children:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.process.wait(max(0.0, until - time.monotonic()))
+                    child.process.kill()
+                    child.process.wait()
+                self.job.sweep()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Pass over SIGTERM in the block, where this is the main thread: nothing may cut cleaning short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def free_ports(address: str, first: int, count: int) -> list[int]:
