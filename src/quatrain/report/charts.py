@@ -32,7 +32,7 @@ _THEMED = {
 }
 """Colours drawn with, and the page's colours that take their place."""
 
-_STYLE: Any = {  # matplotlib types the keys of rc_context one by one
+STYLE: Any = {  # matplotlib types the keys of rc_context one by one
     "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.size": 9,
@@ -119,7 +119,8 @@ def _axes(width_in: float, height_in: float) -> tuple[Figure, Axes]:
     return figure, figure.add_subplot()
 
 
-def _svg(figure: Figure, salt: str) -> str:
+def as_svg(figure: Figure, salt: str) -> str:
+    """Return a figure as the text of an SVG element, the same for the same figure and salt."""
     buffer = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": salt}):  # equal input gives equal text, and no two charts share an id
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
@@ -133,7 +134,7 @@ def _svg(figure: Figure, salt: str) -> str:
     return svg
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def front(
     *,
     points: Sequence[tuple[float, float]],
@@ -171,7 +172,7 @@ def front(
     axes.margins(x=0.08, y=0.1)
     _place_marks(axes, marks)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8.5, handletextpad=0.3)
-    return _svg(figure, "front")
+    return as_svg(figure, "front")
 
 
 def _dots(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label: str) -> None:
@@ -218,21 +219,22 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     return [value + max(0.0, shortage) for value in placed]
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     """Draw noisy series: each value faint, a running mean over it."""
     figure, axes = _axes(8.4, 3.6)
-    for colour, line in zip(_cycle(len(lines)), lines, strict=True):
+    for colour, line in zip(cycle(len(lines)), lines, strict=True):
         axes.plot(line.x, line.y, color=colour, alpha=0.22, linewidth=0.8)
         axes.plot(line.x, running_mean(line.y), color=colour, linewidth=1.8, label=line.label)
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.01)
     axes.legend(loc="lower right", bbox_to_anchor=(1, 1), borderaxespad=0, ncols=min(4, len(lines)), fontsize=8.5)
-    return _svg(figure, "curves")
+    return as_svg(figure, "curves")
 
 
-def _cycle(count: int) -> list[str]:
+def cycle(count: int) -> list[str]:
+    """Return as many colours of the charts, in their order, from the first again where they end."""
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
@@ -246,12 +248,12 @@ def running_mean(values: Sequence[float]) -> list[float]:
     return list((totals[right] - totals[left]) / (right - left))
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def stacks(values: Sequence[Stack], *, names: Sequence[str], x_label: str) -> str:
     """Draw lying bars below each other, each of the named parts."""
     figure, axes = _axes(8.4, 0.9 + 0.4 * len(values))
     start = np.zeros(len(values))
-    for index, (name, colour) in enumerate(zip(names, _cycle(len(names)), strict=True)):
+    for index, (name, colour) in enumerate(zip(names, cycle(len(names)), strict=True)):
         width = np.array([value.parts[index] for value in values])
         axes.barh(range(len(values)), width, left=start, height=0.62, color=colour, label=name)
         start += width
@@ -260,10 +262,10 @@ def stacks(values: Sequence[Stack], *, names: Sequence[str], x_label: str) -> st
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=x_label)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), fontsize=8.5)
-    return _svg(figure, f"stacks {x_label} {' '.join(names)}")
+    return as_svg(figure, f"stacks {x_label} {' '.join(names)}")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def bars(values: Sequence[Bar], *, y_label: str, lit: str, unlit: str, starred: str) -> str:
     """Draw numbered bars, the lit ones in the accent colour, the starred ones marked under their number."""
     figure, axes = _axes(8.4, 3.0)
@@ -275,7 +277,7 @@ def bars(values: Sequence[Bar], *, y_label: str, lit: str, unlit: str, starred: 
     _number(axes, [bar.starred for bar in values], starred)
     axes.set(ylabel=y_label)
     axes.legend(loc="best", fontsize=8.5)
-    return _svg(figure, "bars")
+    return as_svg(figure, "bars")
 
 
 def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
@@ -286,7 +288,7 @@ def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
     axes.set_xlabel(f"block   (◆ {meaning})" if any(starred) else "block")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int = 24) -> str:
     """Draw how positive values are distributed, over logarithmic bins common to all groups, stacked."""
     figure, axes = _axes(8.4, 3.2)
@@ -295,7 +297,7 @@ def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int 
     edges = np.geomspace(low * 0.95, high * 1.05, bins + 1)
     axes.hist(
         [list(group.values) for group in groups], bins=list(edges), stacked=True,
-        color=_cycle(len(groups)), label=[f"{group.label} ({len(group.values):,})" for group in groups],
+        color=cycle(len(groups)), label=[f"{group.label} ({len(group.values):,})" for group in groups],
     )  # fmt: skip
     axes.set_xscale("log")
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -304,10 +306,10 @@ def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int 
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(visible=False, axis="x")
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=4, fontsize=8.5)
-    return _svg(figure, "histogram")
+    return as_svg(figure, "histogram")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequence[bool], meaning: str) -> str:
     """Draw every block's MLP width inside the outline of the full network's; a width of 0 is a dropped block."""
     figure, axes = _axes(8.4, 2.7)
@@ -332,10 +334,10 @@ def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequenc
     axes.grid(visible=False)
     axes.spines["left"].set_visible(False)
     axes.set_yticks([])
-    return _svg(figure, "architecture")
+    return as_svg(figure, "architecture")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def climb(
     tries: Sequence[tuple[float, float]], best: Curve, levels: Sequence[Curve], *, x_label: str, y_label: str
 ) -> str:
@@ -348,10 +350,10 @@ def climb(
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.01)
     axes.legend(loc="lower right", fontsize=8.5)
-    return _svg(figure, "climb")
+    return as_svg(figure, "climb")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def shares(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Sequence[bool], meaning: str) -> str:
     """Draw a grid of shares from 0 to 1, a row a label and a column a block; None is what a block cannot be."""
     figure, axes = _axes(8.4, 0.5 + 0.36 * max(2, len(rows)))
@@ -367,10 +369,10 @@ def shares(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Seque
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False)
-    return _svg(figure, "shares")
+    return as_svg(figure, "shares")
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def occupancy(moments_s: Sequence[float], busy: Sequence[int], workers: int) -> str:
     """Draw how many of the workers were busy from each moment on."""
     figure, axes = _axes(8.4, 2.2)
@@ -379,4 +381,4 @@ def occupancy(moments_s: Sequence[float], busy: Sequence[int], workers: int) -> 
     axes.set(xlabel="seconds since the first network was handed out", ylabel="busy workers", ylim=(0, workers * 1.08))
     axes.yaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0)
-    return _svg(figure, "occupancy")
+    return as_svg(figure, "occupancy")

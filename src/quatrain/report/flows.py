@@ -13,10 +13,10 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from quatrain.report.charts import _STYLE, BLUE, INK, Stack, _cycle, _svg
+from quatrain.report.charts import BLUE, INK, STYLE, Stack, as_svg, cycle
 
 
-@mpl.rc_context(_STYLE)
+@mpl.rc_context(STYLE)
 def flows(
     values: Sequence[Sequence[float]], sides: Sequence[Stack], *, names: Sequence[str], labels: Sequence[str]
 ) -> str:
@@ -37,7 +37,7 @@ def flows(
             text = short(float(amount[row, column]))
             cells.annotate(text, (column, row), ha="center", va="center", fontsize=7.5, color=INK)
     start = np.zeros(count)
-    for index, (name, colour) in enumerate(zip(names, _cycle(len(names)), strict=True)):
+    for index, (name, colour) in enumerate(zip(names, cycle(len(names)), strict=True)):
         width = np.array([one.parts[index] for one in sides])
         beside.barh(range(count), width, left=start, height=0.72, color=colour, label=name)
         start += width
@@ -51,7 +51,7 @@ def flows(
     beside.xaxis.set_major_locator(MaxNLocator(3))
     beside.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
     beside.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), fontsize=8)
-    return _svg(figure, "flows")
+    return as_svg(figure, "flows")
 
 
 def _shade(axes: Axes, amount: NDArray[np.float64], levels: int = 10) -> None:
