@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
+from quatrain.records import read_lines
 from quatrain.search.bounds import Bounds
 from quatrain.search.search import Search
 from quatrain.search.trial import Trial
@@ -90,3 +91,12 @@ def run(search: Search, workers: int = 1, results: int | None = None, see: Calla
         done = flying.pop(0)
         search.record(done, {"miou_oracle": score(done.subnet)})
         results = None if results is None else results - 1
+
+
+def outcome(path: Path) -> list[str]:
+    """Return the networks that a journal proposes, in order."""
+    return [line["key"] for line in read_lines(path) if line["event"] == "propose"]
+
+
+def results(path: Path) -> list[str]:
+    return [line["key"] for line in read_lines(path) if line["event"] == "record"]
