@@ -11,6 +11,7 @@ from quatrain.hpc.drive import drive
 from quatrain.records import write_json
 from quatrain.search.search import Search
 from quatrain.search.trial import Trial
+from quatrain.supernet.inputs import unreadable
 from quatrain.supernet.subnet import Subnet
 from quatrain.supernet.table import Row, table, validated
 
@@ -29,6 +30,9 @@ def publish(planned: list[Row], search: Search, measure: Measure, session: cli.S
     milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
     lines = table(search.bounds.sam, planned, figures, milliseconds)
     write_json(folder / "table.json", lines)
+    if bad := unreadable(folder):
+        session.run.summarise(unreadable=bad)
+        session.show.say(f"{len(bad)} could not be read ({folder / 'summary.json'} has all): {'; '.join(bad[:3])}")
     return lines
 
 

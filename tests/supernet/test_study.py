@@ -14,6 +14,7 @@ from quatrain.errors import UsageError
 from quatrain.records import read_json, write_json
 from quatrain.supernet import study as studies
 from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.inputs import unreadable
 from quatrain.supernet.models import build
 from quatrain.supernet.settings import LossConfig, NasConfig, SearchConfig, SpaceConfig, TrainConfig, paper
 from quatrain.supernet.shapes import SHAPES
@@ -284,3 +285,18 @@ def test_run_folders_do_not_get_into_each_others_way(tmp_path):
             studies.examiner(folder, "supernet", "validation").mark(SPACE.smallest())
     assert all(len(list((tmp_path / str(seed) / "prefix").iterdir())) == 2 for seed in range(4))
     assert all(cache.cache_info().currsize <= 2 for cache in (studies._opened, studies._network, studies._exam))
+
+
+def test_an_image_that_goes_bad_is_passed_over_and_told_of_once(tmp_path):
+    data = folder_of_images(tmp_path / "images", 8)
+    study = Study.create(tmp_path / "run", config(data=str(data)), seed=0)
+    bad = study.split.validation[0]
+    assert len(study.images) == 8  # listed
+    (data / f"{bad}.png").write_bytes(b"no longer an image")
+
+    exams = [study.exam("validation") for _ in range(2)]
+
+    assert [len(exam) for exam in exams] == [len(study.split.validation) - 1] * 2
+    (line,) = unreadable(study.folder)
+    assert line.startswith(f"{bad}: ")
+    assert f"{bad}.png" in line

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from quatrain.errors import UsageError
+from quatrain.records import append_line, read_lines
 
 # N objects, H W pixels, C channels
 
@@ -81,6 +83,41 @@ def readable(images: ImageSet, index: int) -> Sample | None:
     except UsageError as error:
         log.warning("image %s is skipped: %s", images.names[index], error)
         return None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Noted:
+    """A source that also writes down, one JSON line each, the images that went bad since they were listed."""
+
+    images: ImageSet
+    path: Path
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the source."""
+        return self.images.names
+
+    @property
+    def skipped(self) -> tuple[Skipped, ...]:
+        """Those of the source."""
+        return self.images.skipped
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def read(self, index: int) -> Sample:
+        """Decode image `index`; what cannot be read is written down before the UsageError goes on."""
+        try:
+            return self.images.read(index)
+        except UsageError as error:
+            append_line(self.path, {"name": self.names[index], "reason": str(error)})
+            raise
+
+
+def noted(path: Path) -> tuple[Skipped, ...]:
+    """Return the images that were written down in a file, each once; none where there is no file."""
+    lines = {str(line["name"]): str(line["reason"]) for line in read_lines(path)}
+    return tuple(Skipped(name=name, reason=reason) for name, reason in lines.items())
 
 
 def objects(labels_HW: NDArray[Any], *, smallest: float = SMALLEST, most: int = MOST) -> NDArray[np.bool_]:

@@ -1,13 +1,23 @@
-"""What can be told of a study's inputs before anything runs. Nothing here needs torch."""
+"""What can be told of a study's inputs without running it. Nothing here needs torch."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from quatrain.data.open import open_images
+from quatrain.data.sample import noted
 from quatrain.errors import UsageError
 from quatrain.supernet.settings import NasConfig
 from quatrain.supernet.shapes import SamShape, shape
+
+UNREADABLE = "unreadable.jsonl"
+"""Where a run folder tells of images that went bad after they were listed."""
+
+
+def unreadable(folder: Path) -> list[str]:
+    """Return the images of a study that went bad after they were listed, each with its reason."""
+    return [f"{one.name}: {one.reason}" for one in noted(folder / UNREADABLE)]
 
 
 def check_inputs(config: NasConfig) -> None:

@@ -6,6 +6,7 @@ Every function can be called by hand on a run folder; the files are the only thi
     importance.json     what each block is worth
     checkpoints/        start*.pt (sorted channels), supernet.pt, finetune.pt (training states), best.pth (the result)
     training-ROLE.jsonl one line a step
+    unreadable.jsonl    images that went bad after they were listed
     prefix/             what networks share on each image, a cache that may be removed at any time
 """
 
@@ -22,7 +23,7 @@ import torch
 
 from quatrain import checkpoint
 from quatrain.data.open import open_images
-from quatrain.data.sample import ImageSet
+from quatrain.data.sample import ImageSet, Noted
 from quatrain.data.split import Split, split
 from quatrain.errors import UsageError
 from quatrain.records import read_json, write_json
@@ -30,6 +31,7 @@ from quatrain.sam import Sam
 from quatrain.seeding import derive, numpy_rng
 from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.evaluate import Exam, Examiner
+from quatrain.supernet.inputs import UNREADABLE
 from quatrain.supernet.items import TrainingItems
 from quatrain.supernet.models import build, pretrained
 from quatrain.supernet.prefix import Prefix, PrefixStore
@@ -112,8 +114,8 @@ class Study:
 
     @cached_property
     def images(self) -> ImageSet:
-        """All images of the source."""
-        return _images(self.config, self.seed)
+        """All images of the source; those that cannot be read are noted in the run folder."""
+        return Noted(images=_images(self.config, self.seed), path=self.folder / UNREADABLE)
 
     def indices(self, part: Part) -> list[int]:
         """Return where the images of a part stand in `images`; raise UsageError when one is no longer there."""
