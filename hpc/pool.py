@@ -58,14 +58,22 @@ def _stand_by(end: float, stay: bool) -> int:
 def run(words: Sequence[str]) -> int:
     """Run a pool's command with the processes of it adopted; return its exit code once they are gone."""
     adopt_orphans()
-    with subprocess.Popen(words) as pool:
+    started: list[subprocess.Popen[bytes]] = []
+    early: list[int] = []
 
-        def hand_on(number: int, _frame: FrameType | None) -> None:
+    def hand_on(number: int, _frame: FrameType | None = None) -> None:
+        if not started:
+            early.append(number)
+        for pool in started:
             with contextlib.suppress(ProcessLookupError):
                 pool.send_signal(number)
 
-        for number in TOLD:
-            signal.signal(number, hand_on)
+    for number in TOLD:
+        signal.signal(number, hand_on)
+    with subprocess.Popen(words) as pool:
+        started.append(pool)
+        for told in early:
+            hand_on(told)
         code = pool.wait()
     clear()
     return code if code >= 0 else 128 - code

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+from quatrain.hpc import pool
 from quatrain.hpc.allocation import BLOCK_END
 from quatrain.hpc.pool import with_given_gpus
 
@@ -78,6 +79,23 @@ def test_what_a_manager_leaves_may_clean_up_before_it_ends(tmp_path, number):
         pool.wait(60)
 
     assert mark.exists()
+
+
+def test_a_pool_that_is_told_to_end_before_its_command_has_started_ends_it(monkeypatch):
+    class Early(subprocess.Popen):
+        def __init__(self, *words):
+            os.kill(os.getpid(), signal.SIGTERM)
+            super().__init__(*words)
+
+    before = {number: signal.getsignal(number) for number in pool.TOLD}
+    monkeypatch.setattr(pool.subprocess, "Popen", Early)
+    monkeypatch.setattr(pool, "adopt_orphans", lambda: None)
+    monkeypatch.setattr(pool, "clear", lambda: None)
+    try:
+        assert pool.run([sys.executable, "-c", "import time; time.sleep(120)"]) == 128 + signal.SIGTERM
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def test_the_exit_code_of_a_pool_is_handed_on():
