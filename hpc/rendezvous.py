@@ -137,9 +137,21 @@ def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
         port=FIRST_PORT + step % PORTS,
         run_dir=run_dir,
     )
-    place = (group.addresses[0], group.port - PORTS)
-    _check_same(_collected(place, ranks, run_dir) if rank == 0 else _told_by_the_first(place, run_dir))
+    port = group.port - PORTS
+    if rank == 0:
+        _check_same(_collected((listening(group.addresses), port), ranks, run_dir))
+    else:
+        _check_same(_told_by_the_first((group.addresses[0], port), run_dir))
     return group
+
+
+def listening(addresses: Sequence[str]) -> str:
+    """Return where the first process waits for the others: its own address, by which they find it.
+
+    A host that knows itself by the loop alone, as Debian's do, waits at all of its addresses where others are to come.
+    """
+    first = addresses[0]
+    return "" if len(set(addresses)) > 1 and socket.gethostbyname(first).startswith("127.") else first
 
 
 def _check_same(folders: Iterable[str]) -> None:

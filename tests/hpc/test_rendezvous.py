@@ -196,3 +196,17 @@ def test_mpiexec_starts_processes_that_agree(tmp_path):
 
 def test_a_group_of_one_is_the_default():
     assert Group().variables()["WORLD_SIZE"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("addresses", "resolved", "expected"),
+    [
+        (("node1", "node2"), "10.0.0.1", "node1"),
+        (("node1", "node2"), "127.0.1.1", ""),
+        (("node1", "node1"), "127.0.1.1", "node1"),
+    ],
+)
+def test_a_host_that_knows_itself_by_the_loop_alone_is_found_by_others(addresses, resolved, expected, monkeypatch):
+    monkeypatch.setattr(socket, "gethostbyname", lambda _name: resolved)
+
+    assert rendezvous.listening(addresses) == expected
