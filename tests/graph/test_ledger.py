@@ -20,19 +20,15 @@ def ticks(monkeypatch):
     return tell
 
 
-def step(**counted):
-    return Step([], None, None, 0.5, Counters(**counted))
-
-
-@pytest.mark.parametrize(("waited_s", "added_s"), [(10.0, 6.0), (4.0, 4.0), (0.0, 0.0)])
-def test_look_up_and_copy_add_to_an_epoch_no_more_than_training_waited_for(waited_s, added_s, ticks):
-    ticks(0.0, 1.0, 1.0 + waited_s)
+def test_a_step_s_parts_go_into_the_books(ticks):
+    ticks(0.0, 1.0, 5.0)
     book = Ledger()
     with book.timed("wait_s"):
         pass
-    book.count(step(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0, beside_s=9.0))
+    step = Step([], None, None, 0.5, 20.0, Counters(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0, beside_s=9.0))
+    book.count(step)
 
-    assert (book.sums.wait_s, book.sums.overhead_s) == (waited_s, added_s)
+    assert (book.sums.wait_s, book.sums.sample_s, step.own_s) == (4.0, 0.5, 6.0)
     assert (book.sums.lookup_s, book.sums.copy_s, book.sums.pull_s, book.sums.beside_s) == (3.0, 3.0, 7.0, 9.0)
 
 

@@ -96,7 +96,7 @@ def test_without_look_ahead_every_part_of_a_step_is_waited_for():
 def test_look_ahead_hides_the_shorter_of_preparing_and_training():
     trace = traced(HALO, [np.array([25])] * 10)
     for sample_s, train_s, expected in ((1.0, 3.0, 1 + 10 * 3), (3.0, 1.0, 10 * 3 + 1)):
-        config = TuneConfig(sample_s=sample_s, train_s=train_s, copy_gb_s=1e9)
+        config = TuneConfig(sample_s=sample_s, train_s=train_s, copy_gb_s=1e9, depth=1)
         done = replay(trace, BufferConfig(policy="none"), no_time)
         assert StepModel.of(trace, config).epoch_s(done) == pytest.approx(expected)
 

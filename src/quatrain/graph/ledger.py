@@ -25,7 +25,15 @@ class Step:
     labels: Tensor
     """int64 (B,)."""
     sample_s: float
+    """Seconds to sample this batch."""
+    prepare_s: float
+    """Seconds to make it ready, with all sampling that was done then."""
     counters: Counters
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of look-up and copy on the preparing thread."""
+        return self.counters.lookup_s + self.counters.policy_s + self.counters.copy_s
 
 
 @dataclass(kw_only=True, slots=True)
@@ -45,7 +53,7 @@ class Sums:
     wait_s: float = 0.0
     """Until a batch was ready."""
     overhead_s: float = 0.0
-    """What look-up and copy add to the epoch at most: each step's, as far as the trainer waited for its batch."""
+    """How much sooner the epoch would end without look-up and copy, all else as it is (see `pace`)."""
     loss: float = 0.0
     steps: float = 0.0
     halo_hits: float = 0.0
@@ -65,7 +73,7 @@ class Ledger:
     """The books of one trainer for one epoch."""
 
     def __init__(self) -> None:
-        self.sums, self._last_s = Sums(), 0.0
+        self.sums = Sums()
         self._began = time.perf_counter()
 
     @contextmanager
@@ -73,16 +81,14 @@ class Ledger:
         """Add the time of a block to one of the sums."""
         began = time.perf_counter()
         yield
-        self._last_s = time.perf_counter() - began
-        setattr(self.sums, name, getattr(self.sums, name) + self._last_s)
+        setattr(self.sums, name, getattr(self.sums, name) + time.perf_counter() - began)
 
     def count(self, step: Step) -> None:
-        """Add what preparing a step took; called right after the wait for it was timed."""
+        """Add what preparing a step took."""
         sums, counted = self.sums, step.counters
         sums.steps += 1
         sums.sample_s += step.sample_s
         sums.lookup_s += counted.lookup_s + counted.policy_s
-        sums.overhead_s += min(self._last_s, counted.lookup_s + counted.policy_s + counted.copy_s)
         for name in (
             "pull_s",
             "copy_s",

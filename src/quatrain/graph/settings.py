@@ -94,7 +94,7 @@ class TrainConfig:
     """Adam's learning rate."""
     sampler: Literal["seeded", "stock"] = "seeded"
     """seeded draws the same neighbours in every run and sends few bytes; stock is DistDGL's own."""
-    look_ahead: int = 1
+    look_ahead: int = 2
     """Batches that are made ready while one trains; 0: each when it is needed, as stock DistDGL does."""
     replicate: bool = False
     """Copy all features to every trainer first: the floor that no buffer gets below, if there is the memory."""

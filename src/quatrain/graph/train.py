@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -29,6 +30,7 @@ from quatrain.graph.ledger import Ledger, Step
 from quatrain.graph.library import dgl
 from quatrain.graph.lookahead import LookAhead
 from quatrain.graph.models import network
+from quatrain.graph.pace import Spared
 from quatrain.graph.partition import FEATURES, LABELS, read_facts
 from quatrain.graph.settings_buffer import FORESEEING
 from quatrain.graph.study import Study
@@ -53,7 +55,7 @@ class Trainer:
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
-        self.rows, self.step_s = 0, 0.0
+        self.rows, self.step_s, self.spared = 0, 0.0, Spared(self.config.look_ahead)
         self.at_end = ExitStack()
         shares = study.config.cluster.share_buffer and job.trainers > 1
         self.share = features.Share(job.buffer(machine), trainer, job.trainers) if shares else None
@@ -90,7 +92,7 @@ class Trainer:
         prepare = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
         while self.epoch < self.config.epochs:
-            stop = self.next_stop()
+            stop, self.spared = self.next_stop(), Spared(self.config.look_ahead)
             with self.ahead(itertools.islice(stream, (stop - self.epoch) * batches.steps), prepare) as steps:
                 while self.epoch < stop:
                     self.train(itertools.islice(steps, batches.steps))
@@ -120,14 +122,19 @@ class Trainer:
         trace = self.trace(source, batches.steps) if config.record_trace else None
         source = trace or source
 
+        sampled_before_s = batches.seconds
+
         def prepare(batch: Batch) -> Step:
-            sampled_s = batches.seconds
+            nonlocal sampled_before_s
+            sampled_s, began = batches.seconds, time.perf_counter()
             rows, labels_B = source.read(batch.inputs), labels[batch.outputs]
             counters = source.take()
             if trace and self.step_s:
                 trace.writer.times(sample_s=batch.seconds, train_s=self.step_s)
             counters.policy_s -= batches.seconds - sampled_s  # a policy that foresees samples while it decides
-            return Step(batch.blocks, rows, labels_B, batch.seconds, counters)
+            prepare_s = time.perf_counter() - began + sampled_s - sampled_before_s
+            sampled_before_s = batches.seconds
+            return Step(batch.blocks, rows, labels_B, batch.seconds, prepare_s, counters)
 
         return prepare
 
@@ -161,6 +168,8 @@ class Trainer:
             with ledger.timed("train_s"):
                 ledger.sums.loss += self.update(step)
             self.step_s = ledger.sums.train_s - before
+            self.spared.step(step.prepare_s, step.own_s, self.step_s)
+        ledger.sums.overhead_s = self.spared.take()
         self.epoch += 1
         self.history.append(ledger.close(self.device))
 

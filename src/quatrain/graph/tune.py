@@ -5,7 +5,8 @@ Every configuration is replayed, which gives its hits and rows exactly. Its time
     prepare = sampling + look-up + policy + pull + copy      pull = latency + rows F 4 / bandwidth, 0 without rows
 
 With look-ahead of depth d, step i is prepared once step i - d has begun to train; without (d = 0) everything is in
-turn. Times of look-up and policy are those of the replay itself, on this machine. The bandwidth is a trainer's share.
+turn (`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on this machine. The bandwidth is a
+trainer's share.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.errors import UsageError
+from quatrain.graph.pace import Pipeline
 from quatrain.graph.replay import Replay, replay
 from quatrain.graph.settings_buffer import EVICTING, FORESEEING, POLICIES, BufferConfig
 from quatrain.graph.trace import Trace, read_trace
@@ -56,7 +58,7 @@ class TuneConfig:
     """Seconds that a pull takes whatever its size."""
     copy_gb_s: float = 2.0
     """Gigabytes a second at which a batch's rows are put together."""
-    depth: int = 1
+    depth: int = 2
     """Batches prepared ahead; 0 for none."""
     sample_s: float | None = None
     """Seconds of sampling a step; None takes what the trace tells."""
@@ -191,10 +193,10 @@ class StepModel:
 
     def epoch_s(self, done: Replay) -> float:
         """Return the mean seconds of an epoch."""
-        prepare = self.prepare_s(done)
-        if self.config.depth == 0:
-            return float((prepare + self.train_s).sum()) / self.epochs
-        return _pipelined(prepare, self.train_s, self.config.depth) / self.epochs
+        pipeline = Pipeline(self.config.depth)
+        for prepare_s in self.prepare_s(done).tolist():
+            pipeline.step(prepare_s, self.train_s)
+        return pipeline.end / self.epochs
 
     def carried_rows(self, buffer: BufferConfig) -> int:
         """Return the rows that carry keeps in memory and look-ahead would not."""
@@ -206,17 +208,6 @@ class StepModel:
         pull = pull + done.remote_rows * self.row_bytes * 8 / (self.config.mbit_s * 1e6)
         copy = self.read * self.row_bytes / (self.config.copy_gb_s * 1e9)
         return self.sample_s + (done.lookup_s + done.policy_s) / len(self.read) + pull + copy
-
-
-def _pipelined(prepare: NDArray[np.float64], train_s: float, depth: int) -> float:
-    """Return when the last step has trained: step i is prepared after step i - 1 and once i - depth is training."""
-    begun: list[float] = []
-    ready = free = 0.0
-    for i, seconds in enumerate(prepare.tolist()):
-        ready = max(ready, begun[i - depth] if i >= depth else 0.0) + seconds
-        begun.append(max(ready, free))
-        free = begun[-1] + train_s
-    return free
 
 
 _COLUMNS: tuple[tuple[str, Callable[[Ranked], str]], ...] = (
