@@ -150,7 +150,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
             if plan["network"]:
                 throttle(None)
             else:
-                features.IndexedSource = partial(  # type: ignore[misc, assignment]  # the trainer looks it up there
+                features.IndexedSource = features.ServedSource = partial(  # type: ignore[misc, assignment]
                     Sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
                 )
             measured = Measured(study, job, graph, number, trainer)
@@ -244,7 +244,7 @@ def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], t
         case = f"{kind} {mbit:g} Mbit/s {label}: {name}"
         seconds = mean(rows, "seconds")
         emit("prefetch", case, "epoch", seconds, unit="s", goal="", ok=None)
-        for key in ("sample_s", "pull_s", "lookup_s", "copy_s", "beside_s", "train_s", "wait_s"):
+        for key in ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s"):
             emit("prefetch", case, key.removesuffix("_s"), mean(rows, key), unit="s", goal="", ok=None)
         overhead(case, rows, seconds)
         for key in ("halo_hit_rate", "remote_hit_rate"):
@@ -260,7 +260,7 @@ def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], t
 
 
 def overhead(case: str, rows: list[Any], seconds: list[float]) -> None:
-    """Print what look-up and copy take: on the preparing thread, which works beside training, and of the epoch."""
+    """Print what look-up and copy take: on the preparing thread, beside the one that trains, and of the epoch."""
     own = [a + b for a, b in zip(mean(rows, "lookup_s"), mean(rows, "copy_s"), strict=True)]
     for name, taken, goal in (
         ("look-up + copy, preparing thread", own, None),

@@ -8,10 +8,10 @@ import torch
 from buffer_world import COUNT, LOCAL, configs, halos, steps
 from hypothesis import given
 
-from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, LocalPart
 from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.halo import HaloTable
+from quatrain.graph.preparation import one_behind
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.source import MemorySource
 
@@ -133,7 +133,7 @@ def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
     features.read(torch.tensor([1, 2]))
     first = features.take()
 
-    assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 1, 2)
+    assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 2, 2)
     assert features.counters == Counters()
 
 
@@ -165,15 +165,49 @@ def test_own_vertices_that_cannot_be_are_refused(first, rows, words):
 
 
 @given(halos(), configs(), steps(range(COUNT)))
-def test_batches_that_share_memory_and_are_copied_beside_the_pull_equal_a_direct_pull_too(halo, config, accesses):
-    beside = Beside()
-    features = buffer(halo, config, accesses, turns=3, beside=beside)
+def test_batches_that_share_memory_equal_a_direct_pull_too(halo, config, accesses):
+    features = buffer(halo, config, accesses, turns=3)
     read = [(step, features.read(torch.from_numpy(step))) for step in accesses[:3]]
 
     assert all(torch.equal(rows, FEATURES[step]) for step, rows in read)
     for step in accesses[3:]:
         read = [*read[1:], (step, features.read(torch.from_numpy(step)))]
         assert all(torch.equal(rows, FEATURES[step]) for step, rows in read)
+
+
+class Mailed(MemorySource):
+    """A source that is asked first and answers, in the same order, when it is waited for."""
+
+    def __init__(self):
+        super().__init__(FEATURES)
+        self.asked = []
+
+    def ask(self, vertices):
+        self.asked.append(vertices.tolist())
+        return lambda: self.read(vertices)
+
+
+@given(halos(), configs(), steps(range(COUNT)))
+def test_a_read_that_begins_before_the_last_has_ended_gives_and_counts_the_same(halo, config, accesses):
+    overlapped, in_turn = (CountedFeatures(buffer(halo, config, accesses, Mailed(), turns=3)) for _ in range(2))
+    counters = [Counters() for _ in accesses]
+    reads = [torch.from_numpy(step) for step in accesses]
+    ends = one_behind(map(overlapped.begin, reads, counters))
+
+    for step, end, own in zip(reads, ends, counters, strict=True):
+        assert torch.equal(end(), FEATURES[step])
+        assert torch.equal(in_turn.read(step), FEATURES[step])
+        told = in_turn.take()
+        assert (own.remote_hits, own.halo_hits, own.remote_rows) == (told.remote_hits, told.halo_hits, told.remote_rows)
+
+
+def test_rows_are_asked_for_before_those_of_the_read_before_have_come():
+    source = Mailed()
+    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(policy="none"), [], source))
+    first, second = (features.begin(torch.tensor([vertex]), Counters()) for vertex in (50, 51))
+
+    assert source.asked == [[50], [51]]
+    assert [first().tolist(), second().tolist()] == [FEATURES[[50]].tolist(), FEATURES[[51]].tolist()]
 
 
 def test_a_batch_must_outlive_the_next():

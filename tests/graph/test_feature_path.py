@@ -71,7 +71,7 @@ def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_f
     )
     with TraceWriter(tmp_path / "trace.h5", Setup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
         recorded = RecordedFeatures(features, writer, first=FIRST, stop=STOP)
-        with LookAhead(batches, partial(prepare, recorded), depth=2) as ahead:
+        with LookAhead(map(partial(prepare, recorded), batches), depth=2) as ahead:
             arrived = [(batch.number, torch.equal(rows, FEATURES[batch.input_ids])) for batch, rows in ahead]
     foretold, counters = replay(read_trace(tmp_path / "trace.h5"), config), features.take()
 
@@ -87,7 +87,7 @@ def test_carried_rows_stay_those_of_the_source_while_training_holds_several_batc
     features = BufferedFeatures(
         MemorySource(FEATURES), halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT
     )
-    with LookAhead(batches, partial(prepare, features), depth=3) as ahead:
+    with LookAhead(map(partial(prepare, features), batches), depth=3) as ahead:
         held = list(ahead)
 
     assert all(torch.equal(rows, FEATURES[batch.input_ids]) for batch, rows in held)
@@ -115,7 +115,7 @@ def test_another_seed_than_the_foretold_one_arrives_as_an_error():
         MemorySource(FEATURES), halo(), BufferConfig(), DIM, local=own(), accesses=accesses, vertex_count=COUNT
     )
     with (
-        LookAhead(sample(), partial(prepare, features)) as ahead,
+        LookAhead(map(partial(prepare, features), sample())) as ahead,
         pytest.raises(ValueError, match="other vertices than were foretold"),
     ):
         next(ahead)

@@ -25,11 +25,11 @@ def test_a_step_s_parts_go_into_the_books(ticks):
     book = Ledger()
     with book.timed("wait_s"):
         pass
-    step = Step([], None, None, 0.5, 20.0, Counters(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0, beside_s=9.0))
+    step = Step([], None, None, 0.5, Counters(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0))
     book.count(step)
 
     assert (book.sums.wait_s, book.sums.sample_s, step.own_s) == (4.0, 0.5, 6.0)
-    assert (book.sums.lookup_s, book.sums.copy_s, book.sums.pull_s, book.sums.beside_s) == (3.0, 3.0, 7.0, 9.0)
+    assert (book.sums.lookup_s, book.sums.copy_s, book.sums.pull_s) == (3.0, 3.0, 7.0)
 
 
 def test_an_epoch_is_the_longest_of_all_trainers_with_the_means_of_its_parts():

@@ -1,11 +1,8 @@
-import threading
-
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.beside import Beside
 from quatrain.graph.room import Room, scatter
 
 
@@ -41,16 +38,3 @@ def test_scattered_rows_stand_where_torch_puts_them(dim, order, count, dtype):
     scatter(out, at.long().numpy(), rows)
 
     assert torch.equal(out, expected)
-
-
-def test_work_beside_runs_on_another_thread_and_its_time_is_kept():
-    ticks = iter([1.0, 3.5])
-    beside = Beside(clock=lambda: next(ticks))
-
-    assert beside.start(threading.get_ident).result() != threading.get_ident()
-    assert (beside.take(), beside.take()) == (2.5, 0.0)
-
-
-def test_what_work_beside_raises_arrives():
-    with pytest.raises(ZeroDivisionError):
-        Beside().start(lambda: 1 // 0).result()

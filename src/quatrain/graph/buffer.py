@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from quatrain.errors import UsageError
-from quatrain.graph.beside import Beside
 from quatrain.graph.halo import Candidates, HaloTable, Ints, RemoteTable
 from quatrain.graph.policies import make_policy
 from quatrain.graph.policy import NOBODY, Policy
 from quatrain.graph.residents import NO_CHANGE, Change, Place, Residents
 from quatrain.graph.room import Room, scatter
 from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.source import FeatureSource
+from quatrain.graph.source import FeatureSource, ask
 from quatrain.graph.store import PrivateStore, Store
 
 
@@ -72,6 +71,9 @@ class Found:
 class BufferedFeatures:
     """A source around a source. `read` is the one verb; its parts are public for whoever counts or times them.
 
+    Where `overlaps`, the first three parts of a read (find, decide, ask) may come before the last two (lay, finish) of
+    the read before: what is where is settled by the former, the rows follow in the same order by the latter.
+
     Not for use by two threads at once. When the source raises, the policy has already decided: build a new buffer.
     """
 
@@ -87,7 +89,6 @@ class BufferedFeatures:
         vertex_count: int | None = None,
         store: Store | None = None,
         turns: int = 0,
-        beside: Beside | None = None,
     ) -> None:
         """Fill the buffer with one pull of floor(f H) rows of `dim` numbers.
 
@@ -95,13 +96,12 @@ class BufferedFeatures:
         come, for the policies that foresee (UsageError without it); `vertex_count` is that of the whole graph, needed
         where every remote vertex may be kept (ValueError without it). `store` is memory that the trainers of a machine
         share: the one that leads fills it and decides, the others wait until it is filled. With `turns` a batch's rows
-        are written over by the read that many reads later, at least 2; without, never. With `beside` rows that are here
-        are copied while the others are pulled.
+        are written over by the read that many reads later, at least 2; without, never.
         """
         if turns == 1:
             raise ValueError("turns is 1; a batch must outlive the making of the next: 2 or more, or 0 for ever")
         self.halo, self.config, self.dim = halo, config, dim
-        self._source, self._local, self._beside = source, local, beside
+        self._source, self._local = source, local
         self._candidates = candidates(config, halo, vertex_count)
         self._store = store or PrivateStore(self._candidates.size, config.rows(halo.size), dim)
         self._residents = Residents(self._candidates, self._store.slots, self.rows)
@@ -120,7 +120,7 @@ class BufferedFeatures:
         with self._store.writing():
             first = policy.fill()
             self._residents.begin(first)
-            self._store.rows[:] = self._read(self._candidates.vertices(first))
+            self._store.rows[:] = self._asked(self._candidates.vertices(first))()
         return policy
 
     @property
@@ -128,12 +128,18 @@ class BufferedFeatures:
         """How many rows the buffer holds."""
         return len(self._store.rows)
 
+    @property
+    def overlaps(self) -> bool:
+        """Whether a read may begin before the one before has ended; not where others write into the buffer."""
+        return not self._store.shared
+
     def read(self, vertices: Tensor) -> Tensor:
         """Return the features of `vertices`, int64 (n,), as float32 (n, F), equal to a direct read of the source."""
         found = self.find(vertices)
         change = self.decide(found)
-        laid = self.lay(found, change)
-        return self.finish(found, change, laid, self.pull(found, change))
+        pulled = self.ask(found, change)
+        rows = self.lay(found, change)
+        return self.finish(found, change, rows, pulled())
 
     def find(self, vertices: Tensor) -> Found:
         """Look the vertices up."""
@@ -151,35 +157,20 @@ class BufferedFeatures:
         if self._policy is None:
             return NO_CHANGE
         with self._store.writing():
-            return self._residents.decide(self._policy, found.place, self._store.hear())
-
-    def pull(self, found: Found, change: Change) -> Tensor:
-        """Read from the source what a step misses and, behind it, the newcomers that are not among that."""
-        extra = self._candidates.vertices(change.extra)
-        return self._read(np.concatenate([found.vertices[found.missed], extra]))
-
-    def lay(self, found: Found, change: Change) -> Callable[[], Tensor]:
-        """Begin with all that needs no pull: what is here of a step's rows, and newcomers from the batch before.
-
-        Returns what waits for the rows, (n, F).
-        """
-        if self._beside is not None and len(found.missed):
-            return self._beside.start(lambda: self._lay(found, change)).result
-        out = self._lay(found, change)
-        return lambda: out
-
-    def finish(self, found: Found, change: Change, laid: Callable[[], Tensor], pulled: Tensor) -> Tensor:
-        """Wait for what was laid, put in what was pulled, there and in the buffer; return the step's rows, (n, F)."""
-        rows, missed = laid(), found.missed
-        scatter(rows, missed, pulled[: len(missed)])
-        if not change.carried:
-            self._replace(change, pulled)
+            change = self._residents.decide(self._policy, found.place, self._store.hear())
+        if self.overlaps:
+            change = self._residents.settle(change)
         if self.config.carries:
             self._residents.carry(found.place.positions, found.remote)
-            self._before = rows
-        return rows
+        return change
 
-    def _lay(self, found: Found, change: Change) -> Tensor:
+    def ask(self, found: Found, change: Change) -> Callable[[], Tensor]:
+        """Ask for what a step misses and, behind it, newcomers that are not among that; return what waits for them."""
+        extra = self._candidates.vertices(change.extra)
+        return self._asked(np.concatenate([found.vertices[found.missed], extra]))
+
+    def lay(self, found: Found, change: Change) -> Tensor:
+        """Do all that needs no pull; return the step's rows, (n, F), without those that are pulled."""
         out, slots = self._room.take(len(found.vertices)), found.place.slots
         if self._local is not None and len(self._local.rows):  # remote rows too: to leave them out costs more
             torch.index_select(self._local.rows, 0, torch.from_numpy(found.own), out=out)
@@ -190,11 +181,24 @@ class BufferedFeatures:
             self._replace(change, self._before)
         return out
 
+    def finish(self, found: Found, change: Change, rows: Tensor, pulled: Tensor) -> Tensor:
+        """Put in what was pulled, among the step's rows and in the buffer; return the former."""
+        missed = found.missed
+        scatter(rows, missed, pulled[: len(missed)])
+        if not change.carried:
+            self._replace(change, pulled)
+        if self.config.carries:
+            self._before = rows
+        return rows
+
     def _replace(self, change: Change, source: Tensor) -> None:
-        """Write the newcomers' rows over those that leave; at no moment does a vertex have a half-written row."""
+        """Write the newcomers' rows over those that leave; nobody else finds a vertex whose row is half written."""
         if len(change.coming) == 0:
             return
         rows = self._selected(source, change.origin)
+        if self.overlaps:
+            scatter(self._store.rows, change.slots, rows)
+            return
         with self._store.writing():
             slots = self._residents.leave(change)
             scatter(self._store.rows, slots, rows)
@@ -210,13 +214,16 @@ class BufferedFeatures:
         """Return some of `rows`, valid until the next call."""
         return torch.index_select(rows, 0, torch.from_numpy(at), out=self._scratch.take(len(at)))
 
-    def _read(self, vertices: Ints) -> Tensor:
+    def _asked(self, vertices: Ints) -> Callable[[], Tensor]:
         if len(vertices) == 0:
-            return torch.empty(0, self.dim)
-        rows = self._source.read(torch.from_numpy(vertices))
-        if rows.shape != (len(vertices), self.dim) or rows.dtype != torch.float32:
-            got, wanted = f"{tuple(rows.shape)} {rows.dtype}", f"({len(vertices)}, {self.dim}) torch.float32"
-            raise ValueError(f"the source returned {got} for {len(vertices)} vertices; it must be {wanted}")
+            return lambda: torch.empty(0, self.dim)
+        rows = ask(self._source, torch.from_numpy(vertices))
+        return lambda: self._checked(rows(), len(vertices))
+
+    def _checked(self, rows: Tensor, count: int) -> Tensor:
+        if rows.shape != (count, self.dim) or rows.dtype != torch.float32:
+            got, wanted = f"{tuple(rows.shape)} {rows.dtype}", f"({count}, {self.dim}) torch.float32"
+            raise ValueError(f"the source returned {got} for {count} vertices; it must be {wanted}")
         return rows
 
 

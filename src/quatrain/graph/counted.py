@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 
 from torch import Tensor
 
-from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, Found
 
 
@@ -30,10 +30,9 @@ class Counters:
     """Seconds to look vertices up and to take buffered rows out."""
     policy_s: float = 0.0
     pull_s: float = 0.0
+    """Seconds to ask for rows and to wait for them, not what went on in between."""
     copy_s: float = 0.0
     """Seconds to put batches together, this part's own rows among them, and to write newcomers into the buffer."""
-    beside_s: float = 0.0
-    """Seconds of copying beside a pull, on a thread of its own and in none of the times above but the pull's."""
 
     @property
     def halo_hit_rate(self) -> float | None:
@@ -53,15 +52,8 @@ def _rate(hits: int, misses: int) -> float | None:
 class CountedFeatures:
     """A buffer that keeps counters: the same verb, the same rows."""
 
-    def __init__(
-        self,
-        buffer: BufferedFeatures,
-        clock: Callable[[], float] = time.perf_counter,
-        *,
-        beside: Beside | None = None,
-    ) -> None:
-        """Take the buffer, and what copies beside its pulls, for the time that this takes."""
-        self._buffer, self._clock, self._beside = buffer, clock, beside
+    def __init__(self, buffer: BufferedFeatures, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._buffer, self._clock = buffer, clock
         self.counters = Counters()
 
     @property
@@ -72,27 +64,45 @@ class CountedFeatures:
     def take(self) -> Counters:
         """Return the counters and begin anew, as at the end of an epoch."""
         taken, self.counters = self.counters, Counters()
-        taken.beside_s = self._beside.take() if self._beside else 0.0
         return taken
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return what the buffer returns."""
-        buffer = self._buffer
-        with self._timed("lookup_s"):
-            found = buffer.find(vertices)
-        with self._timed("policy_s"):
-            change = buffer.decide(found)
-        with self._timed("copy_s"):
-            laid = buffer.lay(found, change)
-        with self._timed("pull_s"):
-            pulled = buffer.pull(found, change)
-        with self._timed("copy_s"):
-            rows = buffer.finish(found, change, laid, pulled)
-        self._count(found, len(pulled), pulled.numel() * buffer.config.number_bytes)
-        return rows
+        return self.begin(vertices, self.counters)()
 
-    def _count(self, found: Found, pulled: int, size: int) -> None:
-        counters, inside = self.counters, found.place.slots >= 0
+    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+        """Begin to read and count into `counters`; return what ends the read, after the end of the one before.
+
+        Where nothing may overlap, all is done then.
+        """
+        return self._begin(vertices, counters) if self._buffer.overlaps else partial(self._whole, vertices, counters)
+
+    def _whole(self, vertices: Tensor, counters: Counters) -> Tensor:
+        return self._begin(vertices, counters)()
+
+    def _begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+        buffer = self._buffer
+        with self._timed(counters, "lookup_s"):
+            found = buffer.find(vertices)
+        with self._timed(counters, "policy_s"):
+            change = buffer.decide(found)
+        with self._timed(counters, "pull_s"):
+            arriving = buffer.ask(found, change)
+
+        def end() -> Tensor:
+            with self._timed(counters, "copy_s"):
+                rows = buffer.lay(found, change)
+            with self._timed(counters, "pull_s"):
+                pulled = arriving()
+            with self._timed(counters, "copy_s"):
+                rows = buffer.finish(found, change, rows, pulled)
+            self._count(counters, found, len(pulled), pulled.numel() * buffer.config.number_bytes)
+            return rows
+
+        return end
+
+    def _count(self, counters: Counters, found: Found, pulled: int, size: int) -> None:
+        inside = found.place.slots >= 0
         halo = found.place.positions >= 0
         if self._buffer.config.among == "remote":
             halo = self._buffer.halo.find(found.vertices[found.remote]) >= 0
@@ -105,7 +115,7 @@ class CountedFeatures:
         counters.remote_bytes += size
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
+    def _timed(self, counters: Counters, name: str) -> Iterator[None]:
         began = self._clock()
         yield
-        setattr(self.counters, name, getattr(self.counters, name) + self._clock() - began)
+        setattr(counters, name, getattr(counters, name) + self._clock() - began)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,28 +14,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quatrain.graph.beside import Beside
 from quatrain.graph.buffer import BufferedFeatures, LocalPart, candidates
 from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.half import halved
 from quatrain.graph.halo import HaloTable, Ints
 from quatrain.graph.library import dgl
+from quatrain.graph.mail import Mail, ServedSource
 from quatrain.graph.partition import FEATURES
-from quatrain.graph.settings import GnnConfig
+from quatrain.graph.settings import GnnConfig, TrainConfig
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.shared import SharedShape, SharedStore
-from quatrain.graph.source import FeatureSource, IndexedSource, MemorySource
-from quatrain.graph.trace import RecordedFeatures, Setup, TraceWriter
+from quatrain.graph.source import FeatureSource, IndexedSource, MemorySource, ask
+from quatrain.graph.trace import Setup, TraceWriter
 
 
 class Features(Protocol):
-    """A source that tells what it did."""
+    """A source whose reads begin and end apart and are counted."""
 
-    def read(self, vertices: Tensor) -> Tensor:
-        """Return features, float32 (n, F)."""
+    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+        """Begin to read and count into `counters`; return what ends it and gives the features, float32 (n, F).
 
-    def take(self) -> Counters:
-        """Return what was counted since the last time."""
+        Reads end in the order in which they began; one may begin before the one before has ended.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,50 +67,54 @@ class TracedFeatures:
 
     def __init__(self, inner: Features, graph: Any, file: Path, steps: int) -> None:
         """Begin the trace `file` of a training with `steps` steps an epoch; UsageError when it is there already."""
-        own, tensor = own_vertices(graph), graph.ndata[FEATURES]
+        self._own, tensor = own_vertices(graph), graph.ndata[FEATURES]
         book = graph.get_partition_book()
         setup = Setup(halo=halo(graph), dim=tensor.shape[1], vertex_count=graph.num_nodes(), part=book.partid)
         file.parent.mkdir(parents=True, exist_ok=True)
         self.writer = TraceWriter(file, setup)
-        self._source = RecordedFeatures(inner, self.writer, first=own.start, stop=own.stop)
         self._inner, self._steps, self._read = inner, steps, 0
+        self.took: deque[tuple[float, float]] = deque()
+        """Seconds of sampling and of training of steps, told by any thread and written with the next read."""
 
-    def read(self, vertices: Tensor) -> Tensor:
-        """Return what the inner path returns."""
+    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+        """Write the vertices down and begin to read them from the inner path."""
         if self._read and self._read % self._steps == 0:
             self.writer.next_epoch()
         self._read += 1
-        return self._source.read(vertices)
-
-    def take(self) -> Counters:
-        """Return what the inner path counted."""
-        return self._inner.take()
+        while self.took:
+            sample_s, train_s = self.took.popleft()
+            self.writer.times(sample_s=sample_s, train_s=train_s)
+        ids = vertices.numpy()
+        remote = ids[(ids < self._own.start) | (ids >= self._own.stop)]
+        self.writer.step(remote, len(ids) - len(remote))
+        return self._inner.begin(vertices, counters)
 
 
 class DirectFeatures:
-    """A source as it is, counted: DistDGL's own way, where the DistTensor copies local rows and pulls the others."""
+    """A source as it is, counted."""
 
     def __init__(self, source: FeatureSource, own: range) -> None:
         """Count vertices outside `own` as remote."""
         self._source, self._own = source, own
-        self._counters = Counters()
 
-    def read(self, vertices: Tensor) -> Tensor:
-        """Return the rows of the source."""
+    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+        """Ask the source, and count all but the rows' time."""
         began = time.perf_counter()
-        rows = self._source.read(vertices)
-        self._counters.pull_s += time.perf_counter() - began
-        away = int(((vertices < self._own.start) | (vertices >= self._own.stop)).sum())
-        self._counters.remote_misses += away
-        self._counters.remote_rows += away
-        self._counters.remote_bytes += away * rows.shape[1] * rows.element_size()
-        self._counters.local_rows += len(vertices) - away
-        return rows
+        arriving = ask(self._source, vertices)
+        counters.pull_s += time.perf_counter() - began
 
-    def take(self) -> Counters:
-        """Return the counters and begin anew."""
-        taken, self._counters = self._counters, Counters()
-        return taken
+        def end() -> Tensor:
+            began = time.perf_counter()
+            rows = arriving()
+            counters.pull_s += time.perf_counter() - began
+            away = int(((vertices < self._own.start) | (vertices >= self._own.stop)).sum())
+            counters.remote_misses += away
+            counters.remote_rows += away
+            counters.remote_bytes += away * rows.shape[1] * rows.element_size()
+            counters.local_rows += len(vertices) - away
+            return rows
+
+        return end
 
 
 def own_vertices(graph: Any) -> range:
@@ -126,24 +132,30 @@ def halo(graph: Any) -> HaloTable:
     return HaloTable(ids, graph.in_degrees(torch.from_numpy(ids)))
 
 
-def way(graph: Any, config: GnnConfig, accesses: Iterable[Any] | None, share: Share | None = None) -> Way:
-    """Return the way of features to a trainer: a copy of all, DistDGL's own, or through a buffer.
+def plain(tensor: Any, config: TrainConfig, mail: Mail) -> FeatureSource:
+    """Return the rows of a distributed tensor: beside the stock sampler by DGL's own calls, else by mail."""
+    return IndexedSource(tensor) if config.sampler == "stock" else ServedSource(tensor, mail)
+
+
+def way(graph: Any, config: GnnConfig, mail: Mail, accesses: Iterable[Any] | None, share: Share | None = None) -> Way:
+    """Return the way of features to a trainer: a copy of all, as they are, or through a buffer.
 
     `accesses` tells the vertices of each step to come, for policies that foresee; `share` with whom the buffer is
-    shared.
+    shared. With stock DistDGL's sampler and no buffer, features come as they do in stock DistDGL.
     """
     turns = config.train.look_ahead + 2  # in training, ready, being made
     if config.train.replicate:
         own = own_vertices(graph)
         return Way(DirectFeatures(replicated(graph, turns), range(graph.num_nodes())), graph.num_nodes() - len(own))
     if config.buffer.policy == "none":
-        return Way(DirectFeatures(IndexedSource(graph.ndata[FEATURES]), own_vertices(graph)), 0)
-    return buffered(graph, config.buffer, accesses, share, turns)
+        return Way(DirectFeatures(plain(graph.ndata[FEATURES], config.train, mail), own_vertices(graph)), 0)
+    return buffered(graph, config.buffer, mail, accesses, share, turns)
 
 
-def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, share: Share | None, turns: int) -> Way:
+def buffered(
+    graph: Any, config: BufferConfig, mail: Mail, accesses: Iterable[Any] | None, share: Share | None, turns: int
+) -> Way:
     """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
-    beside = Beside()
     tensor, own = graph.ndata[FEATURES], own_vertices(graph)
     local = LocalPart(first=own.start, rows=tensor.local_partition)
     table, width, count = halo(graph), tensor.shape[1], graph.num_nodes()
@@ -151,7 +163,7 @@ def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, s
     if share is not None:
         store = share.store(candidates(config, table, count).size, config.rows(table.size), width)
     buffer = BufferedFeatures(
-        halved(graph) if config.wire == "float16" else IndexedSource(tensor),
+        halved(graph, partial(ServedSource, mail=mail)) if config.wire == "float16" else ServedSource(tensor, mail),
         table,
         config,
         width,
@@ -160,9 +172,8 @@ def buffered(graph: Any, config: BufferConfig, accesses: Iterable[Any] | None, s
         vertex_count=count,
         store=store,
         turns=turns,
-        beside=beside,
     )
-    return Way(CountedFeatures(buffer, beside=beside), buffer.rows)
+    return Way(CountedFeatures(buffer), buffer.rows)
 
 
 def replicated(graph: Any, turns: int) -> FeatureSource:

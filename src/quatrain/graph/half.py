@@ -6,6 +6,7 @@ below 2^-14). A machine's own features stay as they are.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,16 +15,16 @@ from torch import Tensor
 
 from quatrain.graph.library import dgl
 from quatrain.graph.partition import FEATURES
-from quatrain.graph.source import FeatureSource, HalfSource, IndexedSource, to_half
+from quatrain.graph.source import FeatureSource, HalfSource, to_half
 
 HALVES = f"{FEATURES}-float16"
 """Name of the copy among the servers' tensors."""
 
 
-def halved(graph: Any) -> FeatureSource:
+def halved(graph: Any, source: Callable[[Any], FeatureSource]) -> FeatureSource:
     """Return a source of float32 rows that travel as float16; every trainer of the job calls it, at the same time.
 
-    ValueError when a feature does not fit float16.
+    `source` makes a source of a distributed tensor. ValueError when a feature does not fit float16.
     """
     whole = graph.ndata[FEATURES]
     halves = dgl.distributed.DistTensor(
@@ -31,7 +32,7 @@ def halved(graph: Any) -> FeatureSource:
     )
     halves.local_partition.copy_(to_half(whole.local_partition))  # trainers of a machine write the same
     dist.barrier()
-    return HalfSource(IndexedSource(halves))
+    return HalfSource(source(halves))
 
 
 def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

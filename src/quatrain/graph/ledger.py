@@ -15,7 +15,7 @@ from torch import Tensor
 from quatrain.graph.counted import Counters
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
     """A batch that is ready to train."""
 
@@ -26,9 +26,9 @@ class Step:
     """int64 (B,)."""
     sample_s: float
     """Seconds to sample this batch."""
-    prepare_s: float
-    """Seconds to make it ready, with all sampling that was done then."""
     counters: Counters
+    prepare_s: float = 0.0
+    """Seconds of the preparing thread between the step before and this one."""
 
     @property
     def own_s(self) -> float:
@@ -46,9 +46,7 @@ class Sums:
     lookup_s: float = 0.0
     """To look vertices up and to decide what the buffer keeps."""
     copy_s: float = 0.0
-    """To put batches together, but for what was done beside a pull."""
-    beside_s: float = 0.0
-    """Of copying beside a pull."""
+    """To put batches together."""
     train_s: float = 0.0
     wait_s: float = 0.0
     """Until a batch was ready."""
@@ -65,7 +63,7 @@ class Sums:
     local_rows: float = 0.0
 
 
-TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "beside_s", "train_s", "wait_s", "overhead_s")
+TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s", "overhead_s")
 COUNTS = ("remote_rows", "remote_bytes", "local_rows")
 
 
@@ -92,7 +90,6 @@ class Ledger:
         for name in (
             "pull_s",
             "copy_s",
-            "beside_s",
             "halo_hits",
             "halo_misses",
             "remote_hits",

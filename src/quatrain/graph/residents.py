@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,8 @@ class Change:
     origin: Ints
     extra: Ints
     carried: bool = False
+    slots: Ints = field(default_factory=lambda: NOBODY)
+    """Where the newcomers' rows go, once that is settled."""
 
 
 NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
@@ -75,6 +77,12 @@ class Residents:
         extra = swap.coming[origin < 0]
         origin[origin < 0] = len(missed) + np.arange(len(extra))
         return Change(swap.leaving, swap.coming, origin, extra)
+
+    def settle(self, change: Change) -> Change:
+        """Let steps to come find the newcomers, whose rows are yet to follow; return the change with their slots."""
+        slots = self.leave(change)
+        self.come(change, slots)
+        return replace(change, slots=slots)
 
     def leave(self, change: Change) -> Ints:
         """Take out those that leave; return their slots."""

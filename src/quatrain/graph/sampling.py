@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+from collections.abc import Generator
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,15 @@ import torch
 from torch import Tensor
 
 from quatrain.graph.library import dgl
+from quatrain.graph.mail import Mail
 
 rpc: Any = dgl.distributed.rpc
 
 Ints = npt.NDArray[np.int64]
+Sampled = tuple[Tensor, Tensor, list[Any]]
+"""Input vertices, output vertices, and a block a layer, the input layer's first."""
+Drawing = Generator[None, None, Sampled]
+"""A draw under way: it stops once a layer, after it has asked the other machines for their share of it."""
 DRAW = 910_001
 """DGL's number for our request; its own lie between 800,000 and 902,000."""
 
@@ -118,41 +124,42 @@ def register() -> None:
 
 
 class SeededSampler:
-    """Draws the blocks of a batch; has DGL's verb, so DistNodeDataLoader takes it.
+    """Draws the blocks of batches.
 
     What is drawn for a batch depends on the seed and on the batch's own vertices and their order alone.
     """
 
-    def __init__(self, fanout: tuple[int, ...], seed: int) -> None:
-        self._fanout, self._seed = fanout, seed
+    def __init__(self, graph: Any, fanout: tuple[int, ...], seed: int, mail: Mail) -> None:
+        self._graph, self._fanout, self._seed, self._mail = graph, fanout, seed, mail
 
-    def sample_blocks(self, graph: Any, vertices: Tensor) -> tuple[Tensor, Tensor, list[Any]]:
-        """Return input vertices, output vertices, and a block a layer, the input layer's first."""
+    def draw(self, vertices: Tensor) -> Drawing:
+        """Draw layer by layer, the training vertices' own neighbours first."""
         outputs = vertices
         blocks: list[Any] = []
         key = hashlib.blake2b(vertices.numpy().tobytes(), digest_size=8, key=self._seed.to_bytes(8, "little")).digest()
         for layer, fanout in reversed(list(enumerate(self._fanout))):
             seed = int.from_bytes(key, "little") ^ layer
-            sources, counts = self._draw(graph, vertices, fanout, seed)
+            sources, counts = yield from self._layer(vertices, fanout, seed)
             targets = torch.from_numpy(np.repeat(vertices.numpy(), counts))
-            frontier = dgl.graph((torch.from_numpy(sources), targets), num_nodes=graph.num_nodes())
+            frontier = dgl.graph((torch.from_numpy(sources), targets), num_nodes=self._graph.num_nodes())
             block = dgl.to_block(frontier, vertices, include_dst_in_src=True)
             vertices = block.srcdata[dgl.NID]
             blocks.insert(0, block)
         return vertices, outputs, blocks
 
-    def _draw(self, graph: Any, vertices: Tensor, fanout: int, seed: int) -> tuple[Ints, Ints]:
+    def _layer(self, vertices: Tensor, fanout: int, seed: int) -> Generator[None, None, tuple[Ints, Ints]]:
         """Draw on every machine that holds some of the vertices; return sources and counts in their order."""
-        book, ids = graph.get_partition_book(), vertices.numpy()
+        book, ids = self._graph.get_partition_book(), vertices.numpy()
         part = book.nid2partid(vertices).numpy()
-        asked = [(number, Draw(packed(ids[part == number]), fanout, seed)) for number in np.unique(part)]
-        away = [(int(number), request) for number, request in asked if number != book.partid]
-        ticket = rpc.send_requests_to_machine(away) if away else None
+        numbers = np.flatnonzero(np.bincount(part)).tolist()
+        asked = [(number, Draw(packed(ids[part == number]), fanout, seed)) for number in numbers]
+        ticket = self._mail.post([(number, request) for number, request in asked if number != book.partid])
         drawn: dict[int, tuple[Ints, Ints]] = {}
-        if len(away) < len(asked):
-            own = neighbours(graph.local_partition, book)
+        if book.partid in numbers:
+            own = neighbours(self._graph.local_partition, book)
             drawn[book.partid] = own.draw(ids[part == book.partid], fanout, seed)
-        for answer in rpc.recv_responses(ticket) if away else ():
+        yield
+        for answer in self._mail.collect(ticket):
             drawn[answer.part] = (answer.sources.numpy().astype(np.int64), answer.counts.numpy().astype(np.int64))
         return _merged(part, drawn)
 

@@ -1,14 +1,16 @@
 """Where features come from: one verb, `read(vertices)`, and the sources that wrap others.
 
 A source turns global vertex ids, int64 of shape (n,), into their features, float32 of shape (n, F), row i for id i.
-Ids may repeat and stand in any order. Sources of other processes are read from one thread only (`lookahead`).
+Ids may repeat and stand in any order. Sources of other processes are read from one thread only (`lookahead`). A source
+that is far away may be asked first and read later: its `ask` returns at once, and what it returns waits for the rows.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -21,6 +23,19 @@ class FeatureSource(Protocol):
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return the features of `vertices` (int64 (n,)) as float32 (n, F)."""
+
+
+@runtime_checkable
+class AskedSource(FeatureSource, Protocol):
+    """A source that can be asked for rows before they are needed."""
+
+    def ask(self, vertices: Tensor) -> Callable[[], Tensor]:
+        """Send for the features of `vertices`; return what waits for them, to be called once."""
+
+
+def ask(source: FeatureSource, vertices: Tensor) -> Callable[[], Tensor]:
+    """Ask `source` where it can be asked, else put the reading off; return what gives the rows."""
+    return source.ask(vertices) if isinstance(source, AskedSource) else partial(source.read, vertices)
 
 
 class MemorySource:
@@ -97,7 +112,14 @@ class HalfSource:
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return float32 rows; ValueError when the source sends anything but float16."""
-        rows = self._source.read(vertices)
+        return self.ask(vertices)()
+
+    def ask(self, vertices: Tensor) -> Callable[[], Tensor]:
+        """Send for the rows."""
+        halves = ask(self._source, vertices)
+        return lambda: self._whole(halves())
+
+    def _whole(self, rows: Tensor) -> Tensor:
         if rows.dtype != torch.float16:
             raise ValueError(f"the source sends {rows.dtype}; float16 on the wire needs a source that holds float16")
         return rows.float()

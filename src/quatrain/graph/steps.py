@@ -15,7 +15,7 @@ from quatrain.graph.study import Study
 from quatrain.records import read_json
 
 EPOCH = (
-    *("seconds", "sample_s", "pull_s", "lookup_s", "copy_s", "beside_s", "train_s", "wait_s", "overhead_s"),
+    *("seconds", "sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s", "overhead_s"),
     *("halo_hit_rate", "remote_hit_rate", "remote_rows", "remote_bytes", "loss"),
 )
 """What summary.json tells of an epoch, beside the accuracy where it was looked at."""

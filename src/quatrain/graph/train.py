@@ -10,8 +10,7 @@ from __future__ import annotations
 import itertools
 import logging
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -24,14 +23,16 @@ from torch.nn.functional import cross_entropy
 
 from quatrain import checkpoint
 from quatrain.graph import features
-from quatrain.graph.batches import Batch, Batches, Foresight, share
+from quatrain.graph.batches import Batches, Foresight, share
 from quatrain.graph.job import Job, join
 from quatrain.graph.ledger import Ledger, Step
 from quatrain.graph.library import dgl
 from quatrain.graph.lookahead import LookAhead
+from quatrain.graph.mail import Mail
 from quatrain.graph.models import network
 from quatrain.graph.pace import Spared
 from quatrain.graph.partition import FEATURES, LABELS, read_facts
+from quatrain.graph.preparation import Preparation
 from quatrain.graph.settings_buffer import FORESEEING
 from quatrain.graph.study import Study
 from quatrain.progress import Meter
@@ -55,7 +56,10 @@ class Trainer:
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
-        self.rows, self.step_s, self.spared = 0, 0.0, Spared(self.config.look_ahead)
+        self.mail = Mail()
+        self.labels = features.plain(graph.ndata[LABELS], self.config, self.mail)
+        self.rows, self.spared = 0, Spared(self.config.look_ahead)
+        self.traced: features.TracedFeatures | None = None
         self.at_end = ExitStack()
         shares = study.config.cluster.share_buffer and job.trainers > 1
         self.share = features.Share(job.buffer(machine), trainer, job.trainers) if shares else None
@@ -83,17 +87,18 @@ class Trainer:
         """Return this trainer's batches of a part of the vertices."""
         with np.load(self.splits) as splits:
             vertices = share(splits[part], self.rank, self.ranks)
-        return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank))
+        return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank), self.mail)
 
     def run(self) -> None:
         """Train to the last epoch, then tell the accuracy on the test vertices."""
         batches = self.batches("train")
-        stream = Foresight(itertools.chain.from_iterable(map(batches.epoch, range(self.epoch, self.config.epochs))))
-        prepare = self.preparation(batches, stream)
+        stream = Foresight(batches.stream(range(self.epoch, self.config.epochs)))
+        preparation = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
         while self.epoch < self.config.epochs:
             stop, self.spared = self.next_stop(), Spared(self.config.look_ahead)
-            with self.ahead(itertools.islice(stream, (stop - self.epoch) * batches.steps), prepare) as steps:
+            coming = itertools.islice(stream, (stop - self.epoch) * batches.steps)
+            with self.ahead(preparation.steps(coming)) as steps:
                 while self.epoch < stop:
                     self.train(itertools.islice(steps, batches.steps))
                     if self.config.save_every and self.epoch % self.config.save_every == 0:
@@ -113,30 +118,15 @@ class Trainer:
         every = self.config.evaluate_every or self.config.epochs
         return min(self.config.epochs, (self.epoch // every + 1) * every)
 
-    def preparation(self, batches: Batches, stream: Foresight) -> Callable[[Batch], Step]:
-        """Return what makes a batch ready: its features by way of the buffer, and its labels."""
-        config, labels = self.study.config, self.graph.ndata[LABELS]
+    def preparation(self, batches: Batches, stream: Foresight) -> Preparation:
+        """Return what makes batches ready."""
+        config = self.study.config
         foresees = config.buffer.policy in FORESEEING and not config.train.replicate
-        way = features.way(self.graph, config, stream.accesses() if foresees else None, self.share)
-        self.rows, source = way.rows, way.features
-        trace = self.trace(source, batches.steps) if config.record_trace else None
-        source = trace or source
-
-        sampled_before_s = batches.seconds
-
-        def prepare(batch: Batch) -> Step:
-            nonlocal sampled_before_s
-            sampled_s, began = batches.seconds, time.perf_counter()
-            rows, labels_B = source.read(batch.inputs), labels[batch.outputs]
-            counters = source.take()
-            if trace and self.step_s:
-                trace.writer.times(sample_s=batch.seconds, train_s=self.step_s)
-            counters.policy_s -= batches.seconds - sampled_s  # a policy that foresees samples while it decides
-            prepare_s = time.perf_counter() - began + sampled_s - sampled_before_s
-            sampled_before_s = batches.seconds
-            return Step(batch.blocks, rows, labels_B, batch.seconds, prepare_s, counters)
-
-        return prepare
+        way = features.way(self.graph, config, self.mail, stream.accesses() if foresees else None, self.share)
+        self.rows = way.rows
+        if config.record_trace:
+            self.traced = self.trace(way.features, batches.steps)
+        return Preparation(batches, self.traced or way.features, self.labels)
 
     def trace(self, source: features.Features, steps: int) -> features.TracedFeatures:
         """Return a feature path that writes down what goes through `source`."""
@@ -145,13 +135,11 @@ class Trainer:
         self.at_end.callback(traced.writer.close)
         return traced
 
-    def ahead(
-        self, batches: Iterable[Batch], prepare: Callable[[Batch], Step]
-    ) -> AbstractContextManager[Iterator[Step]]:
-        """Return an iterator over prepared batches, made ready on a thread of their own where that is asked for."""
+    def ahead(self, steps: Iterator[Step]) -> AbstractContextManager[Iterator[Step]]:
+        """Return an iterator over steps that are made ready on a thread of their own where that is asked for."""
         if not self.config.look_ahead:
-            return nullcontext(map(prepare, batches))
-        return LookAhead(batches, prepare, depth=self.config.look_ahead)
+            return nullcontext(steps)
+        return LookAhead(steps, depth=self.config.look_ahead)
 
     def train(self, steps: Iterator[Step]) -> None:
         """Train one epoch and enter it into the history."""
@@ -167,8 +155,10 @@ class Trainer:
             before = ledger.sums.train_s
             with ledger.timed("train_s"):
                 ledger.sums.loss += self.update(step)
-            self.step_s = ledger.sums.train_s - before
-            self.spared.step(step.prepare_s, step.own_s, self.step_s)
+            train_s = ledger.sums.train_s - before
+            self.spared.step(step.prepare_s, step.own_s, train_s)
+            if self.traced:
+                self.traced.took.append((step.sample_s, train_s))
         ledger.sums.overhead_s = self.spared.take()
         self.epoch += 1
         self.history.append(ledger.close(self.device))
@@ -187,8 +177,9 @@ class Trainer:
         """Return the share of a part's vertices that are labelled rightly, over all trainers."""
         self.model.eval()
         right = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for batch in self.batches(part).epoch(0):
-            rows, labels = self.graph.ndata[FEATURES][batch.inputs], self.graph.ndata[LABELS][batch.outputs]
+        rows_of = features.plain(self.graph.ndata[FEATURES], self.config, self.mail)
+        for batch in self.batches(part).stream([0]):
+            rows, labels = rows_of.read(batch.inputs), self.labels.read(batch.outputs)
             scores = self.model([block.to(self.device) for block in batch.blocks], rows.to(self.device))
             right += torch.tensor([(scores.argmax(1).cpu() == labels).sum(), len(labels)], device=self.device)
         dist.all_reduce(right)
