@@ -254,7 +254,7 @@ def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], t
         emit("prefetch", case, "test accuracy", [row["test_accuracy"] for row in rows], unit="", goal="", ok=None)
         compare(case, mbit, name, rows, results)
         if name != "floor":
-            model = TuneConfig(mbit_s=mbit, depth=CASES[name].look_ahead)
+            model = TuneConfig(mbit_s=mbit, depth=CASES[name].look_ahead, overlap=not CASES[name].stock)
             counted = [row["epochs"] for row in rows]
             prefetch_foretold.compare(case, traces, CASES[name].buffer(shared), model, counted)
 

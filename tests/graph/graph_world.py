@@ -17,7 +17,7 @@ from quatrain.graph.settings_buffer import BufferConfig
 def small(**train):
     """Settings of a training that takes little beside its start."""
     return GnnConfig(
-        made=MadeConfig(vertices=600, degree=8.0, features=8, classes=4),
+        made=MadeConfig(vertices=2000, degree=8.0, features=8, classes=4),
         cluster=ClusterConfig(machines=2),
         train=TrainConfig(**{"epochs": 3, "batch": 40, "fanout": (4, 4), "evaluate_every": 2, **train}),
         buffer=BufferConfig(policy="counts", interval=2),

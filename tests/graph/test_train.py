@@ -13,6 +13,7 @@ from quatrain.graph import steps
 from quatrain.graph.job import SHM
 from quatrain.graph.machine import PROGRAMS, Died, Keeper
 from quatrain.graph.replay import replay
+from quatrain.graph.settings import PartitionConfig
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.trace import read_trace
 from quatrain.records import read_json
@@ -140,15 +141,35 @@ def test_float16_on_the_wire_halves_the_bytes_and_moves_the_loss_a_little(plain,
     assert losses(lossy) == pytest.approx(losses(plain), rel=0.01)
 
 
-def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(parts, tmp_path):
+@pytest.fixture(scope="module")
+def scattered(tmp_path_factory):
+    """Parts dealt at random, so that trainers also read labels of other machines'."""
+    config = replace(small(), partition=PartitionConfig(method="random"))
+    three = replace(config, cluster=replace(config.cluster, machines=3))
+    place = tmp_path_factory.mktemp("cache")
+    return {one.cluster.machines: Path(steps.prepare(one, place)["parts"]) for one in (config, three)}
+
+
+def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(scattered, tmp_path):
     config = replace(small(model="gat", sampler="stock", look_ahead=0, epochs=2), buffer=BufferConfig(policy="none"))
     config = replace(config, cluster=replace(config.cluster, trainers=2))
 
-    stock = train(tmp_path, config, parts)
+    stock = train(tmp_path, config, scattered[2])
 
     assert len(stock["epochs"]) == 2
     assert stock["epochs"][0]["halo_hit_rate"] is None
     assert stock["buffer_rows"] == 0
+
+
+def test_rows_of_several_machines_arrive_where_they_belong_single_ones_too(scattered, tmp_path):
+    outcomes = {}
+    for buffer in (BufferConfig(policy="none"), BufferConfig(policy="schedule", window=3)):
+        config = replace(small(evaluate_every=1, epochs=2, batch=8, fanout=(1, 1)), buffer=buffer)
+        config = replace(config, record_trace=True, cluster=replace(config.cluster, machines=3))
+        outcomes[buffer.policy] = train(tmp_path / buffer.policy, config, scattered[3])
+
+    assert losses(outcomes["schedule"]) == losses(outcomes["none"])
+    assert outcomes["schedule"]["test_accuracy"] == outcomes["none"]["test_accuracy"]
 
 
 def test_trainers_of_a_machine_may_share_a_buffer(parts, tmp_path):

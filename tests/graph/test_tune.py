@@ -85,12 +85,20 @@ def test_carry_costs_memory_where_nothing_else_keeps_the_batch(tmp_path):
 
 
 def test_without_look_ahead_every_part_of_a_step_is_waited_for():
-    config = TuneConfig(mbit_s=8, latency_s=0.5, sample_s=1.0, train_s=2.0, copy_gb_s=1e-9, depth=0)
+    config = TuneConfig(mbit_s=8, latency_s=0.5, sample_s=1.0, train_s=2.0, copy_gb_s=1e-9, depth=0, overlap=False)
     trace = traced(HALO, [np.array([0, 25]), np.array([25])])
     epoch_s = StepModel.of(trace, config).epoch_s(replay(trace, BufferConfig(policy="none"), no_time))
 
     row, pull = 2 * 4, 0.5 + 2 * 4 / 1e6
     assert epoch_s == pytest.approx((1.0 + pull + 2 * row + 2.0) + (1.0 + 1 * row + 2.0))
+
+
+def test_rows_that_travel_while_the_next_batch_is_sampled_take_the_longer_of_both_times():
+    trace = traced(HALO, [np.array([0])] * 10)
+    done = replay(trace, BufferConfig(policy="none"), no_time)
+    for latency_s, expected in ((1.0, 10 * (2 + 1)), (5.0, 10 * (5 + 1))):
+        config = TuneConfig(mbit_s=1e9, latency_s=latency_s, sample_s=2.0, train_s=1.0, copy_gb_s=1e9, depth=0)
+        assert StepModel.of(trace, config).epoch_s(done) == pytest.approx(expected)
 
 
 def test_look_ahead_hides_the_shorter_of_preparing_and_training():

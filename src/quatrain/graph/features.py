@@ -19,8 +19,9 @@ from quatrain.graph.counted import CountedFeatures, Counters
 from quatrain.graph.half import halved
 from quatrain.graph.halo import HaloTable, Ints
 from quatrain.graph.library import dgl
-from quatrain.graph.mail import Mail, ServedSource
+from quatrain.graph.mail import Mail
 from quatrain.graph.partition import FEATURES
+from quatrain.graph.served import ServedSource
 from quatrain.graph.settings import GnnConfig, TrainConfig
 from quatrain.graph.settings_buffer import BufferConfig
 from quatrain.graph.shared import SharedShape, SharedStore
@@ -65,28 +66,24 @@ class Share:
 class TracedFeatures:
     """A feature path whose reads are written down with the times of sampling and training."""
 
-    def __init__(self, inner: Features, graph: Any, file: Path, steps: int) -> None:
-        """Begin the trace `file` of a training with `steps` steps an epoch; UsageError when it is there already."""
-        self._own, tensor = own_vertices(graph), graph.ndata[FEATURES]
-        book = graph.get_partition_book()
-        setup = Setup(halo=halo(graph), dim=tensor.shape[1], vertex_count=graph.num_nodes(), part=book.partid)
-        file.parent.mkdir(parents=True, exist_ok=True)
-        self.writer = TraceWriter(file, setup)
-        self._inner, self._steps, self._read = inner, steps, 0
+    def __init__(self, inner: Features, writer: TraceWriter, own: range, steps: int) -> None:
+        """Write reads of vertices outside `own` to a new trace of a training with `steps` steps an epoch."""
+        self._inner, self._writer, self._own = inner, writer, own
+        self._steps, self._read = steps, 0
         self.took: deque[tuple[float, float]] = deque()
         """Seconds of sampling and of training of steps, told by any thread and written with the next read."""
 
     def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
         """Write the vertices down and begin to read them from the inner path."""
         if self._read and self._read % self._steps == 0:
-            self.writer.next_epoch()
+            self._writer.next_epoch()
         self._read += 1
         while self.took:
             sample_s, train_s = self.took.popleft()
-            self.writer.times(sample_s=sample_s, train_s=train_s)
+            self._writer.times(sample_s=sample_s, train_s=train_s)
         ids = vertices.numpy()
         remote = ids[(ids < self._own.start) | (ids >= self._own.stop)]
-        self.writer.step(remote, len(ids) - len(remote))
+        self._writer.step(remote, len(ids) - len(remote))
         return self._inner.begin(vertices, counters)
 
 
@@ -115,6 +112,18 @@ class DirectFeatures:
             return rows
 
         return end
+
+
+def trace(graph: Any, file: Path) -> TraceWriter:
+    """Begin the trace `file` of a graph's trainer; UsageError when it is there already."""
+    setup = Setup(
+        halo=halo(graph),
+        dim=graph.ndata[FEATURES].shape[1],
+        vertex_count=graph.num_nodes(),
+        part=graph.get_partition_book().partid,
+    )
+    file.parent.mkdir(parents=True, exist_ok=True)
+    return TraceWriter(file, setup)
 
 
 def own_vertices(graph: Any) -> range:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quatrain.graph.library import dgl
-from quatrain.graph.mail import Mail
+from quatrain.graph.mail import REQUESTS, Mail
 
 rpc: Any = dgl.distributed.rpc
 
@@ -29,8 +29,7 @@ Sampled = tuple[Tensor, Tensor, list[Any]]
 """Input vertices, output vertices, and a block a layer, the input layer's first."""
 Drawing = Generator[None, None, Sampled]
 """A draw under way: it stops once a layer, after it has asked the other machines for their share of it."""
-DRAW = 910_001
-"""DGL's number for our request; its own lie between 800,000 and 902,000."""
+DRAW = REQUESTS
 
 
 class Neighbours:

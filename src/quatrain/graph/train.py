@@ -33,8 +33,10 @@ from quatrain.graph.models import network
 from quatrain.graph.pace import Spared
 from quatrain.graph.partition import FEATURES, LABELS, read_facts
 from quatrain.graph.preparation import Preparation
+from quatrain.graph.served import ServedSource
 from quatrain.graph.settings_buffer import FORESEEING
 from quatrain.graph.study import Study
+from quatrain.graph.trace import TraceWriter
 from quatrain.progress import Meter
 from quatrain.records import write_json
 from quatrain.seeding import derive
@@ -58,6 +60,7 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.mail = Mail()
         self.labels = features.plain(graph.ndata[LABELS], self.config, self.mail)
+        self.everything = ServedSource(graph.ndata[FEATURES], self.mail)
         self.rows, self.spared = 0, Spared(self.config.look_ahead)
         self.traced: features.TracedFeatures | None = None
         self.at_end = ExitStack()
@@ -119,21 +122,24 @@ class Trainer:
         return min(self.config.epochs, (self.epoch // every + 1) * every)
 
     def preparation(self, batches: Batches, stream: Foresight) -> Preparation:
-        """Return what makes batches ready."""
+        """Return what makes batches ready; all that DGL is asked for by its own calls is before the first draw."""
         config = self.study.config
+        writer = self.trace() if config.record_trace else None
         foresees = config.buffer.policy in FORESEEING and not config.train.replicate
         way = features.way(self.graph, config, self.mail, stream.accesses() if foresees else None, self.share)
         self.rows = way.rows
-        if config.record_trace:
-            self.traced = self.trace(way.features, batches.steps)
+        if writer:
+            self.traced = features.TracedFeatures(
+                way.features, writer, features.own_vertices(self.graph), batches.steps
+            )
         return Preparation(batches, self.traced or way.features, self.labels)
 
-    def trace(self, source: features.Features, steps: int) -> features.TracedFeatures:
-        """Return a feature path that writes down what goes through `source`."""
+    def trace(self) -> TraceWriter:
+        """Begin the trace of this trainer."""
         name = f"trainer-{self.rank}" + (f"-from-{self.epoch}" if self.epoch else "")
-        traced = features.TracedFeatures(source, self.graph, self.study.folder / "traces" / f"{name}.h5", steps)
-        self.at_end.callback(traced.writer.close)
-        return traced
+        writer = features.trace(self.graph, self.study.folder / "traces" / f"{name}.h5")
+        self.at_end.callback(writer.close)
+        return writer
 
     def ahead(self, steps: Iterator[Step]) -> AbstractContextManager[Iterator[Step]]:
         """Return an iterator over steps that are made ready on a thread of their own where that is asked for."""
@@ -177,9 +183,8 @@ class Trainer:
         """Return the share of a part's vertices that are labelled rightly, over all trainers."""
         self.model.eval()
         right = torch.zeros(2, dtype=torch.float64, device=self.device)
-        rows_of = features.plain(self.graph.ndata[FEATURES], self.config, self.mail)
         for batch in self.batches(part).stream([0]):
-            rows, labels = rows_of.read(batch.inputs), self.labels.read(batch.outputs)
+            rows, labels = self.everything.read(batch.inputs), self.labels.read(batch.outputs)
             scores = self.model([block.to(self.device) for block in batch.blocks], rows.to(self.device))
             right += torch.tensor([(scores.argmax(1).cpu() == labels).sum(), len(labels)], device=self.device)
         dist.all_reduce(right)

@@ -2,10 +2,11 @@
 
 Every configuration is replayed, which gives its hits and rows exactly. Its time comes from a model of a step:
 
-    prepare = sampling + look-up + policy + pull + copy      pull = latency + rows F 4 / bandwidth, 0 without rows
+    prepare = max(sampling + look-up + policy + copy, pull)      pull = latency + rows F 4 / bandwidth, 0 without rows
 
-With look-ahead of depth d, step i is prepared once step i - d has begun to train; without (d = 0) everything is in
-turn (`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on this machine. The bandwidth is a
+since the rows of one batch travel while the next is sampled; without overlap (stock DistDGL) it is the sum. With
+look-ahead of depth d, step i is prepared once step i - d has begun to train; without (d = 0) everything is in turn
+(`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on this machine. The bandwidth is a
 trainer's share.
 """
 
@@ -60,6 +61,8 @@ class TuneConfig:
     """Gigabytes a second at which a batch's rows are put together."""
     depth: int = 2
     """Batches prepared ahead; 0 for none."""
+    overlap: bool = True
+    """Whether rows travel while the next batch is sampled, as with the seeded sampler."""
     sample_s: float | None = None
     """Seconds of sampling a step; None takes what the trace tells."""
     train_s: float | None = None
@@ -207,7 +210,8 @@ class StepModel:
         pull = np.where(done.remote_rows > 0, self.config.latency_s, 0.0)
         pull = pull + done.remote_rows * self.row_bytes * 8 / (self.config.mbit_s * 1e6)
         copy = self.read * self.row_bytes / (self.config.copy_gb_s * 1e9)
-        return self.sample_s + (done.lookup_s + done.policy_s) / len(self.read) + pull + copy
+        own = self.sample_s + (done.lookup_s + done.policy_s) / len(self.read) + copy
+        return np.maximum(own, pull) if self.config.overlap else own + pull
 
 
 _COLUMNS: tuple[tuple[str, Callable[[Ranked], str]], ...] = (
