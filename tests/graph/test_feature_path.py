@@ -70,7 +70,7 @@ def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_f
         BufferedFeatures(source, halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT)
     )
     with TraceWriter(tmp_path / "trace.h5", Setup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
-        recorded = RecordedFeatures(features, writer, first=FIRST, stop=STOP)
+        recorded = RecordedFeatures(features, writer, range(FIRST, STOP))
         with LookAhead(map(partial(prepare, recorded), batches), depth=2) as ahead:
             arrived = [(batch.number, torch.equal(rows, FEATURES[batch.input_ids])) for batch, rows in ahead]
     foretold, counters = replay(read_trace(tmp_path / "trace.h5"), config), features.take()
@@ -95,7 +95,7 @@ def test_carried_rows_stay_those_of_the_source_while_training_holds_several_batc
 
 def test_the_tuner_ranks_a_recorded_run(tmp_path):
     with TraceWriter(tmp_path / "trace.h5", Setup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
-        recorded = RecordedFeatures(MemorySource(FEATURES), writer, first=FIRST, stop=STOP)
+        recorded = RecordedFeatures(MemorySource(FEATURES), writer, range(FIRST, STOP))
         for batch in sample():
             recorded.read(batch.input_ids)
             if batch.number % STEPS == STEPS - 1:

@@ -27,7 +27,7 @@ def test_a_trace_tells_what_was_read(halo, accesses):
         setup = Setup(halo=halo, dim=3, vertex_count=COUNT)
         source = MemorySource(torch.arange(COUNT)[:, None])
         with TraceWriter(path, setup, flush_every=2) as writer:
-            recorded = RecordedFeatures(source, writer, first=LOCAL.start, stop=LOCAL.stop)
+            recorded = RecordedFeatures(source, writer, LOCAL)
             for step in accesses:
                 assert recorded.read(torch.from_numpy(step))[:, 0].tolist() == step.tolist()
                 writer.next_epoch()

@@ -161,7 +161,7 @@ def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(scattered,
     assert stock["buffer_rows"] == 0
 
 
-def test_rows_of_several_machines_arrive_where_they_belong_single_ones_too(scattered, tmp_path):
+def test_rows_of_several_machines_arrive_where_they_belong_few_or_none_too(scattered, tmp_path):
     outcomes = {}
     for buffer in (BufferConfig(policy="none"), BufferConfig(policy="schedule", window=3)):
         config = replace(small(evaluate_every=1, epochs=2, batch=8, fanout=(1, 1)), buffer=buffer)

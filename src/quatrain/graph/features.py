@@ -81,9 +81,7 @@ class TracedFeatures:
         while self.took:
             sample_s, train_s = self.took.popleft()
             self._writer.times(sample_s=sample_s, train_s=train_s)
-        ids = vertices.numpy()
-        remote = ids[(ids < self._own.start) | (ids >= self._own.stop)]
-        self._writer.step(remote, len(ids) - len(remote))
+        self._writer.read(vertices.numpy(), self._own)
         return self._inner.begin(vertices, counters)
 
 

@@ -131,11 +131,10 @@ def join(job: Job, machine: int, role: str) -> None:
     that several machines can share a host; names of shared memory begin with the job's; nobody sleeps for seconds.
     """
     os.environ.update(job.environment(machine, role))
-    from quatrain.graph import sampling, served
+    from quatrain.graph import sampling
     from quatrain.graph.library import dgl
 
     sampling.register()
-    served.register()
     kvstore, rpc_client, rpc_server = (
         getattr(dgl.distributed, name) for name in ("kvstore", "rpc_client", "rpc_server")
     )

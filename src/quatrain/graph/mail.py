@@ -12,8 +12,6 @@ from typing import Any
 from quatrain.graph.library import dgl
 
 rpc: Any = dgl.distributed.rpc
-REQUESTS = 910_001
-"""First of the numbers by which DGL knows our requests; its own lie between 800,000 and 902,000."""
 
 
 class Mail:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quatrain.graph.library import dgl
-from quatrain.graph.mail import REQUESTS, Mail
+from quatrain.graph.mail import Mail
 
 rpc: Any = dgl.distributed.rpc
 
@@ -29,7 +29,8 @@ Sampled = tuple[Tensor, Tensor, list[Any]]
 """Input vertices, output vertices, and a block a layer, the input layer's first."""
 Drawing = Generator[None, None, Sampled]
 """A draw under way: it stops once a layer, after it has asked the other machines for their share of it."""
-DRAW = REQUESTS
+DRAW = 910_001
+"""DGL's number for our request; its own lie between 800,000 and 902,000."""
 
 
 class Neighbours:
@@ -111,8 +112,13 @@ class Draw(rpc.Request):  # type: ignore[misc]  # DGL ships no types
 
 
 def packed(vertices: Ints) -> Tensor:
-    """Return vertices in 4 bytes where their numbers allow it."""
-    small = not len(vertices) or int(vertices.max()) < 2**31
+    """Return vertices in 4 bytes where their numbers allow it.
+
+    Of none, numpy may make an array with strides of 0, which DGL takes for not contiguous and ends the server over.
+    """
+    if not len(vertices):
+        return torch.empty(0, dtype=torch.int32)
+    small = int(vertices.max()) < 2**31
     return torch.from_numpy(vertices.astype(np.int32) if small else vertices)
 
 

@@ -73,6 +73,11 @@ class TraceWriter:
         if len(self._pending["steps/end"]) >= self._flush_every:
             self._write()
 
+    def read(self, vertices: Ints, own: range) -> None:
+        """Append the step that reads `vertices`, int64 (n,), those in `own` being of the own part."""
+        remote = vertices[(vertices < own.start) | (vertices >= own.stop)]
+        self.step(remote, len(vertices) - len(remote))
+
     def times(self, *, sample_s: float, train_s: float) -> None:
         """Append how long sampling and training of some step took."""
         self._pending["times/sample"].append([sample_s])
@@ -132,15 +137,13 @@ def _append(dataset: Any, values: Any) -> None:
 class RecordedFeatures:
     """A source that writes down what is read from it: the same verb, the same rows."""
 
-    def __init__(self, source: FeatureSource, writer: TraceWriter, *, first: int = 0, stop: int = 0) -> None:
-        """Take the source, the trace, and the own part's vertices first <= v < stop."""
-        self._source, self._writer, self._first, self._stop = source, writer, first, stop
+    def __init__(self, source: FeatureSource, writer: TraceWriter, own: range = range(0)) -> None:
+        """Take the source, the trace, and the own part's vertices."""
+        self._source, self._writer, self._own = source, writer, own
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return what the source returns."""
-        ids = vertices.numpy()
-        remote = ids[(ids < self._first) | (ids >= self._stop)]
-        self._writer.step(remote, len(ids) - len(remote))
+        self._writer.read(vertices.numpy(), self._own)
         return self._source.read(vertices)
 
 
