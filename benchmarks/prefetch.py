@@ -30,7 +30,7 @@ from typing import Any
 import prefetch_foretold
 from lines import emit
 from prefetch_foretold import COUNTED
-from prefetch_link import ADDRESSES, HOSTS, LINK, Sleepy, network, received, throttle
+from prefetch_link import ADDRESSES, HOSTS, LINK, network, received, sleepy, throttle
 
 from quatrain.graph import machine
 from quatrain.graph.job import Job
@@ -151,7 +151,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
                 throttle(None)
             else:
                 features.IndexedSource = features.ServedSource = partial(  # type: ignore[misc, assignment]
-                    Sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
+                    sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
                 )
             measured = Measured(study, job, graph, number, trainer)
             measured.wire = []

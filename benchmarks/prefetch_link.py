@@ -7,9 +7,12 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from quatrain.graph.source import ThrottledSource
+from quatrain.graph.source import FeatureSource, IndexedSource, ThrottledSource
+
+if TYPE_CHECKING:
+    from quatrain.graph.mail import Mail
 
 HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
@@ -71,15 +74,9 @@ def received() -> int:
     return 0
 
 
-class Sleepy:
-    """DistDGL's features where there is no network: it sleeps for as long as the rows of the other part would take."""
+def sleepy(rows: Any, mail: Mail | None = None, *, own: range, mbit: float) -> FeatureSource:
+    """Return DistDGL's rows where there is no network: those of the other part take their time, without a link."""
+    from quatrain.graph.served import ServedSource  # DGL reads its part in the job when it is imported
 
-    def __init__(self, rows: Any, own: range, mbit: float) -> None:
-        self._rows, self._own = rows, own
-        self._away = ThrottledSource(self, mbit_s=mbit)
-
-    def read(self, vertices: Any) -> Any:
-        """Return rows."""
-        away = (vertices < self._own.start) | (vertices >= self._own.stop)
-        self._away.wait(int(away.sum()) * self._rows.shape[1] * 4)
-        return self._rows[vertices]
+    source: FeatureSource = IndexedSource(rows) if mail is None else ServedSource(rows, mail)
+    return ThrottledSource(source, mbit_s=mbit, own=own)

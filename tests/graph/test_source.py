@@ -29,12 +29,25 @@ def test_anything_that_can_be_indexed_is_a_source():
 
 def test_a_throttled_source_takes_as_long_as_the_bytes_would():
     slept = []
-    source = ThrottledSource(MemorySource(ROWS), mbit_s=8, latency_s=0.5, sleep=slept.append)
+    source = ThrottledSource(MemorySource(ROWS), mbit_s=8, latency_s=0.5, sleep=slept.append, clock=lambda: 0.0)
 
     assert torch.equal(source.read(torch.tensor([0, 1])), ROWS[:2])
     source.read(torch.empty(0, dtype=torch.int64))
     assert slept == [0.5 + 2 * 3 * 4 / 1e6]
     assert "not a network" in source.LABEL
+
+
+def test_what_was_asked_for_travels_in_between_one_behind_the_other():
+    slept, now = [], iter([0.0, 0.0, 3.0, 3.0])
+    row_s = 3 * 4 / 1e6
+    source = ThrottledSource(
+        MemorySource(ROWS), mbit_s=8 / 1e6, own=range(1), sleep=slept.append, clock=lambda: next(now)
+    )
+    first, second = source.ask(torch.tensor([0, 1])), source.ask(torch.tensor([1, 2]))
+
+    assert torch.equal(first(), ROWS[:2])  # of the 12 s of its one row 3 have passed
+    assert torch.equal(second(), ROWS[1:3])
+    assert slept == [row_s * 1e6 - 3, 3 * row_s * 1e6 - 3]
 
 
 @pytest.mark.parametrize(("mbit_s", "latency_s"), [(0, 0), (-1, 0), (float("nan"), 0), (1, -1)])
@@ -45,7 +58,7 @@ def test_a_link_that_cannot_be_is_refused(mbit_s, latency_s):
 
 def test_half_the_bytes_travel_and_float32_arrives():
     slept = []
-    wire = ThrottledSource(MemorySource(to_half(ROWS / 3)), mbit_s=8, sleep=slept.append)
+    wire = ThrottledSource(MemorySource(to_half(ROWS / 3)), mbit_s=8, sleep=slept.append, clock=lambda: 0.0)
     source = HalfSource(wire)
     rows = source.read(torch.tensor([0, 1]))
 

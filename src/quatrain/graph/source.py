@@ -65,7 +65,7 @@ class IndexedSource:
 
 
 class ThrottledSource:
-    """A source behind an emulated link: it sleeps for as long as the rows would take. For tests and benchmarks only.
+    """A source behind an emulated link: rows come when it would have brought them. For tests and benchmarks only.
 
     What it yields is no measurement of a network: anything that was measured with it must say so (`LABEL`).
     """
@@ -78,25 +78,36 @@ class ThrottledSource:
         *,
         mbit_s: float,
         latency_s: float = 0.0,
+        own: range = range(0),
         sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """Let the rows of all vertices but `own` pass a link, one request's behind those of the one before."""
         if not mbit_s > 0:
             raise ValueError(f"mbit_s is {mbit_s}; a link needs more than 0 Mbit/s")
         if latency_s < 0:
             raise ValueError(f"latency_s is {latency_s}; it must be at least 0")
-        self._source, self._sleep = source, sleep
-        self._bytes_s, self._latency_s = mbit_s * 1e6 / 8, latency_s
+        self._source, self._own, self._sleep, self._clock = source, own, sleep, clock
+        self._bytes_s, self._latency_s, self._free_s = mbit_s * 1e6 / 8, latency_s, 0.0
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return the rows of the source after latency + bytes / bandwidth seconds; an empty request is free."""
-        rows = self._source.read(vertices)
-        self.wait(rows.numel() * rows.element_size())
-        return rows
+        return self.ask(vertices)()
 
-    def wait(self, size: int) -> None:
-        """Sleep for as long as `size` bytes take."""
-        if size:
-            self._sleep(self._latency_s + size / self._bytes_s)
+    def ask(self, vertices: Tensor) -> Callable[[], Tensor]:
+        """Send for rows; return what waits for the rest of their time, to be called in the order of asking."""
+        asked_s, arriving = self._clock(), ask(self._source, vertices)
+        away = int(((vertices < self._own.start) | (vertices >= self._own.stop)).sum())
+
+        def rows() -> Tensor:
+            rows = arriving()
+            if away:
+                size = away * rows[0].numel() * rows.element_size()
+                self._free_s = max(self._free_s, asked_s) + size / self._bytes_s
+                self._sleep(max(0.0, self._free_s + self._latency_s - self._clock()))
+            return rows
+
+        return rows
 
 
 class HalfSource:
