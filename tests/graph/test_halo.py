@@ -71,3 +71,11 @@ def test_any_vertex_of_the_graph_may_be_a_candidate_and_the_halo_is_likeliest():
 def test_a_graph_smaller_than_its_halo_is_refused():
     with pytest.raises(ValueError, match="9 vertices; its halo holds the id 9"):
         RemoteTable(9, HaloTable([3, 9], [1, 2]))
+
+
+@given(st.sets(st.integers(0, 300)), st.lists(st.integers(-5, 400)))
+def test_the_halo_holds_what_it_finds(ids, asked):
+    table = HaloTable(sorted(ids), [1] * len(ids))
+    vertices = np.array(asked, np.int64)
+
+    assert (table.holds(vertices) == (table.find(vertices) >= 0)).all()

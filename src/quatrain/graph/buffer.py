@@ -43,9 +43,9 @@ class LocalPart:
     def split(self, vertices: Ints) -> tuple[Ints, Ints]:
         """Return the local row of each vertex, any one for those of other parts, and where these stand."""
         at = vertices - self.first
-        away = at.view(np.uint64) >= np.uint64(len(self.rows))  # a negative number is a huge one here
+        away = np.flatnonzero(at.view(np.uint64) >= np.uint64(len(self.rows)))  # a negative number is a huge one here
         at[away] = 0
-        return at, np.flatnonzero(away)
+        return at, away
 
 
 @dataclass(frozen=True, slots=True)

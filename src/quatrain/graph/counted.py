@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 from torch import Tensor
 
 from quatrain.graph.buffer import BufferedFeatures, Found
@@ -105,11 +106,12 @@ class CountedFeatures:
         inside = found.place.slots >= 0
         halo = found.place.positions >= 0
         if self._buffer.config.among == "remote":
-            halo = self._buffer.halo.find(found.vertices[found.remote]) >= 0
-        counters.halo_hits += int((halo & inside).sum())
-        counters.halo_misses += int((halo & ~inside).sum())
-        counters.remote_hits += int(inside.sum())
-        counters.remote_misses += int((~inside).sum())
+            halo = self._buffer.halo.holds(found.vertices[found.remote])
+        hits, halo_hits = np.count_nonzero(inside), np.count_nonzero(halo & inside)
+        counters.halo_hits += halo_hits
+        counters.halo_misses += np.count_nonzero(halo) - halo_hits
+        counters.remote_hits += hits
+        counters.remote_misses += len(inside) - hits
         counters.local_rows += len(found.vertices) - len(found.remote)
         counters.remote_rows += pulled
         counters.remote_bytes += size

@@ -78,11 +78,19 @@ class TracedFeatures:
         if self._read and self._read % self._steps == 0:
             self._writer.next_epoch()
         self._read += 1
+        self._tell()
+        self._writer.read(vertices.numpy(), self._own)
+        return self._inner.begin(vertices, counters)
+
+    def close(self) -> None:
+        """Write what is left and close the trace; behind the last read."""
+        self._tell()
+        self._writer.close()
+
+    def _tell(self) -> None:
         while self.took:
             sample_s, train_s = self.took.popleft()
             self._writer.times(sample_s=sample_s, train_s=train_s)
-        self._writer.read(vertices.numpy(), self._own)
-        return self._inner.begin(vertices, counters)
 
 
 class DirectFeatures:

@@ -84,6 +84,12 @@ class HaloTable:
         position[(bits >> bit) & np.uint64(1) == 0] = -1
         return position
 
+    def holds(self, vertices: Ints) -> NDArray[np.bool_]:
+        """Tell which vertices are in the halo, (n,)."""
+        clipped = np.minimum(vertices.view(np.uint64), self._end)
+        bits = self._bits[(clipped >> np.uint64(6)).view(np.int64)] >> (clipped & np.uint64(63))
+        return (bits & np.uint64(1)).astype(bool)
+
     def vertices(self, positions: Ints) -> Ints:
         """Return the global ids at `positions`."""
         return self.ids[positions]

@@ -95,7 +95,7 @@ class TrainConfig:
     sampler: Literal["seeded", "stock"] = "seeded"
     """seeded draws the same neighbours in every run and sends few bytes; stock is DistDGL's own."""
     look_ahead: int = 2
-    """Batches that are made ready while one trains; 0: each when it is needed, as stock DistDGL does."""
+    """Batches made ready while one trains; 0: in turn with it and on the same thread, as in stock DistDGL."""
     replicate: bool = False
     """Copy all features to every trainer first: the floor that no buffer gets below, if there is the memory."""
     evaluate_every: int = 5

@@ -132,14 +132,13 @@ class Trainer:
             self.traced = features.TracedFeatures(
                 way.features, writer, features.own_vertices(self.graph), batches.steps
             )
+            self.at_end.callback(self.traced.close)
         return Preparation(batches, self.traced or way.features, self.labels)
 
     def trace(self) -> TraceWriter:
         """Begin the trace of this trainer."""
         name = f"trainer-{self.rank}" + (f"-from-{self.epoch}" if self.epoch else "")
-        writer = features.trace(self.graph, self.study.folder / "traces" / f"{name}.h5")
-        self.at_end.callback(writer.close)
-        return writer
+        return features.trace(self.graph, self.study.folder / "traces" / f"{name}.h5")
 
     def ahead(self, steps: Iterator[Step]) -> AbstractContextManager[Iterator[Step]]:
         """Return an iterator over steps that are made ready on a thread of their own where that is asked for."""
