@@ -102,6 +102,8 @@ class Workflow:
     work: Callable[[Any, Session], None]
     check: Callable[[Any], None] | None = None
     """Raises UsageError for inputs that can be told to be wrong before a run folder is made."""
+    fits: Callable[[Any, int], None] | None = None
+    """Raises UsageError for what cannot be spread over so many nodes."""
     report: Callable[[Path], Path] | None = None
     """Writes the report of a run folder once the run is done, and returns its path."""
 
@@ -192,6 +194,8 @@ def _main(workflow: Workflow, given: list[str]) -> None:
     folders = [common.run_root if common.resume is None else common.resume.parent]
     site, request = container.seeing(catalog.find(common.site), configuration, folders), common.request
     plan = tuple(workflow.plan(configuration))
+    if workflow.fits is not None:
+        workflow.fits(configuration, _nodes(site, request, common))
     if common.dry_run:
         _describe(workflow, configuration, common, site, request, plan)
         return
@@ -217,6 +221,17 @@ def _describe(
     folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
     print(f"{workflow.name}: {workflow.description}")
     print(describe(site, request, plan, folder.resolve(), submitted=workflow.name if common.submit else ""))
+
+
+def _nodes(site: Site, request: Request, common: Common) -> int:
+    """Return how many nodes a block of the run has."""
+    from quatrain.hpc.allocation import current, source
+
+    found = current()
+    where = "slurm" if common.submit else source(site, request, found)
+    if where == "allocation" and found is not None:
+        return len(found.nodes)
+    return request.nodes if where == "slurm" else 1
 
 
 def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:

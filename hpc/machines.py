@@ -33,7 +33,7 @@ def launch(folder: Path, machines: int, *, log: Path) -> None:
     commands.run(srun_argv(table, used), log=log, environment=slurm.step_environment(environment))
 
 
-def deal(machines: int, nodes: Sequence[str]) -> list[list[int]]:
+def deal(machines: int, nodes: Sequence[object]) -> list[list[int]]:
     """Return the numbers of the machines of each node, contiguous; nodes beyond the last machine stay idle."""
     used = min(machines, len(nodes))
     if machines % used:

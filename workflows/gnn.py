@@ -6,6 +6,7 @@ import sys
 
 from quatrain.graph.settings import PRESETS, GnnConfig
 from quatrain.hpc import cli, tasks
+from quatrain.hpc.machines import deal
 from quatrain.hpc.plan import Step
 
 
@@ -30,6 +31,11 @@ def check(config: GnnConfig) -> None:
     from quatrain.graph.open import check_there  # h5py, which planning does without
 
     check_there(config)
+
+
+def fits(config: GnnConfig, nodes: int) -> None:
+    """Raise UsageError when the machines cannot be dealt out evenly."""
+    deal(config.cluster.machines, range(nodes))
 
 
 def work(config: GnnConfig, session: cli.Session) -> None:
@@ -58,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         from quatrain.workflows._gnn_tune import tune  # torch, which planning does without
 
         return cli.guarded(lambda: tune(given[1:]))
-    workflow = cli.Workflow(name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, check=check, work=work)
+    workflow = cli.Workflow(
+        name="gnn", description=(__doc__ or ""), presets=PRESETS, plan=plan, check=check, fits=fits, work=work
+    )
     return cli.main(workflow, argv)
 
 

@@ -70,6 +70,15 @@ def test_a_dry_run_describes_the_work_without_doing_any(site, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def test_machines_that_do_not_fit_the_nodes_are_told_before_anything_waits(tmp_path, capsys):
+    flags = ["--site", "slurm", "--nodes", "3", "--cluster.machines", "4", "--run-root", str(tmp_path / "runs")]
+
+    for more in ([], ["--dry-run"], ["--submit"]):
+        assert gnn.main([*flags, *more]) == 2
+        assert "4 machines do not fit 3 nodes evenly: give another --cluster.machines" in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
 def test_planning_imports_neither_torch_nor_dgl():
     code = (
         "import sys; from quatrain.workflows import gnn; gnn.main(['--dry-run']); "

@@ -88,7 +88,8 @@ class HaloTable:
         """Tell which vertices are in the halo, (n,)."""
         clipped = np.minimum(vertices.view(np.uint64), self._end)
         bits = self._bits[(clipped >> np.uint64(6)).view(np.int64)] >> (clipped & np.uint64(63))
-        return (bits & np.uint64(1)).astype(bool)
+        inside: NDArray[np.bool_] = (bits & np.uint64(1)).astype(bool)
+        return inside
 
     def vertices(self, positions: Ints) -> Ints:
         """Return the global ids at `positions`."""
