@@ -29,7 +29,7 @@ def foretold(traces: Path, buffer: BufferConfig, model: TuneConfig) -> dict[str,
         pulled += int(done.remote_rows[counted].sum()) * trace.setup.dim * buffer.number_bytes
         hits += int(done.remote_hits[counted].sum())
         asked += int((done.remote_hits + done.remote_misses)[counted].sum())
-        seconds = max(seconds, StepModel.of(trace, model).epoch_s(done))
+        seconds = max(seconds, StepModel.of(trace, model).epoch_s(done, buffer.number_bytes))
     return {"remote_bytes": pulled / epochs, "remote_hit_rate": hits / max(1, asked), "seconds": seconds}
 
 
@@ -40,7 +40,7 @@ def compare(case: str, traces: Path, buffer: BufferConfig, model: TuneConfig, ro
     """Print each figure as foretold and as measured in `rows`, the counted epochs of each seed, and the error.
 
     The recording run's link was free, so a step's sampling and training are taken from there, what the link adds from
-    the model. Stock's own sampler is not that of the trace: its seconds are not foretold by it.
+    the model. Stock draws other neighbours than the trace holds, as many of them.
     """
     told = foretold(traces, buffer, model)
     for key, scale, unit in FIGURES:

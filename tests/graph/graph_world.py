@@ -19,7 +19,7 @@ def small(**train):
     return GnnConfig(
         made=MadeConfig(vertices=2000, degree=8.0, features=8, classes=4),
         cluster=ClusterConfig(machines=2),
-        train=TrainConfig(**{"epochs": 3, "batch": 40, "fanout": (4, 4), "evaluate_every": 2, **train}),
+        train=TrainConfig(**{"epochs": 3, "batch": 40, "fanout": (4, 4), "lr": 0.03, "evaluate_every": 2, **train}),
         buffer=BufferConfig(policy="counts", interval=2),
     )
 

@@ -52,7 +52,7 @@ def test_the_outcome_tells_every_epoch_and_what_was_learnt(plain):
     first, second, last = plain["epochs"]
 
     assert last["loss"] < first["loss"]
-    assert 0.25 < plain["test_accuracy"] <= 1
+    assert 0.5 < plain["test_accuracy"] <= 1
     assert plain["policy"] == "counts"
     assert plain["buffer_rows"] > 0
     assert 0 < last["halo_hit_rate"] <= 1
@@ -119,7 +119,7 @@ def wait_for(condition, seconds=120):
 
 
 def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, tmp_path):
-    config = replace(small(look_ahead=2), buffer=BufferConfig(policy="schedule", window=3), record_trace=True)
+    config = replace(small(look_ahead=0), buffer=BufferConfig(policy="schedule", window=3), record_trace=True)
 
     foreseen = train(tmp_path, config, parts)
 
@@ -161,15 +161,22 @@ def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(scattered,
     assert stock["buffer_rows"] == 0
 
 
-def test_rows_of_several_machines_arrive_where_they_belong_few_or_none_too(scattered, tmp_path):
-    outcomes = {}
-    for buffer in (BufferConfig(policy="none"), BufferConfig(policy="schedule", window=3)):
-        config = replace(small(evaluate_every=1, epochs=2, batch=8, fanout=(1, 1)), buffer=buffer)
-        config = replace(config, record_trace=True, cluster=replace(config.cluster, machines=3))
-        outcomes[buffer.policy] = train(tmp_path / buffer.policy, config, scattered[3])
+def test_rows_and_labels_of_several_machines_are_those_that_distdgl_itself_sends(scattered, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    config = small(evaluate_every=1, epochs=2, batch=8, fanout=(1, 1))  # draws that find nobody, single rows
+    config = replace(config, cluster=replace(config.cluster, machines=3))
 
-    assert losses(outcomes["schedule"]) == losses(outcomes["none"])
-    assert outcomes["schedule"]["test_accuracy"] == outcomes["none"]["test_accuracy"]
+    train(tmp_path, config, scattered[3], {**PROGRAMS, "train": "train_checked"})
+
+    for number in range(3):
+        assert "all rows are right" in (tmp_path / "logs" / f"train-{number}-0.log").read_text()
+
+
+def test_what_a_trainer_raises_is_what_is_told(parts, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+    with pytest.raises(Died, match="RuntimeError: the fourth step fails"):
+        train(tmp_path, small(), parts, {**PROGRAMS, "train": "train_failing"})
 
 
 def test_trainers_of_a_machine_may_share_a_buffer(parts, tmp_path):

@@ -96,8 +96,8 @@ def test_without_look_ahead_every_part_of_a_step_is_waited_for():
 def test_rows_that_travel_while_the_next_batch_is_sampled_take_the_longer_of_both_times():
     trace = traced(HALO, [np.array([0])] * 10)
     done = replay(trace, BufferConfig(policy="none"), no_time)
-    for latency_s, expected in ((1.0, 10 * (2 + 1)), (5.0, 10 * (5 + 1))):
-        config = TuneConfig(mbit_s=1e9, latency_s=latency_s, sample_s=2.0, train_s=1.0, copy_gb_s=1e9, depth=0)
+    for latency_s, expected in ((1.0, 10 * 2 + 1), (5.0, 10 * 5 + 1)):
+        config = TuneConfig(mbit_s=1e9, latency_s=latency_s, sample_s=2.0, train_s=1.0, copy_gb_s=1e9, depth=1)
         assert StepModel.of(trace, config).epoch_s(done) == pytest.approx(expected)
 
 

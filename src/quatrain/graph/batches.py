@@ -46,7 +46,7 @@ def share(vertices: Ints, rank: int, ranks: int) -> Ints:
 
 
 class _Dealt:
-    """For DGL's loader, a sampler of batches by their number: it deals vertices one by one, 1,000 in 1.5 ms."""
+    """A sampler of batches by their number: of vertices, DGL's loader deals one after the other, 1.5 ms a 1,000."""
 
     def __init__(self, batches: Sequence[Tensor], sampler: SeededSampler) -> None:
         self._batches, self._sampler = batches, sampler

@@ -28,12 +28,17 @@ class Counters:
     """Rows pulled: misses and newcomers of the buffer."""
     remote_bytes: int = 0
     lookup_s: float = 0.0
-    """Seconds to look vertices up and to take buffered rows out."""
+    """Seconds to look vertices up, and to take buffered rows out where others might write over them."""
     policy_s: float = 0.0
     pull_s: float = 0.0
-    """Seconds to ask for rows and to wait for them, not what went on in between."""
+    """Seconds to ask for rows, to wait for them and to put those of several machines together."""
     copy_s: float = 0.0
     """Seconds to put batches together, this part's own rows among them, and to write newcomers into the buffer."""
+
+    @property
+    def own_s(self) -> float:
+        """Seconds of look-up, policy and copy."""
+        return self.lookup_s + self.policy_s + self.copy_s
 
     @property
     def halo_hit_rate(self) -> float | None:
@@ -74,7 +79,7 @@ class CountedFeatures:
     def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
         """Begin to read and count into `counters`; return what ends the read, after the end of the one before.
 
-        Where nothing may overlap, all is done then.
+        Where reads must not overlap, beginning does nothing and ending does it all.
         """
         return self._begin(vertices, counters) if self._buffer.overlaps else partial(self._whole, vertices, counters)
 

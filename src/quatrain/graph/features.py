@@ -128,7 +128,6 @@ def trace(graph: Any, file: Path) -> TraceWriter:
         vertex_count=graph.num_nodes(),
         part=graph.get_partition_book().partid,
     )
-    file.parent.mkdir(parents=True, exist_ok=True)
     return TraceWriter(file, setup)
 
 

@@ -29,11 +29,8 @@ class Step:
     counters: Counters
     prepare_s: float = 0.0
     """Seconds of the preparing thread between the step before and this one."""
-
-    @property
-    def own_s(self) -> float:
-        """Seconds of look-up and copy on the preparing thread."""
-        return self.counters.lookup_s + self.counters.policy_s + self.counters.copy_s
+    own_s: float = 0.0
+    """Seconds of these that went into look-up, policy and copy."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -51,7 +48,7 @@ class Sums:
     wait_s: float = 0.0
     """Until a batch was ready."""
     overhead_s: float = 0.0
-    """How much sooner the epoch would end without look-up and copy, all else as it is (see `pace`)."""
+    """How much sooner the epoch would end, at most, without look-up and copy (see `pace`)."""
     loss: float = 0.0
     steps: float = 0.0
     halo_hits: float = 0.0
@@ -63,7 +60,7 @@ class Sums:
     local_rows: float = 0.0
 
 
-TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s", "overhead_s")
+TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s")
 COUNTS = ("remote_rows", "remote_bytes", "local_rows")
 
 
@@ -99,7 +96,10 @@ class Ledger:
             setattr(sums, name, getattr(sums, name) + getattr(counted, name))
 
     def close(self, device: torch.device) -> dict[str, Any]:
-        """Return the epoch over all trainers: the longest time, mean parts of it, summed counts, the mean loss."""
+        """Return the epoch over all trainers: the longest time, mean parts of it, summed counts, the mean loss.
+
+        A trainer's training holds its waits for slower ones, so overhead_s is that of whom look-up and copy cost most.
+        """
         self.sums.seconds = time.perf_counter() - self._began
         own = torch.tensor(list(asdict(self.sums).values()), dtype=torch.float64, device=device)
         table = [torch.empty_like(own) for _ in range(dist.get_world_size())]
@@ -118,7 +118,7 @@ def row(every: list[Sums]) -> dict[str, Any]:
         return float(sum(getattr(one, name) for one in every))
 
     return {
-        "seconds": max(one.seconds for one in every),
+        **{name: max(getattr(one, name) for one in every) for name in ("seconds", "overhead_s")},
         **{name: total(name) / len(every) for name in TIMES},
         "halo_hit_rate": _rate(total("halo_hits"), total("halo_misses")),
         "remote_hit_rate": _rate(total("remote_hits"), total("remote_misses")),

@@ -119,7 +119,7 @@ def _policies(title: str, folder: RunFolder) -> Section:
     )
     caption = (
         "Means over the epochs behind the first; the loss is the last one's. Look-up and copy are the preparing "
-        "thread's, much of which training does not wait for; the next column is what an epoch would be shorter without."
+        "thread's, much of which training does not wait for; the next column is what an epoch would be shorter at most."
     )
     return Section(title=title, blocks=(Table(columns=columns, rows=rows, caption=caption),))
 

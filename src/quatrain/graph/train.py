@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
 import sys
+import traceback
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
@@ -61,7 +63,8 @@ class Trainer:
         self.mail = Mail()
         self.labels = features.plain(graph.ndata[LABELS], self.config, self.mail)
         self.everything = ServedSource(graph.ndata[FEATURES], self.mail)
-        self.rows, self.spared = 0, Spared(self.config.look_ahead)
+        self.rows = 0
+        self.spared: Spared
         self.traced: features.TracedFeatures | None = None
         self.at_end = ExitStack()
         shares = study.config.cluster.share_buffer and job.trainers > 1
@@ -133,7 +136,8 @@ class Trainer:
                 way.features, writer, features.own_vertices(self.graph), batches.steps
             )
             self.at_end.callback(self.traced.close)
-        return Preparation(batches, self.traced or way.features, self.labels)
+        overlaps = batches.overlaps and self.config.look_ahead > 0
+        return Preparation(batches, self.traced or way.features, self.labels, overlaps=overlaps)
 
     def trace(self) -> TraceWriter:
         """Begin the trace of this trainer."""
@@ -205,7 +209,10 @@ def device(trainer: int) -> torch.device:
 
 @contextmanager
 def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
-    """Join a job as one of its trainers and give its graph; at the end, wait for the others."""
+    """Join a job as one of its trainers and give its graph; at the end, wait for the others.
+
+    What is raised meanwhile is printed and ends the process at once: DGL's own farewell would wait for the others.
+    """
     torch.set_num_threads(job.threads)
     join(job, machine, "client")
     rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
@@ -217,8 +224,11 @@ def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
     try:
         yield dgl.distributed.DistGraph(job.graph_name(machine))
         dist.barrier()
-    finally:
-        dist.destroy_process_group()
+    except BaseException:  # noqa: BLE001 - the keeper tells the end of the log
+        traceback.print_exc()
+        sys.stderr.flush()
+        os._exit(1)
+    dist.destroy_process_group()
 
 
 def main() -> None:

@@ -4,10 +4,10 @@ Every configuration is replayed, which gives its hits and rows exactly. Its time
 
     prepare = max(sampling + look-up + policy + copy, pull)      pull = latency + rows F 4 / bandwidth, 0 without rows
 
-since the rows of one batch travel while the next is sampled; without overlap (stock DistDGL) it is the sum. With
-look-ahead of depth d, step i is prepared once step i - d has begun to train; without (d = 0) everything is in turn
-(`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on this machine. The bandwidth is a
-trainer's share.
+since the rows of one batch travel while the next is sampled. Without overlap (stock DistDGL, a buffer that trainers
+share) or look-ahead it is the sum. With look-ahead of depth d, step i is prepared once step i - d has begun to train;
+without (d = 0) everything is in turn (`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on
+this machine. The bandwidth is a trainer's share.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class TuneConfig:
     depth: int = 2
     """Batches prepared ahead; 0 for none."""
     overlap: bool = True
-    """Whether rows travel while the next batch is sampled, as with the seeded sampler."""
+    """Whether rows travel while the next batch is sampled, as with the seeded sampler, look-ahead and an own buffer."""
     sample_s: float | None = None
     """Seconds of sampling a step; None takes what the trace tells."""
     train_s: float | None = None
@@ -194,10 +194,10 @@ class StepModel:
             config=config,
         )
 
-    def epoch_s(self, done: Replay) -> float:
-        """Return the mean seconds of an epoch."""
+    def epoch_s(self, done: Replay, number_bytes: int = FEATURE_BYTES) -> float:
+        """Return the mean seconds of an epoch whose numbers travel in `number_bytes` each."""
         pipeline = Pipeline(self.config.depth)
-        for prepare_s in self.prepare_s(done).tolist():
+        for prepare_s in self.prepare_s(done, number_bytes).tolist():
             pipeline.step(prepare_s, self.train_s)
         return pipeline.end / self.epochs
 
@@ -205,13 +205,15 @@ class StepModel:
         """Return the rows that carry keeps in memory and look-ahead would not."""
         return int(self.read.max()) if buffer.carries and self.config.depth == 0 else 0
 
-    def prepare_s(self, done: Replay) -> NDArray[np.float64]:
+    def prepare_s(self, done: Replay, number_bytes: int = FEATURE_BYTES) -> NDArray[np.float64]:
         """Return the seconds that each step's preparation takes, (S,)."""
         pull = np.where(done.remote_rows > 0, self.config.latency_s, 0.0)
-        pull = pull + done.remote_rows * self.row_bytes * 8 / (self.config.mbit_s * 1e6)
+        wire_bytes = done.remote_rows * self.row_bytes * (number_bytes / FEATURE_BYTES)
+        pull = pull + wire_bytes * 8 / (self.config.mbit_s * 1e6)
         copy = self.read * self.row_bytes / (self.config.copy_gb_s * 1e9)
         own = self.sample_s + (done.lookup_s + done.policy_s) / len(self.read) + copy
-        return np.maximum(own, pull) if self.config.overlap else own + pull
+        seconds: NDArray[np.float64] = own + pull
+        return np.maximum(own, pull) if self.config.overlap and self.config.depth else seconds
 
 
 _COLUMNS: tuple[tuple[str, Callable[[Ranked], str]], ...] = (

@@ -1,0 +1,22 @@
+"""A trainer whose fourth step fails; started as quatrain.graph.train is."""
+
+from __future__ import annotations
+
+from quatrain.graph import train
+
+
+class Failing(train.Trainer):
+    """Raises on one machine, while answers that it has asked for are under way."""
+
+    taken = 0
+
+    def update(self, step):
+        Failing.taken += 1
+        if Failing.taken == 4 and self.rank == 0:
+            raise RuntimeError("the fourth step fails")
+        return super().update(step)
+
+
+if __name__ == "__main__":
+    train.Trainer = Failing
+    train.main()
