@@ -21,8 +21,8 @@ MAIN = {"train_s": "training", "wait_s": "waiting"}
 """What the training thread does."""
 _TIME = (
     "Two threads share an epoch: one prepares batches (sampling, look-up, pull of what is missing, copy), the other "
-    "trains and waits when none is ready. What is copied beside a pull is within the pull. Means over the trainers, "
-    "in seconds."
+    "trains and waits when none is ready. The rows of one batch travel while the next one is sampled; the pull is what "
+    "is still waited for then. Means over the trainers, in seconds."
 )
 
 
