@@ -99,6 +99,14 @@ def source(site: Site, request: Request, allocation: Allocation | None) -> Sourc
     return "allocation" if allocation is not None and request.allocation else "slurm"
 
 
+def block_nodes(site: Site, request: Request, allocation: Allocation | None) -> int:
+    """Return how many nodes a block of workers has."""
+    where = source(site, request, allocation)
+    if where == "allocation" and allocation is not None:
+        return len(allocation.nodes)
+    return request.nodes if where == "slurm" else 1
+
+
 def _least(counts: str | None) -> int | None:
     """Return the least of counts such as `64(x2),32` or `a100:4`."""
     numbers = re.findall(r"(?:^|,|:)(\d+)(?=$|,|\()", counts or "")

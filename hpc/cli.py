@@ -195,7 +195,9 @@ def _main(workflow: Workflow, given: list[str]) -> None:
     site, request = container.seeing(catalog.find(common.site), configuration, folders), common.request
     plan = tuple(workflow.plan(configuration))
     if workflow.fits is not None:
-        workflow.fits(configuration, _nodes(site, request, common))
+        from quatrain.hpc.allocation import block_nodes, current
+
+        workflow.fits(configuration, block_nodes(site, request, None if common.submit else current()))
     if common.dry_run:
         _describe(workflow, configuration, common, site, request, plan)
         return
@@ -221,17 +223,6 @@ def _describe(
     folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
     print(f"{workflow.name}: {workflow.description}")
     print(describe(site, request, plan, folder.resolve(), submitted=workflow.name if common.submit else ""))
-
-
-def _nodes(site: Site, request: Request, common: Common) -> int:
-    """Return how many nodes a block of the run has."""
-    from quatrain.hpc.allocation import current, source
-
-    found = current()
-    where = "slurm" if common.submit else source(site, request, found)
-    if where == "allocation" and found is not None:
-        return len(found.nodes)
-    return request.nodes if where == "slurm" else 1
 
 
 def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:

@@ -165,9 +165,9 @@ def begun_early(request):
 
 @pytest.fixture(scope="session")
 def drained(slurm, tmp_path_factory):
-    """Many rounds of tasks of 5 s in jobs of two minutes."""
+    """More rounds of tasks of 5 s than fit into a job of two minutes."""
     folder = tmp_path_factory.mktemp("drained")
-    words = ("--walltime", "2", "--count", "40", "--seconds", "5", "--gpus-per-node", "2")
+    words = ("--walltime", "2", "--count", "50", "--seconds", "5", "--gpus-per-node", "2")
     yield from _on_spare_nodes(slurm, folder, TRIAL, *words)
 
 

@@ -17,7 +17,7 @@ from quatrain.records import read_json
 def test_no_task_is_begun_that_the_walltime_would_cut_off(drained):
     assert drained.code() == 0, drained.said
     assert drained.states()["retried"] == 0
-    assert Counter(place["number"] for place in drained.places("began")) == dict.fromkeys(range(40), 1)
+    assert Counter(place["number"] for place in drained.places("began")) == dict.fromkeys(range(50), 1)
     assert len({place["job"] for place in drained.places("ended")}) >= 2
 
 
