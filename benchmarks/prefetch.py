@@ -150,6 +150,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
             if plan["network"]:
                 throttle(None)
             else:
+                # the trainer looks both up there
                 features.IndexedSource = features.ServedSource = partial(  # type: ignore[misc, assignment]
                     sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
                 )
