@@ -41,7 +41,8 @@ def test_every_policy_is_ranked_and_the_fastest_stands_first(tmp_path):
     told = []
     ranked = tune(record(tmp_path / "t.h5"), GIVEN, advance=lambda done, total: told.append((done, total)))
 
-    assert [one.epoch_s for one in ranked] == sorted(one.epoch_s for one in ranked)
+    order = [(float(f"{one.epoch_s:.2g}"), one.remote_bytes, one.memory_bytes) for one in ranked]
+    assert order == sorted(order)
     assert {one.buffer.policy for one in ranked} == set(GIVEN.policies)
     assert told == [(done, len(ranked)) for done in range(1, len(ranked) + 1)]
 
@@ -82,6 +83,15 @@ def test_carry_costs_memory_where_nothing_else_keeps_the_batch(tmp_path):
 
     assert memory[1, True] == memory[1, False] == memory[0, False]
     assert memory[0, True] == memory[0, False] + 5 * 2 * 4
+
+
+def test_where_training_takes_the_time_what_pulls_least_comes_first(tmp_path):
+    config = TuneConfig(train_s=100.0, sample_s=0.1)
+    ranked = tune(record(tmp_path / "t.h5"), config)  # by the real clock: no order among equal times comes from noise
+
+    assert len({f"{one.epoch_s:.2g}" for one in ranked}) == 1
+    assert [one.remote_bytes for one in ranked] == sorted(one.remote_bytes for one in ranked)
+    assert ranked[-1].remote_bytes > ranked[0].remote_bytes
 
 
 def test_without_look_ahead_every_part_of_a_step_is_waited_for():

@@ -130,7 +130,9 @@ def tune(
     advance: Callable[[int, int], None] | None = None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> list[Ranked]:
-    """Replay every configuration over a trace and return them, the fastest first, the smaller of equals first.
+    """Replay every configuration over a trace and return them, the fastest first.
+
+    Times that are alike to two digits, which is as much as the model can tell, rank by their bytes, then by memory.
 
     `advance(done, total)` is told after each replay. UsageError when the trace is none, or when neither it nor the
     configuration tells how long sampling and training of a step take.
@@ -144,7 +146,7 @@ def tune(
         ranked.append(_predict(trace, buffer, model, plain, clock))
         if advance is not None:
             advance(done, len(buffers))
-    return sorted(ranked, key=lambda one: (one.epoch_s, one.memory_bytes))
+    return sorted(ranked, key=lambda one: (float(f"{one.epoch_s:.2g}"), one.remote_bytes, one.memory_bytes))
 
 
 def _predict(
