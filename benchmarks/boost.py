@@ -21,16 +21,16 @@ from typing import Any
 import numpy as np
 from lines import emit
 
-from quatrain.data.made import MadeImages
+from quatrain.data.synthetic import MadeImages
 from quatrain.data.textures import SEEN, smooth_noise
 from quatrain.micrograph import BoostConfig, MergingConfig, RemovalConfig, boost
-from quatrain.micrograph.booster import Result, grey
-from quatrain.micrograph.embed import embedder
+from quatrain.micrograph.boost import Result, grey
+from quatrain.micrograph.config import RULES, DataConfig, MasksConfig, mini
+from quatrain.micrograph.embedders import embedder
 from quatrain.micrograph.evaluate import interval, score
+from quatrain.micrograph.inputs import Picture, find, load
 from quatrain.micrograph.masks import encoded
-from quatrain.micrograph.propose import propose
-from quatrain.micrograph.settings import RULES, DataConfig, MasksConfig, mini
-from quatrain.micrograph.source import Picture, find, load
+from quatrain.micrograph.proposals import propose
 
 KINDS = ("easy", "medium", "hard")
 GOALS = {"easy": 21, "medium": 12, "hard": 5}
@@ -149,8 +149,8 @@ def candidates(describe: str, views: Iterable[str]) -> dict[str, Way]:
 
 def boosted(case: Case, way: Way) -> dict[str, Any]:
     """Boost one case and return its scores."""
-    from quatrain.micrograph.networks import ImageFeatures
-    from quatrain.micrograph.propose import load_model
+    from quatrain.micrograph.embedders_torch import ImageFeatures
+    from quatrain.micrograph.proposals import load_model
 
     truth_HW, image_HWC, config = case.picture.truth_HW, case.picture.image_HWC, way.config
     assert truth_HW is not None
@@ -276,7 +276,7 @@ def _run_seconds(images: int, workers: int) -> tuple[float, float]:
     """
     import tempfile
 
-    from quatrain.records import read_json, read_lines
+    from quatrain.files import read_json, read_lines
 
     with tempfile.TemporaryDirectory(prefix="quatrain-boost-") as folder:
         site = Path(folder) / "few.py"

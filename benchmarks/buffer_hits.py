@@ -19,10 +19,10 @@ import numpy as np
 from lines import emit
 from numpy.typing import NDArray
 
-from quatrain.graph.halo import HaloTable
-from quatrain.graph.replay import Replay, replay
-from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.trace import Setup, Trace
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.tuning.replay import Replay, replay
+from quatrain.graph.tuning.trace import Setup, Trace
 from quatrain.seeding import numpy_rng
 
 PARTS, FANOUTS = 4, (10, 25)

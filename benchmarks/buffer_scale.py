@@ -24,10 +24,10 @@ from lines import emit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quatrain.graph.buffer import BufferedFeatures
-from quatrain.graph.counted import CountedFeatures
-from quatrain.graph.halo import HaloTable
-from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.features.cache import BufferedFeatures
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.features.metrics import CountedFeatures
 from quatrain.seeding import numpy_rng
 
 SIZES, DIM, FRACTION = (10_000, 100_000, 1_000_000, 10_000_000), 32, 0.25

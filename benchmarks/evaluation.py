@@ -31,18 +31,19 @@ from lines import emit
 from torch import Tensor
 
 from quatrain.data.open import open_images
-from quatrain.sam import Sam
-from quatrain.supernet import onnx
-from quatrain.supernet.decode import upsample
+from quatrain.nas.config import PAPER_REMOVABLE
+from quatrain.sam.batched_decoder import upsample
+from quatrain.sam.build import build, load_mini
+from quatrain.sam.official import Sam
+from quatrain.sam.registry import SamShape, shape
+from quatrain.supernet import onnx_export
+from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, Examiner, Question, image_batches
+from quatrain.supernet.evaluation import Exam, Examiner, Question, image_batches
 from quatrain.supernet.extract import extract, save
 from quatrain.supernet.latency import Timing, calibrate
-from quatrain.supernet.models import build, load_mini
-from quatrain.supernet.prefix import Prefix, PrefixStore
-from quatrain.supernet.settings import PAPER_REMOVABLE
-from quatrain.supernet.shapes import SamShape, shape
-from quatrain.supernet.subnet import Space, Subnet, ratio_choices
+from quatrain.supernet.prefix_cache import Prefix, PrefixStore
+from quatrain.supernet.space import Space, Subnet, ratio_choices
 
 NAME = "evaluation"
 
@@ -51,7 +52,7 @@ def paper_space(sam: SamShape) -> Space:
     """SuperSAM's space in proportion: block 0 full, the others a quarter to three quarters."""
     widths = ratio_choices(sam.hidden, (1 / 4, 1 / 3, 1 / 2, 3 / 4), multiple=4)
     return Space(
-        full=sam.full.widths,
+        full=full_subnet(sam).widths,
         choices=((sam.hidden,), *((widths,) * (sam.depth - 1))),
         removable=PAPER_REMOVABLE,
         drop_probability=(0.5,) * len(PAPER_REMOVABLE),
@@ -164,7 +165,7 @@ def onnx_times(asked: argparse.Namespace) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "best.pth"
         save(path, extract(sam, sam.image_encoder, subnet), mini_shape, subnet)
-        record = onnx.export(path, Path(folder) / "onnx", Timing(warmup=3, repeats=asked.passes))
+        record = onnx_export.export(path, Path(folder) / "onnx", Timing(warmup=3, repeats=asked.passes))
     for name in ("encoder", "decoder"):
         ms, worst = record[name]["latency_ms"], max(record[name]["difference"].values())
         case = f"vit_mini {subnet.key}, {name} in onnxruntime"

@@ -33,13 +33,13 @@ from lines import emit
 from torch import Tensor
 from torch.nn import functional
 
-from quatrain.data.made import MadeImages
-from quatrain.micrograph.decoder import PointDecoder
-from quatrain.micrograph.encoder import encode
-from quatrain.micrograph.generator import MaskGenerator
-from quatrain.sam import Sam, SamAutomaticMaskGenerator
-from quatrain.supernet.models import build, load_mini
-from quatrain.supernet.shapes import SHAPES
+from quatrain.data.synthetic import MadeImages
+from quatrain.sam.automatic.encoder import encode
+from quatrain.sam.automatic.generator import MaskGenerator
+from quatrain.sam.automatic.point_decoder import PointDecoder
+from quatrain.sam.build import build, load_mini
+from quatrain.sam.official import Sam, SamAutomaticMaskGenerator
+from quatrain.sam.registry import SHAPES
 
 MODELS = ("vit_mini", "vit_mini_1024", "vit_b")
 LOOSE = {"pred_iou_thresh": 0.6, "stability_score_thresh": 0.7}

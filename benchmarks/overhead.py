@@ -89,12 +89,12 @@ def ours(tasks: int, began: float, *, remember: bool) -> dict[str, float]:
     """Run the tasks as a workflow does."""
     import dataclasses
 
-    from quatrain.hpc import catalog
+    from quatrain.hpc import site_registry
     from quatrain.hpc.apps import open_workers
     from quatrain.hpc.run import Run
     from quatrain.hpc.site import Request
 
-    site = dataclasses.replace(catalog.find("local"), gpu_workers=WORKERS)
+    site = dataclasses.replace(site_registry.find("local"), gpu_workers=WORKERS)
     with Run.create("overhead", {}, root=Path("runs")) as run, open_workers(run, site, Request()) as workers:
         return timed(workers.app(operator.add, shape="gpu", remember=remember), tasks, began)
 

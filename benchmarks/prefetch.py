@@ -32,12 +32,11 @@ from lines import emit
 from prefetch_foretold import COUNTED
 from prefetch_link import ADDRESSES, HOSTS, LINK, network, received, sleepy, throttle
 
-from quatrain.graph import machine
-from quatrain.graph.job import Job
-from quatrain.graph.settings import ClusterConfig, GnnConfig, MadeConfig, TrainConfig
-from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.tune import TuneConfig
-from quatrain.records import read_json, write_json
+from quatrain.files import read_json, write_json
+from quatrain.graph.config import BufferConfig, ClusterConfig, GnnConfig, MadeConfig, TrainConfig
+from quatrain.graph.distdgl import launcher
+from quatrain.graph.distdgl.job import Job
+from quatrain.graph.tuning.tune import TuneConfig
 
 
 @dataclass(frozen=True)
@@ -101,12 +100,12 @@ def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
 def keep(folder: Path, number: int, alone: bool) -> None:
     """Look after one machine, or after both where they share a host."""
     job = Job.read(folder)
-    programs = {**machine.PROGRAMS, "train": "prefetch"}
+    programs = {**launcher.PROGRAMS, "train": "prefetch"}
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
     machines, address = ([0, 1], "127.0.0.1") if alone else ([number], ADDRESSES[number])
     if not alone:
         os.environ["GLOO_SOCKET_IFNAME"] = LINK
-    machine.Keeper(job, machines, address, programs).run()
+    launcher.Keeper(job, machines, address, programs).run()
 
 
 def train(folder: Path, number: int, trainer: int) -> None:
@@ -114,7 +113,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
     import torch
     import torch.distributed as dist
 
-    from quatrain.graph import features
+    from quatrain.graph import feature_path
     from quatrain.graph.study import Study
     from quatrain.graph.train import Trainer, joined
 
@@ -151,8 +150,8 @@ def train(folder: Path, number: int, trainer: int) -> None:
                 throttle(None)
             else:
                 # the trainer looks both up there
-                features.IndexedSource = features.ServedSource = partial(  # type: ignore[misc, assignment]
-                    sleepy, own=features.own_vertices(graph), mbit=item["mbit"]
+                feature_path.IndexedSource = feature_path.ServedSource = partial(  # type: ignore[misc, assignment]
+                    sleepy, own=feature_path.own_vertices(graph), mbit=item["mbit"]
                 )
             measured = Measured(study, job, graph, number, trainer)
             measured.wire = []
@@ -169,8 +168,8 @@ def train(folder: Path, number: int, trainer: int) -> None:
 
 def measure(arguments: argparse.Namespace, kind: str, linked: bool, root: Path) -> dict[tuple[float, str], list[Any]]:
     """Run all cases on one graph; return the counted epochs and the result by bandwidth and case."""
-    from quatrain.graph.open import open_graph
-    from quatrain.graph.partition import partition, read_facts, table
+    from quatrain.graph.dataset.load import open_graph
+    from quatrain.graph.distdgl.partition import partition, read_facts, table
 
     config = base(arguments, kind)
     parts = partition(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from lines import emit
 
-from quatrain.graph.replay import replay
-from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.trace import read_trace
-from quatrain.graph.tune import StepModel, TuneConfig
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.tuning.replay import replay
+from quatrain.graph.tuning.trace import read_trace
+from quatrain.graph.tuning.tune import StepModel, TuneConfig
 
 COUNTED = slice(1, -3)
 """The epochs that are counted: the first warms up; in the last three a policy that looks ahead has less to sample."""

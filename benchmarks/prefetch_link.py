@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quatrain.graph.source import FeatureSource, IndexedSource, ThrottledSource
+from quatrain.graph.features.source import FeatureSource, IndexedSource, ThrottledSource
 
 if TYPE_CHECKING:
-    from quatrain.graph.mail import Mail
+    from quatrain.graph.distdgl.rpc import Mail
 
 HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
@@ -76,7 +76,7 @@ def received() -> int:
 
 def sleepy(rows: Any, mail: Mail | None = None, *, own: range, mbit: float) -> FeatureSource:
     """Return DistDGL's rows where there is no network: those of the other part take their time, without a link."""
-    from quatrain.graph.served import ServedSource  # DGL reads its part in the job when it is imported
+    from quatrain.graph.distdgl.remote_features import ServedSource  # DGL reads its part in the job when it is imported
 
     source: FeatureSource = IndexedSource(rows) if mail is None else ServedSource(rows, mail)
     return ThrottledSource(source, mbit_s=mbit, own=own)

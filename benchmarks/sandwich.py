@@ -38,12 +38,12 @@ import torch
 from lines import emit
 from torch import Tensor, nn
 
-from quatrain.supernet.attention import attend
+from quatrain.sam.attention import attend
+from quatrain.sam.build import image_encoder
+from quatrain.sam.registry import SHAPES, SamShape
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.models import image_encoder
 from quatrain.supernet.sandwich import sandwich_backward
-from quatrain.supernet.shapes import SHAPES, SamShape
-from quatrain.supernet.subnet import Space, Subnet, ratio_choices
+from quatrain.supernet.space import Space, Subnet, ratio_choices
 
 REMOVABLE = (1, 2, 5, 6, 9)
 ENVIRONMENT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}

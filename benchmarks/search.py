@@ -37,21 +37,22 @@ from typing import Any
 import numpy as np
 from lines import emit
 
+from quatrain.files import read_json, read_lines
 from quatrain.hpc.apps import Workers, open_workers
-from quatrain.hpc.drive import drive, under_way
 from quatrain.hpc.run import Run
+from quatrain.hpc.search_loop import drive, under_way
 from quatrain.hpc.site import Request
-from quatrain.records import read_json, read_lines
-from quatrain.search.bounds import Bounds
+from quatrain.nas.autotune_config import AutotuneConfig
+from quatrain.nas.config import SpaceConfig
+from quatrain.sam.registry import shape
+from quatrain.search.constraints import Bounds
+from quatrain.search.evaluations import Trial
 from quatrain.search.halving import rungs
 from quatrain.search.search import Search
-from quatrain.search.settings import AutotuneConfig
-from quatrain.search.trial import Trial
 from quatrain.seeding import derive
 from quatrain.site_configs import local
-from quatrain.supernet.settings import SpaceConfig
-from quatrain.supernet.shapes import shape
-from quatrain.supernet.subnet import Space, Subnet
+from quatrain.supernet.cost import full_subnet
+from quatrain.supernet.space import Space, Subnet
 
 SAM = shape("vit_mini")
 REMOVABLE = (1, 2, 5, 6, 9)
@@ -64,7 +65,7 @@ def evaluate(key: str, shortest_s: float, longest_s: float, done: str) -> dict[s
     import time  # the function travels to workers by itself
 
     from quatrain.seeding import numpy_rng
-    from quatrain.supernet.subnet import Subnet
+    from quatrain.supernet.space import Subnet
 
     began = time.time()
     time.sleep(float(numpy_rng(0, "seconds", key).uniform(shortest_s, longest_s)))
@@ -139,7 +140,7 @@ class Truth:
         choices = tuple(tuple(sorted({int(w) for w in column if w})) for column in widths.T)
         removable = tuple(i for i, column in enumerate(widths.T) if 0 in column)
         self.space = Space(
-            full=SAM.full.widths, choices=choices, removable=removable, drop_probability=(0.5,) * len(removable)
+            full=full_subnet(SAM).widths, choices=choices, removable=removable, drop_probability=(0.5,) * len(removable)
         )
         self.bounds = Bounds.parse(SAM, max_params=limit)
         self.whole = dict(zip(self.row, (self.iou.sum(1) / self.objects.sum()).tolist(), strict=True))
@@ -181,7 +182,7 @@ def images_of_search(truth: Truth, engine: str, seed: int, *, halving: bool) -> 
 
 def images_of_plain_loop(truth: Truth, seed: int) -> int:
     """Return the images that OpenTuner as it comes measures until a good network is among them."""
-    from quatrain.search import bandit  # contains what importing OpenTuner does
+    from quatrain.search.engines import opentuner as bandit  # contains what importing OpenTuner does
 
     warnings.simplefilter("ignore")  # SQLAlchemy 2 objects to OpenTuner's models at every proposal
     asks, spent = plain_loop(bandit, truth, seed), 0

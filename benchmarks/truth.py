@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quatrain.records import read_json, replacing, write_json
-from quatrain.search.moves import options
-from quatrain.supernet import steps
+from quatrain.files import read_json, replacing, write_json
+from quatrain.nas import stages
+from quatrain.nas.config import NasConfig, SpaceConfig, mini
+from quatrain.nas.study import Study
+from quatrain.search.neighbours import options
+from quatrain.supernet.cost import encoder_parameters
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import candidate_ious, network_input
-from quatrain.supernet.settings import NasConfig, SpaceConfig, mini
-from quatrain.supernet.shapes import encoder_parameters
-from quatrain.supernet.study import Study
-from quatrain.supernet.subnet import Space, Subnet
+from quatrain.supernet.evaluation import candidate_ious, network_input
+from quatrain.supernet.space import Space, Subnet
 
 OUT = Path(__file__).parent / "search_truth.npz"
 ELASTIC = (0, 7, 10)
@@ -51,9 +51,9 @@ def trained(folder: Path, train_steps: int) -> Study:
     """Return the study with its supernet; with no steps at all, the pretrained net with its channels sorted."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "checkpoints" / "start.pt").exists():
-        steps.prepare(str(folder), configuration(train_steps), SEED)
+        stages.prepare(str(folder), configuration(train_steps), SEED)
     if train_steps:
-        command = [sys.executable, "-m", "quatrain.supernet.train", str(folder), "--role", "supernet"]
+        command = [sys.executable, "-m", "quatrain.nas.train", str(folder), "--role", "supernet"]
         subprocess.run(command, check=True)
     return Study.read(folder)
 

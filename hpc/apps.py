@@ -30,13 +30,12 @@ from quatrain.errors import UsageError, unwritable
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
-from quatrain.hpc.jobs import SlurmJobs
-from quatrain.hpc.memo import Memo
+from quatrain.hpc.memoizer import Memo
 from quatrain.hpc.plan import Step
-from quatrain.hpc.remote import Call, TaskError, perform
-from quatrain.hpc.reports import Reports
 from quatrain.hpc.run import CAUGHT, Run, heeded, one_line
 from quatrain.hpc.site import Request, Shape, Site
+from quatrain.hpc.slurm_provider import SlurmJobs
+from quatrain.hpc.worker import Call, Reports, TaskError, perform
 
 POLL_S = 0.5
 App = Callable[..., "Future[Any]"]

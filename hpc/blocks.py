@@ -18,9 +18,8 @@ from pathlib import Path
 from parsl.executors.status_handling import BlockProviderExecutor
 from parsl.jobs.states import JobState, JobStatus
 
+from quatrain.files import Journal, read_lines
 from quatrain.hpc.allocation import ANNOUNCED, expand
-from quatrain.hpc.journal import Journal
-from quatrain.records import read_lines
 
 FILE = "blocks.jsonl"
 SIGNALLED = tuple(128 + number for number in signal.valid_signals())

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
 
 from quatrain.errors import UsageError, unknown, unwritable
-from quatrain.hpc import catalog, container
+from quatrain.files import fingerprint, plain
+from quatrain.hpc import container, site_registry
 from quatrain.hpc.plan import Step, longest_s
-from quatrain.hpc.remote import TaskError
 from quatrain.hpc.site import Request, Shape, Site, broken_limits, image_problem, minutes
-from quatrain.records import fingerprint, plain
+from quatrain.hpc.worker import TaskError
 
 if TYPE_CHECKING:
     from quatrain.hpc.apps import Workers
@@ -192,7 +192,7 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         configuration, common = parse(workflow, given)
         common = dataclasses.replace(common, resume=resume)
     folders = [common.run_root if common.resume is None else common.resume.parent]
-    site, request = container.seeing(catalog.find(common.site), configuration, folders), common.request
+    site, request = container.seeing(site_registry.find(common.site), configuration, folders), common.request
     plan = tuple(workflow.plan(configuration))
     if workflow.fits is not None:
         from quatrain.hpc.allocation import block_nodes, current

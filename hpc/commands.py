@@ -14,7 +14,7 @@ from pathlib import Path
 
 from quatrain.errors import UNWRITABLE, UsageError
 from quatrain.hpc import allocation as slurm
-from quatrain.hpc import guard
+from quatrain.hpc import process_guard
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.rendezvous import meeting_point
 
@@ -150,7 +150,7 @@ def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None
 
 def _await(program: subprocess.Popen[bytes]) -> None:
     """Wait for a program with a guard beside it, which outlives this process and then ends the program's group."""
-    watch = [sys.executable, "-I", "-S", guard.__file__, str(program.pid)]
+    watch = [sys.executable, "-I", "-S", process_guard.__file__, str(program.pid)]
     with subprocess.Popen(watch, stdin=subprocess.PIPE, start_new_session=True) as watcher:
         try:
             program.wait()

@@ -28,12 +28,12 @@ from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import container
 from quatrain.hpc.commands import BY_SRUN, CONTAINER
-from quatrain.hpc.jobs import SlurmJobs, judge
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.rendezvous import addresses
 from quatrain.hpc.site import SHAPES, Request, Shape, Site, reserve_s
+from quatrain.hpc.slurm_provider import SlurmJobs, judge
 
-POOL = ("python3", "-m", "quatrain.hpc.pool")
+POOL = ("python3", "-m", "quatrain.hpc.worker_pool")
 """Before the command of a pool: the Python that is first on the worker's PATH, which may be an image's."""
 RETRIES = 1
 HEARTBEAT_S = 5

@@ -10,7 +10,7 @@ import os
 import runpy
 import signal
 
-from quatrain.hpc.bound import end_with_parent
+from quatrain.hpc.process_guard import end_with_parent
 
 
 def main() -> None:

@@ -15,9 +15,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, TextIO
 
+from quatrain.files import read_json
 from quatrain.hpc.run import Run
 from quatrain.progress import Meter
-from quatrain.records import read_json
 
 POLL_S = 0.5
 LINE_EVERY_S = 15.0

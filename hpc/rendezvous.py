@@ -3,8 +3,8 @@
 Who started them tells it, in this order: torchrun's variables; MPI, where mpiexec or `srun --mpi` gave this process a
 place in a group (mpi4py); Slurm's variables under a plain srun. A single process meets nobody.
 
-    srun -n 8 python -m quatrain.hpc.rendezvous -m quatrain.supernet.train RUN_DIR
-    mpiexec -n 2 python -m quatrain.hpc.rendezvous -m quatrain.supernet.train RUN_DIR
+    srun -n 8 python -m quatrain.hpc.rendezvous -m quatrain.nas.train RUN_DIR
+    mpiexec -n 2 python -m quatrain.hpc.rendezvous -m quatrain.nas.train RUN_DIR
 
 starts a torch program so, without torchrun.
 """

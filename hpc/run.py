@@ -22,10 +22,9 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from quatrain.errors import UsageError
-from quatrain.hpc.journal import Journal
+from quatrain.files import Journal, fingerprint, plain, read_json, write_json, write_text
 from quatrain.hpc.site import Request, Site
 from quatrain.hpc.versions import git_commit, installed
-from quatrain.records import fingerprint, plain, read_json, write_json, write_text
 
 FOLDERS = ("checkpoints", "logs", "progress", "parsl")
 HEARTBEAT, BEAT_S = "heartbeat", 5.0

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from quatrain.errors import UsageError
+from quatrain.files import read_json, read_lines
 from quatrain.hpc.blocks import Block, gpu_hours
 from quatrain.hpc.blocks import read as read_blocks
 from quatrain.hpc.progress import as_line, readings, span
 from quatrain.hpc.run import HEARTBEAT, recorded
-from quatrain.records import read_json, read_lines
 
 ORDER = ("pending", "running", "done", "remembered", "retried", "failed")
 LIVE = ("running", "queued", "requeued")

@@ -14,12 +14,12 @@ import sys
 from pathlib import Path
 
 from quatrain.errors import UsageError
+from quatrain.files import write_text
 from quatrain.hpc.allocation import GRACE, JOB_ID, RESTARTS
 from quatrain.hpc.config import slurm_settings
-from quatrain.hpc.jobs import refusal
 from quatrain.hpc.run import REQUEUED
 from quatrain.hpc.site import Request, Site, fitted
-from quatrain.records import write_text
+from quatrain.hpc.slurm_provider import refusal
 
 GRACE_S = 300
 """Seconds before the end of the walltime at which the driver is told to stop; a quarter of it where that is less."""

@@ -22,10 +22,10 @@ def probe() -> dict[str, Any]:
 
 
 def prepare_study(folder: Path, config: Any, seed: int) -> dict[str, Any]:
-    """Open the images, find the space and write the starting weights of a nas run; see supernet.steps.prepare."""
-    from quatrain.supernet import steps
+    """Open the images, find the space and write the starting weights of a nas run; see nas.stages.prepare."""
+    from quatrain.nas import stages
 
-    return steps.prepare(str(folder), config, seed)
+    return stages.prepare(str(folder), config, seed)
 
 
 def train_network(folder: Path, role: str, config: Any) -> None:
@@ -35,15 +35,15 @@ def train_network(folder: Path, role: str, config: Any) -> None:
     from quatrain.hpc import commands
 
     processes = config.ranks(torch.cuda.device_count() or len(os.sched_getaffinity(0)))
-    arguments: list[str | Path] = ["-m", "quatrain.supernet.train", folder, "--role", role]
+    arguments: list[str | Path] = ["-m", "quatrain.nas.train", folder, "--role", role]
     commands.launch(arguments, processes=processes, log=folder / "logs" / f"train-{role}.log")
 
 
 def adopt_supernet(folder: Path, source: Path, data: str | None, images: int) -> dict[str, Any]:
-    """Take a trained supernet over into the run folder; see supernet.adopt."""
-    from quatrain.supernet import adopt
+    """Take a trained supernet over into the run folder; see nas.import_supernet."""
+    from quatrain.nas import import_supernet
 
-    return adopt.adopt(str(folder), str(source), data, images)
+    return import_supernet.adopt(str(folder), str(source), data, images)
 
 
 def tune_subnet(folder: Path, key: str, steps: int) -> None:
@@ -51,11 +51,11 @@ def tune_subnet(folder: Path, key: str, steps: int) -> None:
     import torch
 
     from quatrain.hpc import commands
-    from quatrain.supernet.study import Study
+    from quatrain.nas.study import Study
 
     config = Study.read(folder).config.train
     processes = config.ranks(torch.cuda.device_count() or len(os.sched_getaffinity(0)))
-    arguments: list[str | Path] = ["-m", "quatrain.supernet.train", folder, "--role", "tuned"]
+    arguments: list[str | Path] = ["-m", "quatrain.nas.train", folder, "--role", "tuned"]
     arguments += ["--subnet", key, "--steps", str(steps)]
     commands.launch(arguments, processes=processes, log=folder / "logs" / "train-tuned.log")
 
@@ -63,93 +63,93 @@ def tune_subnet(folder: Path, key: str, steps: int) -> None:
 def measure_subnet(
     folder: Path, weights: Any, key: str, part: Any, first: int = 0, last: int | None = None
 ) -> dict[str, float]:
-    """Return a sub-network's figures on a part of the images, or a stretch of it; see supernet.steps.measure."""
-    from quatrain.supernet import steps
+    """Return a sub-network's figures on a part of the images, or a stretch of it; see nas.stages.measure."""
+    from quatrain.nas import stages
 
-    return steps.measure(str(folder), weights, key, part, first, last)
+    return stages.measure(str(folder), weights, key, part, first, last)
 
 
 def exam_size(folder: Path, part: Any) -> int:
     """Return how many images of a part can be measured; their places are 0 to that number."""
-    from quatrain.supernet import steps
+    from quatrain.nas import stages
 
-    return steps.exam_size(str(folder), part)
+    return stages.exam_size(str(folder), part)
 
 
 def mark_subnet(folder: Path, weights: Any, key: str, part: Any, places: list[int]) -> dict[str, dict[str, Any]]:
-    """Return what a sub-network reached on each image at some places of a part; see supernet.steps.mark."""
-    from quatrain.supernet import steps
+    """Return what a sub-network reached on each image at some places of a part; see nas.stages.mark."""
+    from quatrain.nas import stages
 
-    return steps.mark(str(folder), weights, key, part, places)
+    return stages.mark(str(folder), weights, key, part, places)
 
 
 def time_subnets(folder: Path, keys: list[str]) -> list[float]:
     """Return the milliseconds an image of each sub-network's encoder, one after another on this worker."""
-    from quatrain.supernet import steps
+    from quatrain.nas import stages
 
-    return steps.latency(str(folder), keys)
+    return stages.latency(str(folder), keys)
 
 
 def calibrate_latency(folder: Path) -> str:
     """Write the latency table of a study's space on this worker; return its path in the run folder."""
-    from quatrain.supernet import steps
+    from quatrain.nas import stages
 
-    return steps.latency_table(str(folder))
+    return stages.latency_table(str(folder))
 
 
 def deliver_subnet(folder: Path, key: str, weights: Any = "supernet") -> str:
     """Extract the found sub-network, draw examples, tidy up, and return the checkpoint's path in the run folder."""
-    from quatrain.supernet import steps
+    from quatrain.nas import stages
 
-    steps.gather_training(str(folder))
-    steps.illustrate(str(folder), key, weights)
-    steps.forget_prefix(str(folder))
-    return steps.deliver(str(folder), key, weights)
+    stages.gather_training(str(folder))
+    stages.illustrate(str(folder), key, weights)
+    stages.forget_prefix(str(folder))
+    return stages.deliver(str(folder), key, weights)
 
 
 def export_onnx(folder: Path, path: str) -> dict[str, Any]:
-    """Write a delivered sub-network as ONNX into the run folder; return what supernet.onnx.export tells."""
-    from quatrain.supernet import onnx
+    """Write a delivered sub-network as ONNX into the run folder; return what supernet.onnx_export.export tells."""
+    from quatrain.supernet import onnx_export
 
-    return onnx.export(folder / path, folder / "onnx")
+    return onnx_export.export(folder / path, folder / "onnx")
 
 
 def report_search(folder: Path) -> Path:
     """Write the report of an autotune run that is done, and return its path."""
-    from quatrain.search.report import write_report
+    from quatrain.nas.autotune_report import write_report
 
     return write_report(folder)
 
 
 def report_study(folder: Path) -> Path:
     """Write the report of a nas run that is done, and return its path."""
-    from quatrain.supernet.report import write_report
+    from quatrain.nas.report import write_report
 
     return write_report(folder)
 
 
 def boost_images(folder: Path, config: Any, items: list[Any], seed: int) -> list[dict[str, Any]]:
-    """Boost a chunk of images, with the model kept loaded between chunks; see micrograph.steps.process."""
-    from quatrain.micrograph import steps
+    """Boost a chunk of images, with the model kept loaded between chunks; see micrograph.stages.process."""
+    from quatrain.micrograph import stages
 
-    return steps.process(str(folder), config, items, seed)
+    return stages.process(str(folder), config, items, seed)
 
 
 def partition_graph(config: Any, cache: Path) -> dict[str, Any]:
-    """Open the graph of a gnn run and cut it into parts, or find them in the cache; see graph.steps.prepare."""
-    from quatrain.graph import steps
+    """Open the graph of a gnn run and cut it into parts, or find them in the cache; see graph.stages.prepare."""
+    from quatrain.graph import stages
 
-    return steps.prepare(config, cache)
+    return stages.prepare(config, cache)
 
 
 def train_graph(folder: Path, config: Any, seed: int, parts: str) -> dict[str, Any]:
     """Train on the parts of a graph, with the processes of every machine on the nodes of this block, or on this one."""
-    from quatrain.graph import steps
-    from quatrain.hpc import machines
+    from quatrain.graph import stages
+    from quatrain.hpc import distdgl_launch
 
-    job = steps.start(folder, config, seed, Path(parts))
+    job = stages.start(folder, config, seed, Path(parts))
     try:
-        machines.launch(job.folder, job.machines, log=folder / "logs" / "machines.log")
+        distdgl_launch.launch(job.folder, job.machines, log=folder / "logs" / "machines.log")
     finally:
         job.sweep()
-    return steps.outcome(folder)
+    return stages.outcome(folder)

@@ -108,8 +108,8 @@ def test_a_new_process_gets_a_segment_anything_that_makes_masks():
         """
         from quatrain.sam import SamAutomaticMaskGenerator, SamPredictor, sam_model_registry
         import dataclasses, numpy as np
-        from quatrain.supernet.models import build
-        from quatrain.supernet.shapes import SHAPES
+        from quatrain.sam.build import build
+        from quatrain.sam.registry import SHAPES
 
         tiny = dict(image_px=64, embed_dim=32, depth=1, heads=2, global_blocks=(0,), window=2, prompt_dim=32)
         sam = build(dataclasses.replace(SHAPES["vit_mini"], decoder_mlp=32, **tiny), seed=0)

@@ -1,4 +1,4 @@
-"""The shape of the repository: what is packaged, which way imports point, how long things are."""
+"""The shape of the repository: what is packaged and which way imports point."""
 
 from __future__ import annotations
 
@@ -28,6 +28,30 @@ def imports(path):
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def module(path):
+    """The import path of a source file."""
+    package, tree = next((p, t) for p, t in sorted(TREES.items(), reverse=True) if path.is_relative_to(ROOT / t))
+    parts = path.relative_to(ROOT / tree).with_suffix("").parts
+    return ".".join([package, *(part for part in parts if part != "__init__")])
+
+
+MODULES = {path: module(path) for path in SOURCES}
+
+
+def targets(path):
+    """The modules of the package that a module imports, wherever in it."""
+    known = set(MODULES.values())
+    for name in imports(path):
+        while within(name, "quatrain") and name not in known:
+            name = name.rpartition(".")[0]
+        if name in known and name != MODULES[path]:
+            yield name
+
+
+def folder(name):
+    return ".".join(name.split(".")[:2])
 
 
 def within(name, package):
@@ -85,18 +109,49 @@ def test_slurm_variables_are_named_in_one_place(path):
 def test_a_workflow_is_an_itinerary(path):
     text = path.read_text(encoding="utf8")
 
-    assert len(text.splitlines()) <= 120
     assert "SLURM" not in text.upper()
     assert path.stem not in sys.stdlib_module_names
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=names)
-def test_nothing_is_too_long(path):
-    text = path.read_text(encoding="utf8")
-    functions = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+RANKS = {"workflows": 0, "hpc": 1, "nas": 2, "micrograph": 2, "graph": 2, "search": 3, "supernet": 4, "sam": 5}
+RANKS |= {"data": 6, "report": 6}
+GROUND = 7
+"""Rank of the single files of the package, such as files.py."""
 
-    assert len(text.splitlines()) <= 400
-    assert not [node.name for node in functions if (node.end_lineno or 0) - node.lineno + 1 > 60]
+
+def rank(name):
+    """The rank of the folder that holds a module of the package; imports point to higher ranks only."""
+    parts = name.split(".")
+    return RANKS.get(parts[1], GROUND) if len(parts) > 1 else GROUND
+
+
+@pytest.mark.parametrize("path", SCIENCE, ids=names)
+def test_imports_point_one_way(path):
+    own = MODULES[path]
+    if own == "quatrain":
+        return  # the public API imports from every folder, inside its functions
+    higher = [name for name in targets(path) if rank(name) < rank(own)]
+    beside = [name for name in targets(path) if rank(name) == rank(own) < GROUND and folder(name) != folder(own)]
+
+    assert not higher
+    assert not beside
+
+
+def test_no_module_imports_itself_through_others():
+    graph = {MODULES[path]: {name for name in targets(path) if name in MODULES.values()} for path in SOURCES}
+    done, under_way = set(), []
+
+    def visit(name):
+        assert name not in under_way, " -> ".join([*under_way[under_way.index(name) :], name])
+        if name not in done:
+            under_way.append(name)
+            for other in sorted(graph[name]):
+                visit(other)
+            under_way.pop()
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name)
 
 
 @pytest.mark.parametrize("path", [*SOURCES, *sorted((ROOT / "tests").rglob("*.py"))], ids=names)

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from quatrain import progress
+from quatrain.files import read_json
 from quatrain.progress import Meter
-from quatrain.records import read_json
 
 
 @pytest.fixture

@@ -82,7 +82,7 @@ def test_the_wheel_holds_the_templates_of_the_report(packed):
 
 
 def test_the_wheel_holds_the_weights_of_the_miniature_with_their_card_and_they_are_small(packed):
-    weights, card = "quatrain/supernet/weights/vit_mini.pth", "quatrain/supernet/weights/vit_mini.md"
+    weights, card = "quatrain/sam/weights/vit_mini.pth", "quatrain/sam/weights/vit_mini.md"
 
     assert {name for name in packed if "/weights/" in name} == {weights, card}
     assert files({".pth", ".md"}).items() <= packed.items()
@@ -113,7 +113,7 @@ def test_the_installed_package_is_whole_and_light_to_import(installed):
     code = (
         "import sys, quatrain, quatrain.hpc.site, quatrain.site_configs, quatrain.workflows;"
         "from importlib.resources import files;"
-        "print(files('quatrain.supernet').joinpath('weights', 'vit_mini.pth').is_file(), quatrain.__file__,"
+        "print(files('quatrain.sam').joinpath('weights', 'vit_mini.pth').is_file(), quatrain.__file__,"
         "sorted({'torch', 'parsl', 'numpy', 'hpc', 'workflows'} & set(sys.modules)))"
     )
 

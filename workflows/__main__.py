@@ -51,7 +51,7 @@ def status(arguments: Sequence[str]) -> None:
 
 def sites(arguments: Sequence[str]) -> None:
     """Print every site with its description, one site's facts, or what is wrong with one here."""
-    from quatrain.hpc.check import command
+    from quatrain.hpc.site_check import command
 
     command(arguments)
 
@@ -69,9 +69,9 @@ def export(arguments: Sequence[str]) -> None:
             return
         case _:
             raise UsageError(usage)
-    from quatrain.supernet import onnx  # torch only when there is something to export
+    from quatrain.supernet import onnx_export  # torch only when there is something to export
 
-    print(f"{onnx.summary(onnx.export(path, out))}\nexport: {out}")
+    print(f"{onnx_export.summary(onnx_export.export(path, out))}\nexport: {out}")
 
 
 COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": export, "status": status, "sites": sites}

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from quatrain.graph import tune as tuning
-from quatrain.graph.tune import TuneConfig
+from quatrain.graph.tuning import tune as tuning
+from quatrain.graph.tuning.tune import TuneConfig
 from quatrain.hpc import cli
 
 

@@ -6,14 +6,14 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import Any
 
+from quatrain.files import write_json
 from quatrain.hpc import cli, tasks
-from quatrain.hpc.drive import drive
-from quatrain.records import write_json
+from quatrain.hpc.search_loop import drive
+from quatrain.nas.comparison import Row, table, validated
+from quatrain.nas.inputs import unreadable
+from quatrain.search.evaluations import Trial
 from quatrain.search.search import Search
-from quatrain.search.trial import Trial
-from quatrain.supernet.inputs import unreadable
-from quatrain.supernet.subnet import Subnet
-from quatrain.supernet.table import Row, table, validated
+from quatrain.supernet.space import Subnet
 
 Measure = Callable[..., "Future[dict[str, float]]"]
 

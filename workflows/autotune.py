@@ -7,20 +7,19 @@ from typing import Any
 
 import cattrs
 
+from quatrain.files import write_json
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
-from quatrain.hpc.remote import TaskError
-from quatrain.records import write_json
+from quatrain.hpc.worker import TaskError
+from quatrain.nas.autotune_config import PRESETS, AutotuneConfig
+from quatrain.nas.comparison import banded, bands, lineup, of_size, outcome
+from quatrain.nas.inputs import check_inputs
+from quatrain.nas.locate import find
+from quatrain.sam.registry import shape
+from quatrain.search.constraints import TimeTable
 from quatrain.search.halving import rungs
-from quatrain.search.lineup import banded, bands, lineup, of_size
 from quatrain.search.search import Search
-from quatrain.search.settings import PRESETS, AutotuneConfig
-from quatrain.search.source import find
-from quatrain.search.timing import TimeTable
-from quatrain.supernet.inputs import check_inputs
-from quatrain.supernet.shapes import shape
-from quatrain.supernet.subnet import Space
-from quatrain.supernet.table import outcome
+from quatrain.supernet.space import Space
 from quatrain.workflows import nas
 from quatrain.workflows._nets import explore, publish
 

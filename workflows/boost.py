@@ -9,13 +9,13 @@ from typing import Any
 
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
-from quatrain.hpc.remote import TaskError
-from quatrain.micrograph.settings import PRESETS, BatchConfig
+from quatrain.hpc.worker import TaskError
+from quatrain.micrograph.config import PRESETS, BatchConfig
 
 
 def plan(config: BatchConfig) -> tuple[Step, ...]:
     """What would run, with rough seconds a task on one worker; the images of a folder are counted by name."""
-    from quatrain.micrograph.source import check, count
+    from quatrain.micrograph.inputs import check, count
 
     check(config)
     image_s = 4 if config.masks.model == "vit_mini" or config.masks.source != "sam" else 60
@@ -25,15 +25,15 @@ def plan(config: BatchConfig) -> tuple[Step, ...]:
 
 def work(config: BatchConfig, session: cli.Session) -> None:
     """Boost every image that has no result yet, then report."""
-    from quatrain.micrograph import source, steps
+    from quatrain.micrograph import inputs, stages
 
     run = session.run
-    items = source.find(config)
-    outcomes = {item.name: done for item in items if (done := steps.finished(run.path, item))}
+    items = inputs.find(config)
+    outcomes = {item.name: done for item in items if (done := stages.finished(run.path, item))}
     session.show.task("boost", total=len(items))
     session.show.advance("boost", len(outcomes))
     start = session.app(tasks.boost_images, shape="gpu", name="boost", remember=False)
-    chunks = list(steps.chunks(run.path, config, items))
+    chunks = list(stages.chunks(run.path, config, items))
     for again in (False, True):  # a chunk that took its worker down is tried again, image by image
         lost: list[Any] = []
         futures = {start(run.path, config, chunk, session.seed): chunk for chunk in chunks}
@@ -41,20 +41,20 @@ def work(config: BatchConfig, session: cli.Session) -> None:
             told = _told(future, futures[future], lost, again)
             outcomes |= {outcome["name"]: outcome for outcome in told}
             session.show.advance("boost", len(told), note=_note(outcomes.values()))
-            run.summarise(**steps.summary([outcomes[item.name] for item in items if item.name in outcomes]))
+            run.summarise(**stages.summary([outcomes[item.name] for item in items if item.name in outcomes]))
         chunks = [[item] for item in lost]
     _report(config, session, [outcomes[item.name] for item in items])
 
 
 def _told(future: Future[Any], chunk: Sequence[Any], lost: list[Any], again: bool) -> list[dict[str, Any]]:
     """Return the outcomes of a chunk; one that was lost with its worker is put aside, or has failed for good."""
-    from quatrain.micrograph import steps
+    from quatrain.micrograph import stages
 
     try:
         return list(future.result())
     except TaskError as error:
         if again:
-            return [steps.failed(item, str(error)) for item in chunk]
+            return [stages.failed(item, str(error)) for item in chunk]
         lost += chunk
         return []
 
@@ -65,19 +65,19 @@ def _note(outcomes: Any) -> str:
 
 
 def _report(config: BatchConfig, session: cli.Session, outcomes: list[dict[str, Any]]) -> None:
-    from quatrain.micrograph import steps
+    from quatrain.micrograph import stages
+    from quatrain.micrograph.outputs import write_results
     from quatrain.micrograph.report import write_report  # matplotlib only when there is something to draw
-    from quatrain.micrograph.results import write_results
 
     run, say = session.run, session.show.say
-    run.summarise(**steps.summary(outcomes), workers=session.workers("gpu"))
+    run.summarise(**stages.summary(outcomes), workers=session.workers("gpu"))
     write_results(run.path, outcomes)
     for outcome in outcomes:
         if outcome["state"] == "failed":
             say(f"failed: {outcome['name']}: {outcome['error']}")
     say(f"report: {write_report(run.path)}")
     if len(outcomes) == 1 and outcomes[0]["state"] == "done":
-        say(f"overlay: {steps.show(run.path, outcomes[0]['name'], openly=config.open)}")
+        say(f"overlay: {stages.show(run.path, outcomes[0]['name'], openly=config.open)}")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from quatrain.graph.settings import PRESETS, GnnConfig
+from quatrain.graph.config import PRESETS, GnnConfig
 from quatrain.hpc import cli, tasks
-from quatrain.hpc.machines import deal
+from quatrain.hpc.distdgl_launch import deal
 from quatrain.hpc.plan import Step
 
 
@@ -28,7 +28,7 @@ def plan(config: GnnConfig) -> tuple[Step, ...]:
 
 def check(config: GnnConfig) -> None:
     """Raise UsageError when the graph is not there."""
-    from quatrain.graph.open import check_there  # h5py, which planning does without
+    from quatrain.graph.dataset.load import check_there  # h5py, which planning does without
 
     check_there(config)
 

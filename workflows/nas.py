@@ -9,13 +9,13 @@ import cattrs
 
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
-from quatrain.search.bounds import Bounds
+from quatrain.nas.comparison import depth_only, outcome, rows, width_only
+from quatrain.nas.config import PRESETS, NasConfig
+from quatrain.nas.inputs import check_inputs
+from quatrain.sam.registry import shape
+from quatrain.search.constraints import Bounds
 from quatrain.search.search import Search
-from quatrain.supernet.inputs import check_inputs
-from quatrain.supernet.settings import PRESETS, NasConfig
-from quatrain.supernet.shapes import shape
-from quatrain.supernet.subnet import Space
-from quatrain.supernet.table import depth_only, outcome, rows, width_only
+from quatrain.supernet.space import Space
 from quatrain.workflows._nets import explore, publish
 
 

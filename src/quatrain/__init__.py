@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from quatrain.sam import Sam
+    from quatrain.sam.official import Sam
 
 __version__ = "0.1.0"
 __all__ = ["load_sam"]
@@ -14,6 +14,6 @@ __all__ = ["load_sam"]
 
 def load_sam(path: str | os.PathLike[str]) -> Sam:
     """Return the Sam that a nas run extracted, for segment_anything's SamPredictor and SamAutomaticMaskGenerator."""
-    from quatrain.supernet.extract import load_sam as load  # torch only when it is needed
+    from quatrain.sam.build import load_sam as load  # torch only when it is needed
 
     return load(path)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from quatrain.errors import UsageError
-from quatrain.records import replacing
+from quatrain.files import replacing
 
 _UNREADABLE = (
     *(pickle.UnpicklingError, struct.error, AssertionError, AttributeError, EOFError, LookupError),

@@ -6,7 +6,7 @@ import os
 import time
 from pathlib import Path
 
-from quatrain.records import write_json
+from quatrain.files import write_json
 
 PERIOD_S = 0.5
 

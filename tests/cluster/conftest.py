@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.records import read_json, read_lines
+from quatrain.files import read_json, read_lines
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the tests of this folder share virtual_slurm

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from quatrain.hpc import commands, machines
-from quatrain.records import append_line, write_json
+from quatrain.files import append_line, write_json
+from quatrain.hpc import commands, distdgl_launch
 
 
 def hold(folder: Path, number: int, seconds: float, first_s: float = 0.0) -> dict[str, Any]:
@@ -43,8 +43,8 @@ def meet(folder: Path) -> list[dict[str, Any]]:
 
 def keep(folder: Path) -> list[dict[str, Any]]:
     """Start on each node what stands for the keepers of DistDGL's machines; return what each tells of itself."""
-    machines.MODULE = "pieces"
-    machines.launch(folder / "kept", 2, log=folder / "logs" / "keep.log")
+    distdgl_launch.MODULE = "pieces"
+    distdgl_launch.launch(folder / "kept", 2, log=folder / "logs" / "keep.log")
     return [json.loads(path.read_text()) for path in sorted((folder / "kept").glob("*.json"))]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quatrain.records import read_json
+from quatrain.files import read_json
 
 GNN = ("-m", "quatrain.workflows", "gnn")
 SMALLEST = (

@@ -10,8 +10,8 @@ from collections import Counter
 import pytest
 from conftest import await_true
 
+from quatrain.files import read_lines
 from quatrain.hpc.blocks import read
-from quatrain.records import read_lines
 
 
 def ended_once(driver, count):

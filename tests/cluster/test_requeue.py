@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from conftest import await_true
 
-from quatrain.records import read_json, read_lines
+from quatrain.files import read_json, read_lines
 
 RESULTS = ("baseline", "finetuned", "best", "pareto", "evaluations")
 

@@ -10,8 +10,8 @@ from datetime import datetime
 
 from conftest import await_true
 
+from quatrain.files import read_json
 from quatrain.hpc.blocks import read
-from quatrain.records import read_json
 
 
 def test_no_task_is_begun_that_the_walltime_would_cut_off(drained):

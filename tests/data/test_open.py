@@ -10,10 +10,10 @@ from PIL import Image
 
 from quatrain.data.coco import CocoImages
 from quatrain.data.folder import FolderImages
-from quatrain.data.made import MadeImages
 from quatrain.data.open import LAYOUTS, open_images
 from quatrain.data.sa1b import Sa1bImages
 from quatrain.data.stack import StackImages
+from quatrain.data.synthetic import MadeImages
 from quatrain.data.textures import SEEN, UNSEEN
 from quatrain.errors import UsageError
 

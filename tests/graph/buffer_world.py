@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from quatrain.graph.halo import HaloTable
-from quatrain.graph.policies import POLICIES
-from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.features.policies import POLICIES
 
 COUNT, LOCAL = 60, range(20, 40)
 REMOTE = [vertex for vertex in range(COUNT) if vertex not in LOCAL]

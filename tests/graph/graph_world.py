@@ -9,9 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from quatrain.graph.data import PARTS
-from quatrain.graph.settings import ClusterConfig, GnnConfig, MadeConfig, TrainConfig
-from quatrain.graph.settings_buffer import BufferConfig
+from quatrain.graph.config import BufferConfig, ClusterConfig, GnnConfig, MadeConfig, TrainConfig
+from quatrain.graph.dataset.graph import PARTS
 
 
 def small(**train):
@@ -55,5 +54,5 @@ def text_ogb(folder: Path) -> Path:
 
 def keep(folder: Path, *machines: int) -> subprocess.Popen[bytes]:
     """Start the keeper of some machines of a job."""
-    command = [sys.executable, "-m", "quatrain.graph.machine", str(folder), *map(str, machines)]
+    command = [sys.executable, "-m", "quatrain.graph.distdgl.launcher", str(folder), *map(str, machines)]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)

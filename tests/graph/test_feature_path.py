@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from quatrain.graph.buffer import BufferedFeatures, LocalPart
-from quatrain.graph.counted import CountedFeatures
-from quatrain.graph.halo import HaloTable
-from quatrain.graph.lookahead import LookAhead
-from quatrain.graph.policies import POLICIES
-from quatrain.graph.replay import replay
-from quatrain.graph.schedule import foresee
-from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.source import IndexedSource, MemorySource, ThrottledSource
-from quatrain.graph.trace import RecordedFeatures, Setup, TraceWriter, read_trace
-from quatrain.graph.tune import TuneConfig, table, tune
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.features.belady import foresee
+from quatrain.graph.features.cache import BufferedFeatures, LocalPart
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.policies import POLICIES
+from quatrain.graph.features.source import IndexedSource, MemorySource, ThrottledSource
+from quatrain.graph.prefetch import LookAhead
+from quatrain.graph.tuning.replay import replay
+from quatrain.graph.tuning.trace import RecordedFeatures, Setup, TraceWriter, read_trace
+from quatrain.graph.tuning.tune import TuneConfig, table, tune
 
 COUNT, FIRST, STOP, DIM, EPOCHS, STEPS = 3000, 1000, 2000, 5, 3, 8
 FEATURES = torch.randn(COUNT, DIM, generator=torch.Generator().manual_seed(1))

@@ -9,14 +9,13 @@ import psutil
 import pytest
 from graph_world import keep, small
 
-from quatrain.graph import steps
-from quatrain.graph.job import SHM
-from quatrain.graph.machine import PROGRAMS, Died, Keeper
-from quatrain.graph.replay import replay
-from quatrain.graph.settings import PartitionConfig
-from quatrain.graph.settings_buffer import BufferConfig
-from quatrain.graph.trace import read_trace
-from quatrain.records import read_json
+from quatrain.files import read_json
+from quatrain.graph import stages
+from quatrain.graph.config import BufferConfig, PartitionConfig
+from quatrain.graph.distdgl.job import SHM
+from quatrain.graph.distdgl.launcher import PROGRAMS, Died, Keeper
+from quatrain.graph.tuning.replay import replay
+from quatrain.graph.tuning.trace import read_trace
 
 pytestmark = [
     pytest.mark.slow,
@@ -26,16 +25,16 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def parts(tmp_path_factory):
-    return Path(steps.prepare(small(), tmp_path_factory.mktemp("cache"))["parts"])
+    return Path(stages.prepare(small(), tmp_path_factory.mktemp("cache"))["parts"])
 
 
 def train(folder, config, parts, programs=PROGRAMS):
-    job = steps.start(folder, config, 0, parts)
+    job = stages.start(folder, config, 0, parts)
     try:
         Keeper(job, range(job.machines), "127.0.0.1", programs).run()
     finally:
         assert not list(SHM.glob(f"*{job.name}*"))
-    return steps.outcome(folder)
+    return stages.outcome(folder)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_loss
 
 @pytest.mark.parametrize("role", ["server-1", "train-0-0"])
 def test_a_process_that_is_killed_ends_the_job_with_a_clear_line_and_leaves_nothing(role, parts, tmp_path):
-    job = steps.start(tmp_path, small(epochs=100_000, evaluate_every=0), 0, parts)
+    job = stages.start(tmp_path, small(epochs=100_000, evaluate_every=0), 0, parts)
     with keep(tmp_path, 0, 1) as keeper:
         wait_for(lambda: (tmp_path / "epochs.json").exists() or keeper.poll() is not None)
         children = psutil.Process(keeper.pid).children(recursive=True)
@@ -101,7 +100,7 @@ def test_a_port_in_use_is_one_line_and_nothing_is_started(parts, tmp_path):
         taken.listen()
         port = min(taken.getsockname()[1], 65533)
         config = small()
-        steps.start(tmp_path, replace(config, cluster=replace(config.cluster, port=port)), 0, parts)
+        stages.start(tmp_path, replace(config, cluster=replace(config.cluster, port=port)), 0, parts)
         with keep(tmp_path, 0, 1) as keeper:
             said = keeper.communicate(timeout=60)[1].decode()
 
@@ -147,7 +146,7 @@ def scattered(tmp_path_factory):
     config = replace(small(), partition=PartitionConfig(method="random"))
     three = replace(config, cluster=replace(config.cluster, machines=3))
     place = tmp_path_factory.mktemp("cache")
-    return {one.cluster.machines: Path(steps.prepare(one, place)["parts"]) for one in (config, three)}
+    return {one.cluster.machines: Path(stages.prepare(one, place)["parts"]) for one in (config, three)}
 
 
 def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(scattered, tmp_path):

@@ -7,11 +7,10 @@ from functools import partial
 import torch
 
 from quatrain.graph import train
-from quatrain.graph.features import own_vertices
-from quatrain.graph.half import halved
-from quatrain.graph.mail import Mail
-from quatrain.graph.partition import FEATURES, LABELS
-from quatrain.graph.served import ServedSource
+from quatrain.graph.distdgl.partition import FEATURES, LABELS
+from quatrain.graph.distdgl.remote_features import ServedSource, halved
+from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.feature_path import own_vertices
 
 
 def check(graph):

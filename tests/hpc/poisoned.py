@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.space import Subnet
 
 ENDS = {"exit": lambda: os._exit(1), "kill": lambda: os.kill(os.getpid(), signal.SIGKILL)}
 

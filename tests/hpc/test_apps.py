@@ -14,12 +14,12 @@ from concurrent.futures import wait
 import pytest
 
 from quatrain.errors import UsageError
-from quatrain.hpc import catalog, tasks
+from quatrain.files import read_lines
+from quatrain.hpc import site_registry, tasks
 from quatrain.hpc.apps import Workers, open_workers
-from quatrain.hpc.remote import TaskError
 from quatrain.hpc.run import Run
 from quatrain.hpc.site import Request
-from quatrain.records import read_lines
+from quatrain.hpc.worker import TaskError
 
 ENOUGH_S = 180
 
@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workers(run):
-    with open_workers(run, catalog.find("local"), Request()) as opened:
+    with open_workers(run, site_registry.find("local"), Request()) as opened:
         yield opened
 
 
@@ -45,7 +45,7 @@ def workers(run):
 def threads(tmp_path):
     with (
         Run.create("nas", {"n": 2}, root=tmp_path) as opened,
-        open_workers(opened, catalog.find("local-threads"), Request()) as pool,
+        open_workers(opened, site_registry.find("local-threads"), Request()) as pool,
     ):
         yield pool
 
@@ -58,7 +58,7 @@ def test_both_shapes_run_in_processes_of_their_own(workers):
 
     assert len({os.getpid(), *(place["pid"] for place in seen)}) == 3
     assert workers.count("block") == 1
-    assert workers.count("gpu") == catalog.find("local").gpu_workers
+    assert workers.count("gpu") == site_registry.find("local").gpu_workers
 
 
 def test_a_task_is_followed_from_pending_to_done(workers, run):
@@ -142,7 +142,7 @@ def test_a_failed_call_is_not_remembered(threads):
 
 
 def test_a_resumed_run_repeats_nothing_that_finished(tmp_path):
-    site, sums = catalog.find("local-threads"), [(number, 1) for number in range(6)]
+    site, sums = site_registry.find("local-threads"), [(number, 1) for number in range(6)]
     with Run.create("nas", {"n": 3}, root=tmp_path) as run, open_workers(run, site, Request()) as pool:
         add = pool.app(operator.add, shape="gpu")
         assert [add(*pair).result(ENOUGH_S) for pair in sums[:4]] == [1, 2, 3, 4]
@@ -182,7 +182,7 @@ def test_inside_an_allocation_all_of_its_nodes_count(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-3]")
     with Run.create("nas", {}, root=tmp_path) as run:
-        pool = Workers(run=run, site=catalog.find("perlmutter"), request=Request(nodes=1))
+        pool = Workers(run=run, site=site_registry.find("perlmutter"), request=Request(nodes=1))
 
         assert pool.count("gpu") == 12
         assert pool.count("block") == 1

@@ -14,10 +14,10 @@ from typing import Literal
 
 import pytest
 
+from quatrain.files import read_json, read_lines
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.hpc.run import Run
-from quatrain.records import read_json, read_lines
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

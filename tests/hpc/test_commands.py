@@ -13,7 +13,7 @@ import pytest
 from quatrain.errors import UsageError
 from quatrain.hpc import commands
 from quatrain.hpc.allocation import Allocation
-from quatrain.hpc.guard import end
+from quatrain.hpc.process_guard import end
 
 TWO = Allocation(job_id="7", nodes=("nid1", "nid2"))
 
@@ -34,15 +34,15 @@ def gone_within(pid: int, seconds: float) -> bool:
 
 
 def test_torchrun_stays_on_this_machine():
-    argv = commands.torchrun_argv(["-m", "quatrain.supernet.train", Path("/runs/a b")], processes=2)
+    argv = commands.torchrun_argv(["-m", "quatrain.nas.train", Path("/runs/a b")], processes=2)
 
     assert argv[:3] == [sys.executable, "-m", "torch.distributed.run"]
     assert {"--standalone", "--nproc-per-node=2"} <= set(argv)
-    assert argv[-3:] == ["-m", "quatrain.supernet.train", "/runs/a b"]
+    assert argv[-3:] == ["-m", "quatrain.nas.train", "/runs/a b"]
 
 
 def test_srun_starts_one_torchrun_on_each_node_and_they_meet_on_the_first():
-    argv = commands.srun_argv(["-m", "quatrain.supernet.train"], TWO, processes=4, gpus=4)
+    argv = commands.srun_argv(["-m", "quatrain.nas.train"], TWO, processes=4, gpus=4)
 
     assert argv[0] == "srun"
     assert {"--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--gpus-per-node=4"} <= set(argv)

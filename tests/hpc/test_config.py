@@ -12,17 +12,17 @@ from parsl.launchers import SimpleLauncher, SrunLauncher
 from parsl.providers import LocalProvider
 
 from quatrain.errors import UsageError
-from quatrain.hpc import catalog, config
+from quatrain.hpc import config, site_registry
 from quatrain.hpc.allocation import Allocation, current
 from quatrain.hpc.plan import Step
 from quatrain.hpc.site import MARGIN_S, Request
 
 INSIDE = Allocation(job_id="7", nodes=("nid1", "nid2"), gpus=("2", "3"))
-PERLMUTTER = catalog.find("perlmutter")
+PERLMUTTER = site_registry.find("perlmutter")
 
 
 def test_a_configuration_has_one_executor_for_each_shape_and_is_fresh_each_time(tmp_path):
-    first, second = (config.parsl_config(catalog.find("local"), Request(), tmp_path) for _ in range(2))
+    first, second = (config.parsl_config(site_registry.find("local"), Request(), tmp_path) for _ in range(2))
 
     assert [pool.label for pool in first.executors] == ["gpu", "block"]
     assert not set(map(id, first.executors)) & set(map(id, second.executors))
@@ -31,17 +31,17 @@ def test_a_configuration_has_one_executor_for_each_shape_and_is_fresh_each_time(
 
 
 def test_local_workers_stay_on_the_loopback_and_wait_for_work(tmp_path):
-    gpu, block = config.parsl_config(catalog.find("local"), Request(), tmp_path).executors
+    gpu, block = config.parsl_config(site_registry.find("local"), Request(), tmp_path).executors
 
     assert gpu.all_addresses == block.all_addresses == {"127.0.0.1"}
-    assert gpu.max_workers_per_node == catalog.find("local").gpu_workers
+    assert gpu.max_workers_per_node == site_registry.find("local").gpu_workers
     assert block.max_workers_per_node == 1
     assert gpu.provider.init_blocks == block.provider.init_blocks == 0
     assert gpu.drain_period is None
 
 
 def test_threads_stand_in_for_a_debugger(tmp_path):
-    pools = config.parsl_config(catalog.find("local-threads"), Request(), tmp_path).executors
+    pools = config.parsl_config(site_registry.find("local-threads"), Request(), tmp_path).executors
 
     assert all(isinstance(pool, ThreadPoolExecutor) for pool in pools)
     assert [pool.max_threads for pool in pools] == [1, 1]
@@ -64,7 +64,7 @@ def test_pools_of_gpu_workers_start_on_every_node_and_the_block_worker_on_the_fi
 @pytest.mark.parametrize("shape", ["gpu", "block"])
 def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
     known = config.launcher(PERLMUTTER, shape, overlap=True).overrides
-    unknown = config.launcher(catalog.find("slurm"), shape, overlap=True).overrides
+    unknown = config.launcher(site_registry.find("slurm"), shape, overlap=True).overrides
 
     assert "--cpus-per-task=128" in known.split()
     assert "--cpus-per-task=${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" in unknown.split()
@@ -72,7 +72,7 @@ def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
 
 @pytest.mark.parametrize(("told", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
 def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
-    word = config.launcher(catalog.find("slurm"), "gpu", overlap=False).overrides.split()[-1]
+    word = config.launcher(site_registry.find("slurm"), "gpu", overlap=False).overrides.split()[-1]
 
     said = subprocess.run(["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": told}, capture_output=True)
 
@@ -175,7 +175,7 @@ def test_workers_find_this_python_and_get_the_variables_of_the_site():
     assert 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-32}"' in lines
     assert 'export NCCL_SOCKET_IFNAME="hsn"' in lines
     assert f"export {config.BY_SRUN}=1" in lines
-    assert config.BY_SRUN not in config.worker_init(catalog.find("local"), "block")
+    assert config.BY_SRUN not in config.worker_init(site_registry.find("local"), "block")
 
 
 def test_settings_of_a_job_come_from_the_site_and_the_request():
@@ -189,7 +189,7 @@ def test_settings_of_a_job_come_from_the_site_and_the_request():
 
 
 def test_the_interchange_is_started_bound_to_the_driver():
-    pool = config.worker_pool(catalog.find("local"), Request(), "gpu")
+    pool = config.worker_pool(site_registry.find("local"), Request(), "gpu")
 
     assert isinstance(pool, HighThroughputExecutor)
     assert pool.interchange_launch_cmd[1:] == ["-m", "quatrain.hpc.interchange"]
@@ -204,7 +204,7 @@ def test_jobs_of_our_own_take_no_gpu_names_from_the_allocation_around_the_driver
 
 
 def test_parsls_monitoring_records_on_request_only(tmp_path):
-    local = catalog.find("local")
+    local = site_registry.find("local")
 
     assert config.parsl_config(local, Request(), tmp_path).monitoring is None
     hub = config.parsl_config(local, Request(monitoring=True), tmp_path).monitoring
@@ -215,4 +215,4 @@ def test_monitoring_without_its_database_package_says_what_to_install(tmp_path, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(UsageError, match=r"--monitoring needs SQLAlchemy: pip install 'quatrain\[monitoring\]'"):
-        config.parsl_config(catalog.find("local"), Request(monitoring=True), tmp_path)
+        config.parsl_config(site_registry.find("local"), Request(monitoring=True), tmp_path)

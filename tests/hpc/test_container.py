@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.hpc import catalog, config, container
+from quatrain.hpc import config, container, site_registry
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.site import Request, broken_limits
-from quatrain.search.settings import AutotuneConfig
+from quatrain.nas.autotune_config import AutotuneConfig
 
-SHIFTER = catalog.find("perlmutter-shifter")
-PODMAN = catalog.find("perlmutter-podman")
+SHIFTER = site_registry.find("perlmutter-shifter")
+PODMAN = site_registry.find("perlmutter-podman")
 APPTAINER = dataclasses.replace(
-    catalog.find("slurm"), container="apptainer", image="/images/q.sif", container_options=("--nv",)
+    site_registry.find("slurm"), container="apptainer", image="/images/q.sif", container_options=("--nv",)
 )
 ASKED = Request(account="m1_g", image="docker:group/q:1")
 RUN = Path("/runs/a")
@@ -54,7 +54,7 @@ def test_a_pool_starts_inside_with_the_images_python(site):
     inside = config.worker_init(site, "gpu", words(site))
 
     assert pool.launch_cmd.startswith(words(site, prepared=False)[0])
-    assert "python3 -m quatrain.hpc.pool process_worker_pool.py" in pool.launch_cmd
+    assert "python3 -m quatrain.hpc.worker_pool process_worker_pool.py" in pool.launch_cmd
     assert "export PATH=" not in inside
 
 
@@ -62,13 +62,13 @@ def test_the_block_worker_stays_outside_and_hands_the_words_on():
     pool = config.worker_pool(SHIFTER, ASKED, "block", found=Allocation(job_id="7", nodes=("nid1",)))
     lines = config.worker_init(SHIFTER, "block", words(SHIFTER, prepared=False))
 
-    assert pool.launch_cmd.startswith("python3 -m quatrain.hpc.pool")
+    assert pool.launch_cmd.startswith("python3 -m quatrain.hpc.worker_pool")
     assert "export QUATRAIN_CONTAINER='shifter --image=docker:group/q:1 --module=gpu,nccl-plugin'" in lines
 
 
 def test_without_a_container_there_are_no_words():
-    assert words(catalog.find("perlmutter")) == []
-    assert container.script_options(catalog.find("perlmutter"), ASKED) == []
+    assert words(site_registry.find("perlmutter")) == []
+    assert container.script_options(site_registry.find("perlmutter"), ASKED) == []
 
 
 def test_a_container_needs_an_image():

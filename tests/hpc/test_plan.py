@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from quatrain.hpc import catalog
+from quatrain.hpc import site_registry
 from quatrain.hpc.plan import Step, longest_s
 
 PLAN = (
@@ -13,8 +13,8 @@ PLAN = (
 
 
 def test_tasks_go_in_rounds_over_the_workers_that_are_there():
-    assert PLAN[1].elapsed_s(catalog.find("perlmutter"), nodes=4) == 30
-    assert PLAN[0].elapsed_s(catalog.find("perlmutter"), nodes=4) == 600
+    assert PLAN[1].elapsed_s(site_registry.find("perlmutter"), nodes=4) == 30
+    assert PLAN[0].elapsed_s(site_registry.find("perlmutter"), nodes=4) == 600
 
 
 def test_the_longest_task_is_one_that_runs():

@@ -9,19 +9,20 @@ from pathlib import Path
 import pytest
 from poisoned import measure
 
-from quatrain.hpc import catalog
+from quatrain.files import read_lines
+from quatrain.hpc import site_registry
 from quatrain.hpc.apps import open_workers
-from quatrain.hpc.drive import drive
 from quatrain.hpc.run import Run
+from quatrain.hpc.search_loop import drive
 from quatrain.hpc.site import Request
-from quatrain.records import read_lines
-from quatrain.search.bounds import Bounds
+from quatrain.sam.registry import shape
+from quatrain.search.constraints import Bounds
 from quatrain.search.search import Search
-from quatrain.supernet.shapes import shape
-from quatrain.supernet.subnet import Space
+from quatrain.supernet.cost import full_subnet
+from quatrain.supernet.space import Space
 
 SAM = shape("vit_mini")
-SPACE = Space(full=SAM.full.widths, choices=((96, 384),) * 12, removable=(1, 5), drop_probability=(0.5, 0.5))
+SPACE = Space(full=full_subnet(SAM).widths, choices=((96, 384),) * 12, removable=(1, 5), drop_probability=(0.5, 0.5))
 
 
 def search_over(journal: Path) -> Search:
@@ -38,7 +39,7 @@ def test_a_network_that_kills_its_workers_is_set_aside_with_one_line_and_the_oth
     trial = search_over(tmp_path / "other.jsonl").propose()
     assert trial is not None
     poison, said = trial.subnet.key, []
-    site = replace(catalog.find("local"), gpu_workers=2)
+    site = replace(site_registry.find("local"), gpu_workers=2)
     with Run.create("autotune", {"end": end}, root=tmp_path) as run, open_workers(run, site, Request()) as workers:
         search = search_over(run.path / "search.jsonl")
         start = workers.app(measure, shape="gpu", name="measure")

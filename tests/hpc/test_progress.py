@@ -6,10 +6,10 @@ import time
 
 import pytest
 
+from quatrain.files import read_json
 from quatrain.hpc.progress import Bars, Lines, Reading, as_line, progress, readings, span
 from quatrain.hpc.run import Run, Terminated
 from quatrain.progress import Meter
-from quatrain.records import read_json
 
 
 class Terminal(io.StringIO):

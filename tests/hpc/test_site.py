@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.hpc import catalog
+from quatrain.hpc import site_registry
 from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes, node_share, reserve_s
 
 
@@ -48,7 +48,7 @@ def test_a_walltime_of_another_form_is_refused_with_the_right_ones(text):
     ],
 )
 def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
-    problems = broken_limits(catalog.find("perlmutter"), Request(**asked))
+    problems = broken_limits(site_registry.find("perlmutter"), Request(**asked))
 
     assert len(problems) == 1
     assert said in problems[0]
@@ -56,23 +56,23 @@ def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
 
 @pytest.mark.parametrize("asked", [{"qos": "premium"}, {"walltime_min": 31}, {"nodes": 9}])
 def test_limits_can_be_left_to_slurm(asked):
-    assert not broken_limits(catalog.find("perlmutter"), Request(account="m1_g", unchecked=True, **asked))
+    assert not broken_limits(site_registry.find("perlmutter"), Request(account="m1_g", unchecked=True, **asked))
 
 
 @pytest.mark.parametrize(("qos", "gpus", "share"), [("shared", 1, 0.25), ("shared", 2, 0.5), ("debug", 1, 1.0)])
 def test_a_shared_node_is_paid_for_by_its_share(qos, gpus, share):
-    assert node_share(catalog.find("perlmutter"), Request(qos=qos, gpus_per_node=gpus)) == share
+    assert node_share(site_registry.find("perlmutter"), Request(qos=qos, gpus_per_node=gpus)) == share
 
 
 def test_a_request_within_the_rules_breaks_none():
     request = Request(account="m1234_g", nodes=4, qos="regular", walltime_min=600)
 
-    assert broken_limits(catalog.find("perlmutter"), request, longest_task_s=3600) == []
+    assert broken_limits(site_registry.find("perlmutter"), request, longest_task_s=3600) == []
 
 
 @given(st.integers(0, 100_000), st.integers(0, 600))
 def test_a_walltime_that_passes_leaves_time_in_which_the_longest_task_is_taken(longest_s, startup_s):
-    site = dataclasses.replace(catalog.find("slurm"), startup_s=startup_s)
+    site = dataclasses.replace(site_registry.find("slurm"), startup_s=startup_s)
     (least,) = broken_limits(site, Request(walltime_min=1), longest_s) or ["take 1 or more"]
     walltime_min = int(re.findall(r"take (\d+) or more", least)[0])
 
@@ -82,17 +82,17 @@ def test_a_walltime_that_passes_leaves_time_in_which_the_longest_task_is_taken(l
 
 
 def test_a_machine_without_a_scheduler_has_no_rules():
-    assert broken_limits(catalog.find("local"), Request(nodes=99, walltime_min=1)) == []
+    assert broken_limits(site_registry.find("local"), Request(nodes=99, walltime_min=1)) == []
 
 
 def test_a_shared_node_gives_its_share_of_cores():
-    site = fitted(catalog.find("perlmutter"), Request(account="m1_g", qos="shared", gpus_per_node=1))
+    site = fitted(site_registry.find("perlmutter"), Request(account="m1_g", qos="shared", gpus_per_node=1))
 
     assert (site.gpu_workers, site.gpus_per_node, site.cpus_per_node) == (1, 1, 32)
 
 
 def test_a_generic_cluster_takes_its_gpus_and_features_from_the_request():
-    site = fitted(catalog.find("slurm"), Request(gpus_per_node=8, constraint="a100"))
+    site = fitted(site_registry.find("slurm"), Request(gpus_per_node=8, constraint="a100"))
 
     assert (site.gpu_workers, site.gpus_per_node, site.features) == (8, 8, ("a100",))
     assert site.workers("gpu", nodes=3) == 24
@@ -125,4 +125,4 @@ def test_a_quality_of_service_needs_some_time():
 @pytest.mark.parametrize(("name", "value"), [("scheduler", "pbs"), ("container", "docker")])
 def test_a_scheduler_or_a_container_that_nobody_knows_is_refused(name, value):
     with pytest.raises(ValueError, match=f"{name} is '{value}'; known: none, "):
-        dataclasses.replace(catalog.find("local"), **{name: value})
+        dataclasses.replace(site_registry.find("local"), **{name: value})

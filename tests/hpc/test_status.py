@@ -13,11 +13,11 @@ import time
 import pytest
 
 from quatrain.errors import UsageError
+from quatrain.files import append_line, read_json, write_json
 from quatrain.hpc.blocks import FILE, Block
 from quatrain.hpc.run import HEARTBEAT, REQUEUED, Run, Terminated
 from quatrain.hpc.status import look, report, watch
 from quatrain.progress import Meter
-from quatrain.records import append_line, read_json, write_json
 
 
 @pytest.fixture

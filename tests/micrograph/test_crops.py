@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from micrograph_world import box, disc
 
+from quatrain.micrograph.config import MergingConfig
 from quatrain.micrograph.crops import cut, narrow_crop, owners, places_with_room
 from quatrain.micrograph.masks import read_masks
-from quatrain.micrograph.settings import MergingConfig
 
 HW = (120, 160)
 GREY = np.random.default_rng(0).integers(0, 255, HW).astype(np.uint8)

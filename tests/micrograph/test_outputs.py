@@ -9,12 +9,12 @@ from micrograph_world import two_materials
 from PIL import Image
 from pycocotools import mask as coco_mask
 
+from quatrain.data.micrographs import Scale, read
 from quatrain.micrograph import boost
+from quatrain.micrograph.config import BatchConfig
+from quatrain.micrograph.inputs import Picture
 from quatrain.micrograph.measure import mask_rows, region_diameters
 from quatrain.micrograph.outputs import write_image
-from quatrain.micrograph.read import Scale, read
-from quatrain.micrograph.settings import BatchConfig
-from quatrain.micrograph.source import Picture
 
 
 @pytest.fixture(scope="module")

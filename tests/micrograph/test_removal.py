@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from micrograph_world import box, disc, record
 
 from quatrain.errors import UsageError
+from quatrain.micrograph.config import RULES, RemovalConfig
 from quatrain.micrograph.masks import read_masks
 from quatrain.micrograph.removal import remove
-from quatrain.micrograph.settings import RULES, RemovalConfig
 
 HW = (200, 200)
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from quatrain.records import write_json
+from quatrain.files import write_json
 from quatrain.report.folder import Missing, RunFolder, section
 from quatrain.report.page import Note, Section
 

@@ -7,17 +7,18 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from quatrain.records import read_lines
-from quatrain.search.bounds import Bounds
+from quatrain.files import read_lines
+from quatrain.sam.registry import shape
+from quatrain.search.constraints import Bounds
+from quatrain.search.evaluations import Trial
 from quatrain.search.search import Search
-from quatrain.search.trial import Trial
-from quatrain.supernet.shapes import encoder_parameters, shape
-from quatrain.supernet.subnet import Space, Subnet
+from quatrain.supernet.cost import encoder_parameters, full_subnet
+from quatrain.supernet.space import Space, Subnet
 
 SAM = shape("vit_mini")
 FULL = SAM.hidden
 MINI = Space(
-    full=SAM.full.widths,
+    full=full_subnet(SAM).widths,
     choices=((96, 128, 192, 288, 384),) * 12,
     removable=(1, 2, 5, 6, 9),
     drop_probability=(0.5,) * 5,
@@ -28,7 +29,7 @@ def small_space(widths: int, blocks: int, removable: tuple[int, ...]) -> Space:
     """Return a space in which the first `blocks` blocks have `widths` widths and the others one."""
     elastic = tuple(FULL - 64 * i for i in reversed(range(widths)))
     return Space(
-        full=SAM.full.widths,
+        full=full_subnet(SAM).widths,
         choices=(elastic,) * blocks + ((FULL,),) * (SAM.depth - blocks),
         removable=removable,
         drop_probability=(0.5,) * len(removable),

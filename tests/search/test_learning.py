@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_worlds import MINI, SAM, bounded, score, small_space
 
-from quatrain.search.bounds import Bounds
-from quatrain.search.engine import ENGINES, Engine, make_engine
-from quatrain.supernet.subnet import Subnet
+from quatrain.search.constraints import Bounds
+from quatrain.search.engines.engine import ENGINES, Engine, make_engine
+from quatrain.supernet.space import Subnet
 
 ANY = Bounds(sam=SAM)
 NAMES = sorted(ENGINES)

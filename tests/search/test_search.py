@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 from search_worlds import MINI, SAM, bounded, outcome, results, run, score, small_space, start
 
 from quatrain.errors import UsageError
-from quatrain.records import read_lines
-from quatrain.search.bounds import Bounds
-from quatrain.search.engine import ENGINES, RandomEngine
-from quatrain.search.moves import within
-from quatrain.search.trial import Trial
-from quatrain.supernet.shapes import encoder_parameters
-from quatrain.supernet.subnet import Subnet
+from quatrain.files import read_lines
+from quatrain.search.constraints import Bounds
+from quatrain.search.engines.engine import ENGINES, RandomEngine
+from quatrain.search.evaluations import Trial
+from quatrain.search.neighbours import within
+from quatrain.supernet.cost import encoder_parameters
+from quatrain.supernet.space import Subnet
 
 # What every search keeps
 

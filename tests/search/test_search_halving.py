@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from search_worlds import SAM, score, small_space, start
 
-from quatrain.search.bounds import Bounds
+from quatrain.search.constraints import Bounds
+from quatrain.search.evaluations import Trial
 from quatrain.search.search import Search
-from quatrain.search.trial import Trial
 
 # Successive halving
 

@@ -5,21 +5,21 @@ import re
 
 import pytest
 
-from quatrain.hpc import catalog
+from quatrain.files import fingerprint, plain
+from quatrain.hpc import site_registry
 from quatrain.hpc.config import parsl_config
 from quatrain.hpc.site import Request
-from quatrain.records import fingerprint, plain
 
-SITES = [catalog.find(name) for name in catalog.names()]
+SITES = [site_registry.find(name) for name in site_registry.names()]
 
 
 @pytest.mark.parametrize("site", SITES, ids=lambda site: site.name)
 def test_a_site_is_data_without_anybodys_account_or_home(site):
     text = repr(site)
 
-    assert site.name in catalog.names()
+    assert site.name in site_registry.names()
     assert not re.search(r"@|/home/|/users?/|account=", text, re.IGNORECASE)
-    assert fingerprint(site) == fingerprint(catalog.find(site.name))
+    assert fingerprint(site) == fingerprint(site_registry.find(site.name))
     assert plain(site)["name"] == site.name
 
 
@@ -38,20 +38,20 @@ def test_the_example_of_an_account_has_the_form_that_is_asked_for(site):
 
 @pytest.mark.parametrize("name", ["local", "local-threads"])
 def test_a_local_site_configures_without_a_cluster(name, tmp_path):
-    assert len(parsl_config(catalog.find(name), Request(), tmp_path).executors) == 2
+    assert len(parsl_config(site_registry.find(name), Request(), tmp_path).executors) == 2
 
 
 def test_local_has_a_worker_for_each_processor_and_no_more_than_eight(monkeypatch):
     counts = {}
     for cpus in (1, 2, 64):
         monkeypatch.setattr("os.sched_getaffinity", lambda _pid, cpus=cpus: set(range(cpus)))
-        counts[cpus] = catalog.find("local").gpu_workers
+        counts[cpus] = site_registry.find("local").gpu_workers
 
     assert counts == {1: 1, 2: 2, 64: 8}
 
 
 def test_perlmutter_is_described_as_its_documentation_does():
-    site = catalog.find("perlmutter")
+    site = site_registry.find("perlmutter")
 
     assert (site.gpus_per_node, site.gpu_workers, site.gpu_order) == (4, 4, "reversed")
     assert site.default_qos == "debug"

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from quatrain.data.sample import Sample
+from quatrain.sam.build import build
+from quatrain.sam.registry import SamShape
 from quatrain.seeding import numpy_rng
+from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.models import build
-from quatrain.supernet.shapes import SamShape
-from quatrain.supernet.subnet import Space
+from quatrain.supernet.space import Space
 
 TINY = SamShape(
     name="tiny",
@@ -27,7 +28,7 @@ TINY = SamShape(
     decoder_mlp=32,
     decoder_heads=2,
 )
-SPACE = Space(full=TINY.full.widths, choices=((24, 48, 96),) * 4, removable=(1, 2), drop_probability=(0.5, 0.5))
+SPACE = Space(full=full_subnet(TINY).widths, choices=((24, 48, 96),) * 4, removable=(1, 2), drop_probability=(0.5, 0.5))
 
 
 def stirred(model, seed=0):

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from quatrain import compat
+from quatrain.sam.registry import SHAPES, SamShape
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.shapes import SHAPES, SamShape
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.space import Subnet
 
 compat.torchvision_ops()
 

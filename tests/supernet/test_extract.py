@@ -12,12 +12,13 @@ from supernet_world import TINY, elastic, rand, stirred
 import quatrain
 from quatrain import checkpoint
 from quatrain.errors import UsageError
-from quatrain.sam import ImageEncoderViT, Sam, SamAutomaticMaskGenerator, SamPredictor
+from quatrain.sam.build import build, plain_encoder
+from quatrain.sam.official import ImageEncoderViT, Sam, SamAutomaticMaskGenerator, SamPredictor
+from quatrain.sam.registry import SHAPES
+from quatrain.supernet.cost import encoder_parameters, full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.extract import extract, plain_encoder, save, slice_weights
-from quatrain.supernet.models import build
-from quatrain.supernet.shapes import SHAPES, encoder_parameters
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.extract import extract, save, slice_weights
+from quatrain.supernet.space import Subnet
 
 SIDE = TINY.image_px
 IMAGES = rand(2, 3, SIDE, SIDE, seed=9)
@@ -78,7 +79,7 @@ def test_an_extracted_encoder_computes_what_the_supernet_does(tmp_path_factory, 
 @settings(max_examples=30, deadline=None, derandomize=True)
 @given(subnets)
 def test_the_parameters_of_an_extracted_encoder_are_those_counted(subnet):
-    encoder = plain_encoder(TINY, subnet)
+    encoder = plain_encoder(TINY, subnet.widths)
 
     assert sum(parameter.numel() for parameter in encoder.parameters()) == encoder_parameters(TINY, subnet)
 
@@ -88,7 +89,7 @@ def test_the_parameters_of_official_encoders_are_those_counted(name):
     shape = SHAPES[name]
     widths = tuple(0 if i % 5 == 2 else shape.hidden // (1 + i % 3) for i in range(shape.depth))
     with torch.device("meta"):
-        encoder = plain_encoder(shape, Subnet(widths=widths))
+        encoder = plain_encoder(shape, widths)
 
     counted = encoder_parameters(shape, Subnet(widths=widths))
     assert sum(parameter.numel() for parameter in encoder.parameters()) == counted
@@ -100,7 +101,7 @@ def test_a_sub_network_of_vit_b_computes_what_the_supernet_does():
     # in double precision: through seven wide blocks the stock attention and the fused one round apart by 2e-6 in single
     encoder = ElasticEncoder(build(shape, seed=1).image_encoder, shape).double()
     with torch.device("meta"):
-        alone = plain_encoder(shape, subnet)
+        alone = plain_encoder(shape, subnet.widths)
     alone.load_state_dict(slice_weights(encoder, subnet), assign=True)
     image = rand(1, 3, 224, 224).double()
     with torch.no_grad():
@@ -119,7 +120,7 @@ def test_an_extracted_net_has_the_prompt_encoder_and_decoder_that_were_trained(s
 
 def test_an_extracted_net_shares_no_weight_with_the_supernet():
     sam = elastic()
-    alone = extract(sam, sam.image_encoder, TINY.full)
+    alone = extract(sam, sam.image_encoder, full_subnet(TINY))
     before = {name: value.clone() for name, value in alone.state_dict().items()}
 
     stirred(sam, seed=5)

@@ -11,8 +11,9 @@ from supernet_world import SPACE, TINY, elastic
 
 from quatrain.errors import UsageError
 from quatrain.supernet import latency
+from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.latency import Timing, calibrate, measure, milliseconds, predict
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.space import Subnet
 
 TABLE = {
     "format": latency.FORMAT,
@@ -82,7 +83,7 @@ def test_predicting_needs_no_torch(tmp_path):
     code = (
         "import sys\n"
         "from quatrain.supernet.latency import predict, read\n"
-        "from quatrain.supernet.subnet import Subnet\n"
+        "from quatrain.supernet.space import Subnet\n"
         f"print(predict(read({str(tmp_path / 'latency.json')!r}), Subnet.parse('24-0-0-24')), 'torch' in sys.modules)"
     )
 
@@ -121,7 +122,7 @@ def test_sides_run_in_turns_and_the_first_passes_do_not_count(monkeypatch):
 
 
 def test_every_network_gets_its_own_time():
-    assert len(measure(elastic().image_encoder, [TINY.full, SPACE.smallest()], ONCE)) == 2
+    assert len(measure(elastic().image_encoder, [full_subnet(TINY), SPACE.smallest()], ONCE)) == 2
 
 
 @pytest.mark.parametrize(("name", "value"), [("warmup", -1), ("repeats", 0), ("batch", 0)])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from supernet_world import rand
 
+from quatrain.supernet.config import LossConfig
 from quatrain.supernet.losses import dice, distillation, focal, mask_iou, sam_loss
-from quatrain.supernet.settings import LossConfig
 
 SURE = 30.0
 """A logit whose sigmoid is 1 in float32."""

@@ -7,12 +7,12 @@ import torch
 from supernet_world import TINY
 
 from quatrain import checkpoint
-from quatrain.records import read_lines
+from quatrain.files import read_lines
+from quatrain.sam.build import build, load_weights
+from quatrain.sam.registry import shape
 from quatrain.supernet import pretrain
-from quatrain.supernet.models import build, load_weights
+from quatrain.supernet.config import TrainConfig
 from quatrain.supernet.pretrain import Stage, resized, stages
-from quatrain.supernet.settings import TrainConfig
-from quatrain.supernet.shapes import shape
 
 SHORT = TrainConfig(steps=2, batch=2, prompts=2, warmup=1)
 PLAN = (Stage(image_px=32, train=SHORT), Stage(image_px=64, train=replace(SHORT, steps=1)))

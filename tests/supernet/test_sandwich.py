@@ -8,7 +8,7 @@ from test_elastic import TINY, stock
 
 from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.sandwich import sandwich_backward
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.space import Subnet
 
 IMAGE = torch.randn(2, 3, 96, 96, generator=torch.Generator().manual_seed(1))
 TARGET = torch.randn(2, 16, 6, 6, generator=torch.Generator().manual_seed(2))

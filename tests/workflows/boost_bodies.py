@@ -6,14 +6,14 @@ import os
 import signal
 from pathlib import Path
 
-from quatrain.micrograph import propose, steps
-from quatrain.records import append_line
+from quatrain.files import append_line
+from quatrain.micrograph import proposals, stages
 
 
 def counted(folder, config, items, seed):
     """Boost a chunk and note, under the worker's process number, how often it has loaded a model until now."""
-    outcomes = steps.process(str(folder), config, items, seed)
-    loads = propose.load_model.cache_info().misses
+    outcomes = stages.process(str(folder), config, items, seed)
+    loads = proposals.load_model.cache_info().misses
     append_line(Path(folder) / "loads" / f"{os.getpid()}.jsonl", {"loads": loads, "images": len(items)})
     return outcomes
 
@@ -23,8 +23,8 @@ def killed_once(folder, config, items, seed):
     try:
         (Path(folder) / "killed").touch(exist_ok=False)
     except FileExistsError:
-        return steps.process(str(folder), config, items, seed)
-    steps.process(str(folder), config, items[:1], seed)
+        return stages.process(str(folder), config, items, seed)
+    stages.process(str(folder), config, items[:1], seed)
     return os.kill(os.getpid(), signal.SIGKILL)
 
 
@@ -34,5 +34,5 @@ def poisoned(folder, config, items, seed):
     for item in items:
         if item.name == "poison":
             os.kill(os.getpid(), signal.SIGKILL)
-        outcomes += steps.process(str(folder), config, [item], seed)
+        outcomes += stages.process(str(folder), config, [item], seed)
     return outcomes

@@ -16,17 +16,18 @@ import torch
 
 import quatrain
 from quatrain import checkpoint
-from quatrain.records import read_json, read_lines
-from quatrain.sam import Sam
-from quatrain.search.source import PORTABLE
-from quatrain.supernet import steps
-from quatrain.supernet.settings import mini
-from quatrain.supernet.shapes import encoder_parameters, shape
+from quatrain.files import read_json, read_lines
+from quatrain.nas import stages
+from quatrain.nas.config import mini
+from quatrain.nas.locate import PORTABLE
+from quatrain.sam.official import Sam
+from quatrain.sam.registry import shape
+from quatrain.supernet.cost import encoder_parameters, full_subnet
 from quatrain.workflows import autotune
 
 SCRIPT = Path(autotune.__file__)
 SMALL = ["--images=6", "--first-images=2", "--evaluations=9", "--random-in-bucket=2", "--max-params=80%", "--onnx"]
-FULL = encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
+FULL = encoder_parameters(shape("vit_mini"), full_subnet(shape("vit_mini")))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,7 @@ def supernet(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("supernet") / "nas"
     folder.mkdir()
     config = replace(mini(), images=12, parts=(1.0, 2.0, 1.0), few_shot_images=1, max_objects=3)
-    steps.prepare(str(folder), config, 0)
+    stages.prepare(str(folder), config, 0)
     weights = checkpoint.load(folder / "checkpoints" / "start.pt")
     checkpoint.save(folder / "checkpoints" / "supernet.pt", {**weights, "step": config.train.steps})
     return folder

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quatrain.data.made import MadeImages
-from quatrain.hpc.remote import TaskError
-from quatrain.micrograph.settings import BatchConfig, mini
-from quatrain.micrograph.source import Item
-from quatrain.records import read_json, read_lines
+from quatrain.data.synthetic import MadeImages
+from quatrain.files import read_json, read_lines
+from quatrain.hpc.worker import TaskError
+from quatrain.micrograph.config import BatchConfig, mini
+from quatrain.micrograph.inputs import Item
 from quatrain.workflows import boost
 
 SCRIPT = Path(boost.__file__)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quatrain.data.made import MadeImages
+from quatrain.data.synthetic import MadeImages
+from quatrain.files import read_json, read_lines
 from quatrain.hpc import tasks
-from quatrain.records import read_json, read_lines
 from quatrain.workflows import boost
 
 pytestmark = pytest.mark.slow

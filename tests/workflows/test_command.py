@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from quatrain import __version__
-from quatrain.hpc import catalog
+from quatrain.hpc import site_registry
 from quatrain.hpc.run import Run
 from quatrain.workflows import __main__ as command
 
@@ -46,7 +46,7 @@ def test_sites_are_listed_with_one_line_each(capsys):
     assert command.main(["sites"]) == 0
 
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == list(catalog.names())
+    assert [line.split()[0] for line in lines] == list(site_registry.names())
     assert all(len(line.split()) > 3 for line in lines)
 
 

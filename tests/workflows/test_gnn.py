@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from quatrain.graph.halo import HaloTable
-from quatrain.graph.settings import mini
-from quatrain.graph.trace import Setup, TraceWriter
-from quatrain.records import read_json
+from quatrain.files import read_json
+from quatrain.graph.config import mini
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.tuning.trace import Setup, TraceWriter
 from quatrain.workflows import gnn
 
 

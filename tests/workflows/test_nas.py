@@ -11,11 +11,12 @@ import pytest
 
 import quatrain
 from quatrain.errors import UsageError
-from quatrain.records import read_json, read_lines
-from quatrain.sam import Sam
-from quatrain.supernet.settings import mini
-from quatrain.supernet.shapes import encoder_parameters, shape
-from quatrain.supernet.subnet import Subnet
+from quatrain.files import read_json, read_lines
+from quatrain.nas.config import mini
+from quatrain.sam.official import Sam
+from quatrain.sam.registry import shape
+from quatrain.supernet.cost import encoder_parameters, full_subnet
+from quatrain.supernet.space import Subnet
 from quatrain.workflows import nas
 
 SCRIPT = Path(nas.__file__)
@@ -110,7 +111,7 @@ def test_training_went_on_from_its_checkpoint(finished):
 @pytest.mark.slow
 def test_no_network_is_evaluated_twice_and_none_outside_the_bounds(finished):
     records = [line for line in read_lines(finished / "search.jsonl") if line["event"] == "record"]
-    bound = 0.8 * encoder_parameters(shape("vit_mini"), shape("vit_mini").full)
+    bound = 0.8 * encoder_parameters(shape("vit_mini"), full_subnet(shape("vit_mini")))
 
     assert len({line["key"] for line in records}) == len(records)
     assert all(line["params"] <= bound for line in records)
@@ -201,7 +202,7 @@ def test_wrong_inputs_are_told_before_a_run_folder_is_made(flags, words, tmp_pat
 def test_images_that_are_passed_over_are_counted_and_named(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
-    from quatrain.data.made import MadeImages
+    from quatrain.data.synthetic import MadeImages
 
     for index in range(4):
         image, labels = MadeImages(count=4, seed=1, size_px=64).micrograph(index)

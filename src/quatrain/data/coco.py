@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from quatrain.data.pixels import read_pixels
+from quatrain.data.decode import read_pixels
+from quatrain.data.rle import Annotation, masks, read_annotations
 from quatrain.data.sample import Sample, Skipped, nothing_left, to_rgb8
-from quatrain.data.segmentation import Annotation, masks, read_annotations
 from quatrain.errors import UsageError
 
 

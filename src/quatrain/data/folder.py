@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.data.pixels import IMAGE_SUFFIXES, UnreadableError, image_hw, read_labels, read_pixels
+from quatrain.data.decode import IMAGE_SUFFIXES, UnreadableError, image_hw, read_labels, read_pixels
 from quatrain.data.sample import Sample, Skipped, nothing_left, objects, to_rgb8
 from quatrain.errors import UsageError
 

@@ -42,7 +42,7 @@ def open_images(source: str, *, size_px: int, seed: int, count: int = 64, layout
 
 
 def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
-    from quatrain.data.made import MadeImages
+    from quatrain.data.synthetic import MadeImages
     from quatrain.data.textures import SEEN, TEXTURES, UNSEEN
 
     named = tuple(dict.fromkeys(name.strip() for name in materials.split(",")))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from quatrain.data.decode import read_pixels
 from quatrain.data.folder import image_files
-from quatrain.data.pixels import read_pixels
+from quatrain.data.rle import Annotation, masks, read_annotations
 from quatrain.data.sample import Sample, Skipped, nothing_left, to_rgb8
-from quatrain.data.segmentation import Annotation, masks, read_annotations
 from quatrain.errors import UsageError
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from quatrain.errors import UsageError
-from quatrain.records import append_line, read_lines
+from quatrain.files import append_line, read_lines
 
 # N objects, H W pixels, C channels
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from quatrain.data.decode import TIFF_SUFFIXES, UnreadableError, tiff_shape
 from quatrain.data.folder import read_pair
-from quatrain.data.pixels import TIFF_SUFFIXES, UnreadableError, tiff_shape
 from quatrain.data.sample import Sample, Skipped, nothing_left
 
 TRUTHS = ("_truth", "_groundtruth", "_labels")

@@ -1,7 +1,7 @@
 """One gnn run in a run folder: what its processes share.
 
 gnn.json             configuration and seed
-cluster/             see quatrain.graph.job
+cluster/             see quatrain.graph.distdgl.job
 checkpoints/gnn.pt   the training's state after its last epoch
 epochs.json          a row an epoch
 result.json          what came out
@@ -15,8 +15,8 @@ from pathlib import Path
 import cattrs
 
 from quatrain.errors import UsageError
-from quatrain.graph.settings import GnnConfig
-from quatrain.records import read_json, write_json
+from quatrain.files import read_json, write_json
+from quatrain.graph.config import GnnConfig
 
 _CONVERTER = cattrs.Converter(forbid_extra_keys=True)
 _CONVERTER.register_structure_hook(Path, lambda text, _: Path(text))

@@ -24,23 +24,22 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from quatrain import checkpoint
-from quatrain.graph import features
-from quatrain.graph.batches import Batches, Foresight, share
-from quatrain.graph.job import Job, join
-from quatrain.graph.ledger import Ledger, Step
-from quatrain.graph.library import dgl
-from quatrain.graph.lookahead import LookAhead
-from quatrain.graph.mail import Mail
-from quatrain.graph.models import network
-from quatrain.graph.pace import Spared
-from quatrain.graph.partition import FEATURES, LABELS, read_facts
-from quatrain.graph.preparation import Preparation
-from quatrain.graph.served import ServedSource
-from quatrain.graph.settings_buffer import FORESEEING
+from quatrain.files import write_json
+from quatrain.graph import feature_path
+from quatrain.graph.config import FORESEEING
+from quatrain.graph.distdgl.import_dgl import dgl
+from quatrain.graph.distdgl.job import Job, join
+from quatrain.graph.distdgl.partition import FEATURES, LABELS, read_facts
+from quatrain.graph.distdgl.remote_features import ServedSource
+from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.epoch_stats import Ledger, Step
+from quatrain.graph.loader import Batches, Foresight, share
+from quatrain.graph.model import network
+from quatrain.graph.prefetch import LookAhead, Preparation
 from quatrain.graph.study import Study
-from quatrain.graph.trace import TraceWriter
+from quatrain.graph.tuning.pipeline import Spared
+from quatrain.graph.tuning.trace import TraceWriter
 from quatrain.progress import Meter
-from quatrain.records import write_json
 from quatrain.seeding import derive
 
 log = logging.getLogger(__name__)
@@ -61,14 +60,14 @@ class Trainer:
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
         self.mail = Mail()
-        self.labels = features.plain(graph.ndata[LABELS], self.config, self.mail)
+        self.labels = feature_path.plain(graph.ndata[LABELS], self.config, self.mail)
         self.everything = ServedSource(graph.ndata[FEATURES], self.mail)
         self.rows = 0
         self.spared: Spared
-        self.traced: features.TracedFeatures | None = None
+        self.traced: feature_path.TracedFeatures | None = None
         self.at_end = ExitStack()
         shares = study.config.cluster.share_buffer and job.trainers > 1
-        self.share = features.Share(job.buffer(machine), trainer, job.trainers) if shares else None
+        self.share = feature_path.Share(job.buffer(machine), trainer, job.trainers) if shares else None
         if study.checkpoint.exists():
             self.load()
         self.replica = nn.parallel.DistributedDataParallel(self.model)
@@ -129,11 +128,11 @@ class Trainer:
         config = self.study.config
         writer = self.trace() if config.record_trace else None
         foresees = config.buffer.policy in FORESEEING and not config.train.replicate
-        way = features.way(self.graph, config, self.mail, stream.accesses() if foresees else None, self.share)
+        way = feature_path.way(self.graph, config, self.mail, stream.accesses() if foresees else None, self.share)
         self.rows = way.rows
         if writer:
-            self.traced = features.TracedFeatures(
-                way.features, writer, features.own_vertices(self.graph), batches.steps
+            self.traced = feature_path.TracedFeatures(
+                way.features, writer, feature_path.own_vertices(self.graph), batches.steps
             )
             self.at_end.callback(self.traced.close)
         overlaps = batches.overlaps and self.config.look_ahead > 0
@@ -142,7 +141,7 @@ class Trainer:
     def trace(self) -> TraceWriter:
         """Begin the trace of this trainer."""
         name = f"trainer-{self.rank}" + (f"-from-{self.epoch}" if self.epoch else "")
-        return features.trace(self.graph, self.study.folder / "traces" / f"{name}.h5")
+        return feature_path.trace(self.graph, self.study.folder / "traces" / f"{name}.h5")
 
     def ahead(self, steps: Iterator[Step]) -> AbstractContextManager[Iterator[Step]]:
         """Return an iterator over steps that are made ready on a thread of their own where that is asked for."""

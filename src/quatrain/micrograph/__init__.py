@@ -1,6 +1,6 @@
 """Semantic boosting of micrograph segmentation."""
 
-from quatrain.micrograph.booster import Result, boost
-from quatrain.micrograph.settings import BoostConfig, MergingConfig, RemovalConfig
+from quatrain.micrograph.boost import Result, boost
+from quatrain.micrograph.config import BoostConfig, MergingConfig, RemovalConfig
 
 __all__ = ["BoostConfig", "MergingConfig", "RemovalConfig", "Result", "boost"]

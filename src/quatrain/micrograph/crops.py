@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quatrain.micrograph.config import MergingConfig
 from quatrain.micrograph.masks import Mask
-from quatrain.micrograph.settings import MergingConfig
 from quatrain.seeding import numpy_rng
 
 # N masks, C crops, S S crop pixels, H W image pixels

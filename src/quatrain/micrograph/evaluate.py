@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from quatrain.micrograph.booster import Result
+from quatrain.micrograph.boost import Result
 from quatrain.micrograph.masks import Mask
 from quatrain.seeding import numpy_rng
 

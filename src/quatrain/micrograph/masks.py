@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as coco_mask
 
-from quatrain.data.segmentation import Runs, run_lengths, runs_of
+from quatrain.data.rle import Runs, run_lengths, runs_of
 
 # N masks, H W pixels
 

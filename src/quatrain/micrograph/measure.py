@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from quatrain.micrograph.booster import Result
+from quatrain.micrograph.boost import Result
 
 Row = dict[str, Any]
 

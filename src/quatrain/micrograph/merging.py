@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.micrograph.cluster import choose_k, kmeans, nearest
+from quatrain.micrograph.config import MergingConfig
 from quatrain.micrograph.crops import Crops, cut
-from quatrain.micrograph.embed import Embedder
+from quatrain.micrograph.embedders import Embedder
 from quatrain.micrograph.masks import Mask
-from quatrain.micrograph.settings import MergingConfig
 from quatrain.seeding import numpy_rng
 
 # N masks, C crops, K materials, H W pixels

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from quatrain.micrograph.booster import Result, grey
+from quatrain.data.micrographs import Scale
+from quatrain.files import plain, replacing, write_json, write_text
+from quatrain.hdf5_tables import write_columns
+from quatrain.micrograph.boost import Result, grey
+from quatrain.micrograph.inputs import Picture
 from quatrain.micrograph.masks import Mask
 from quatrain.micrograph.measure import mask_rows
-from quatrain.micrograph.read import Scale
-from quatrain.micrograph.source import Picture
-from quatrain.records import plain, replacing, write_json, write_text
 from quatrain.report.overlay import overlay
 
 SCHEMA = "quatrain-boost-1"
@@ -157,3 +159,56 @@ def layers(labels_HW: NDArray[Any]) -> NDArray[np.bool_]:
     """Return every label above 0 as a mask, bool (K, H, W)."""
     masks_KHW: NDArray[np.bool_] = labels_HW == np.arange(1, int(labels_HW.max(initial=0)) + 1)[:, None, None]
     return masks_KHW
+
+
+Row = dict[str, Any]
+RUN_SCHEMA = "quatrain-boost-run-1"
+_FLAGS = {"": None, "True": True, "False": False}
+
+
+def write_results(run_dir: str | os.PathLike[str], outcomes: Sequence[Row]) -> Path:
+    """Write results.h5 of a run, atomically, from the outcomes and files of its images; return its path."""
+    folder = Path(run_dir)
+    done = [outcome["name"] for outcome in outcomes if outcome["state"] == "done"]
+    tables = {
+        "images": [_line(outcome) for outcome in outcomes],
+        "ablation": [row for outcome in outcomes for row in _steps(outcome)],
+        "regions": [row for name in done for row in _rows(folder, name, "regions.csv")],
+        "removed": [row for name in done for row in _rows(folder, name, "removed.csv")],
+    }
+    write_columns(
+        folder / "results.h5",
+        tables,
+        attributes={"schema": RUN_SCHEMA},
+        links={f"boost/{name}": f"images/{name}/boost.h5" for name in done},
+    )
+    return folder / "results.h5"
+
+
+def _line(outcome: Row) -> Row:
+    """Return the figures of an image that are one number or text each."""
+    plain = {key: value for key, value in outcome.items() if not isinstance(value, dict | list)}
+    scores = outcome.get("scores") or {}
+    return {**plain, **{key: scores.get(key) for key in ("ari", "boundary_f1", "contrast_to_noise", "difficulty")}}
+
+
+def _steps(outcome: Row) -> Iterator[Row]:
+    for place, step in enumerate((outcome.get("scores") or {}).get("ablation", ())):
+        yield {"image": outcome["name"], "place": place, **step}
+
+
+def _rows(folder: Path, name: str, file: str) -> Iterator[Row]:
+    with (folder / "images" / name / file).open(encoding="utf8", newline="") as text:
+        for row in csv.DictReader(text):
+            yield {"image": name, **{key: _value(cell) for key, cell in row.items()}}
+
+
+def _value(cell: str) -> Any:
+    if cell in _FLAGS:
+        return _FLAGS[cell]
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quatrain.micrograph.islands import cleaned
+from quatrain.data.islands import cleaned
+from quatrain.micrograph.config import RemovalConfig
 from quatrain.micrograph.masks import Mask, Nesting, compressed, covered, nesting
-from quatrain.micrograph.settings import RemovalConfig
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +19,7 @@ class Removed:
     index: int
     """The mask's number in the list that it came from."""
     rule: str
-    """The rule, one of quatrain.micrograph.settings.RULES."""
+    """The rule, one of quatrain.micrograph.config.RULES."""
     value: float
     """What was measured: an IoU, or a share."""
     threshold: float

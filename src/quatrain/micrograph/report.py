@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from quatrain.micrograph.config import MasksConfig, MergingConfig, RemovalConfig
 from quatrain.micrograph.evaluate import DEFINITIONS, DIFFICULTY, interval
-from quatrain.micrograph.settings import MasksConfig, MergingConfig, RemovalConfig
-from quatrain.micrograph.steps import RESULT, image_folder
+from quatrain.micrograph.stages import RESULT, image_folder
 from quatrain.report.charts import Group, histogram
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.overlay import data_uri

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quatrain.records import read_json, read_lines
+from quatrain.files import read_json, read_lines
 from quatrain.report.page import Note, Page, Section, write
 from quatrain.report.text import duration
 

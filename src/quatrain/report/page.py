@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 import jinja2
 
-from quatrain.records import write_text
+from quatrain.files import write_text
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,16 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quatrain.errors import UsageError
-from quatrain.records import append_line, fingerprint, read_lines
-from quatrain.search.bounds import Bounds
-from quatrain.search.engine import make_engine
+from quatrain.files import append_line, fingerprint, read_lines
+from quatrain.search.constraints import Bounds
+from quatrain.search.engines.engine import make_engine
+from quatrain.search.evaluations import Evaluation, Trial, joined, pareto
 from quatrain.search.halving import Halving
-from quatrain.search.moves import repair, within
-from quatrain.search.pareto import pareto
-from quatrain.search.trial import Evaluation, Trial, joined
+from quatrain.search.neighbours import repair, within
 from quatrain.seeding import numpy_rng
-from quatrain.supernet.shapes import encoder_macs, encoder_parameters
-from quatrain.supernet.subnet import Space, Subnet
+from quatrain.supernet.cost import encoder_macs, encoder_parameters
+from quatrain.supernet.space import Space, Subnet
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from quatrain.supernet.attention import attend
-from quatrain.supernet.layers import gelu_linear, norm_linear
-from quatrain.supernet.shapes import SamShape
-from quatrain.supernet.subnet import Subnet
+from quatrain.sam.attention import attend
+from quatrain.sam.registry import SamShape
+from quatrain.supernet.cost import full_subnet
+from quatrain.supernet.sliced_layers import gelu_linear, norm_linear
+from quatrain.supernet.space import Subnet
 
 if TYPE_CHECKING:
     from segment_anything.modeling import ImageEncoderViT
@@ -41,7 +42,7 @@ class ElasticEncoder(nn.Module):
 
     def forward(self, image_B3SS: Tensor, subnet: Subnet | None = None) -> Tensor:
         """Return what `subnet` (default: the full network) makes of normalised images, (B, prompt_dim, H, W)."""
-        chosen = self.shape.full if subnet is None else subnet
+        chosen = full_subnet(self.shape) if subnet is None else subnet
         self.check(chosen)
         x_BHWC = self.embed(image_B3SS)
         for index in chosen.kept:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quatrain.errors import UsageError
-from quatrain.records import read_json, write_json
-from quatrain.supernet.shapes import SamShape
-from quatrain.supernet.subnet import Space, Subnet
+from quatrain.files import read_json, write_json
+from quatrain.sam.registry import SamShape
+from quatrain.supernet.space import Space, Subnet
 
 if TYPE_CHECKING:
     from torch import Tensor

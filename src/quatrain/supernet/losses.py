@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from quatrain.supernet.settings import LossConfig
+from quatrain.supernet.config import LossConfig
 
 # B images, P prompts, M mask tokens, H W pixels of the mask logits
 

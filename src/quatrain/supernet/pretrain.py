@@ -21,19 +21,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from quatrain import checkpoint
-from quatrain.data.made import MadeImages
+from quatrain.data.synthetic import MadeImages
 from quatrain.data.textures import SEEN
-from quatrain.records import append_line, read_lines, write_text
-from quatrain.sam import Sam
+from quatrain.files import append_line, read_lines, write_text
+from quatrain.sam.build import build
+from quatrain.sam.official import Sam
+from quatrain.sam.registry import SamShape, shape
 from quatrain.seeding import derive
+from quatrain.supernet.config import LossConfig, TrainConfig
+from quatrain.supernet.dataset import TrainingItems
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluate import Exam, evaluate
-from quatrain.supernet.items import TrainingItems
-from quatrain.supernet.marks import Scores
-from quatrain.supernet.models import build
-from quatrain.supernet.settings import LossConfig, TrainConfig
-from quatrain.supernet.shapes import SamShape, shape
-from quatrain.supernet.train import Step, Trainer, fit, join_group
+from quatrain.supernet.evaluation import Exam, Scores, evaluate
+from quatrain.supernet.trainer import Step, Trainer, fit, join_group
 
 SEED = 20260
 HELD_OUT = 200

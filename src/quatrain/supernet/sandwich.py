@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.subnet import Subnet
+from quatrain.supernet.space import Subnet
 
 Loss = Callable[[int, Subnet, Tensor], Tensor]
 """From a network's position in the step, the network and its embedding (B, prompt_dim, H, W) to a scalar."""

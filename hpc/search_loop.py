@@ -1,0 +1,112 @@
+"""A search driven by workers: one thread asks and tells it, as many networks are measured as there are workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from typing import Any, TypeVar
+
+from quatrain.hpc.worker import TaskError
+from quatrain.search.evaluations import Trial
+from quatrain.search.search import Search
+from quatrain.supernet.space import Subnet
+
+HOPELESS = 5
+"""Networks that fail one after another before the search itself is given up."""
+
+
+def drive(
+    search: Search,
+    measure: Callable[[Trial], Future[Any]],
+    workers: int,
+    told: Callable[[Trial], None],
+    say: Callable[[str], None],
+    *,
+    baselines: Iterable[Subnet] = (),
+    in_order: bool = False,
+) -> None:
+    """Measure what the search proposes, then `baselines`, until there is nothing left; `told` is called a result.
+
+    More networks are under way than there are workers, see `under_way`.
+    A network that cannot be measured, after its retries, is set aside, and `say` gets a line of it. Raises what the
+    last of HOPELESS failures in a row raised.
+    """
+    others = filter(None, map(search.baseline, dict.fromkeys(baselines)))
+    failures = 0
+
+    def draw() -> Trial | None:
+        return search.propose() or next(others, None)
+
+    def finish(trial: Trial, metrics: dict[str, float]) -> None:
+        nonlocal failures
+        search.record(trial, metrics)
+        failures = 0
+        told(trial)
+
+    def failed(trial: Trial, error: Exception) -> None:
+        nonlocal failures
+        failures += 1
+        if failures == HOPELESS:
+            raise error
+        search.set_aside(trial, str(error))
+        say(f"set aside, the search goes on without it: {trial.subnet.key}: {error}")
+
+    keep_busy(under_way(workers, in_order=in_order), draw, measure, finish, failed=failed, in_order=in_order)
+
+
+def under_way(workers: int, *, in_order: bool = False) -> int:
+    """Return how many networks are handed out at once: one for each two workers waits in the queue.
+
+    Then no worker waits for the engine where several end at once. None waits with `in_order`, or for one worker.
+    """
+    return workers if in_order or workers == 1 else workers + -(-workers // 2)
+
+
+Work = TypeVar("Work")
+
+
+def keep_busy(
+    workers: int,
+    draw: Callable[[], Work | None],
+    start: Callable[[Work], Future[Any]],
+    finish: Callable[[Work, Any], None],
+    *,
+    failed: Callable[[Work, Exception], None] | None = None,
+    in_order: bool = False,
+) -> None:
+    """Start what `draw` gives, `workers` at a time, until it gives None; hand each result to `finish` as it comes.
+
+    All of them are called from the caller's thread. A task that ends with TaskError or ValueError, or whose result
+    `finish` refuses with ValueError, goes to `failed`; without that, and for any other exception, it raises here and
+    those under way are left to end. With `in_order` results are handed on in the
+    order of their start: what `draw` gives then depends on no clock, at the price of workers that wait.
+    """
+    under_way: dict[Future[Any], Work] = {}
+    while True:
+        while len(under_way) < workers and (work := draw()) is not None:
+            under_way[start(work)] = work
+        if not under_way:
+            return
+        for future in _ended(under_way, in_order):
+            _hand_on(future, under_way.pop(future), finish, failed)
+
+
+def _ended(under_way: Iterable[Future[Any]], in_order: bool) -> list[Future[Any]]:
+    """Wait for the oldest task, or for any; return those that ended, oldest first."""
+    waited = [next(iter(under_way))] if in_order else list(under_way)
+    done = wait(waited, return_when=FIRST_COMPLETED).done
+    return [future for future in waited if future in done]
+
+
+def _hand_on(
+    future: Future[Any],
+    work: Work,
+    finish: Callable[[Work, Any], None],
+    failed: Callable[[Work, Exception], None] | None,
+) -> None:
+    try:
+        finish(work, future.result())
+    except (TaskError, ValueError) as error:
+        if failed is None:
+            raise
+        failed(work, error)

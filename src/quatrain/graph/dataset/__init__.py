@@ -1,0 +1,1 @@
+"""Graphs as files: readers, checks and synthetic graphs."""

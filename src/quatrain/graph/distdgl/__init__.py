@@ -1,0 +1,1 @@
+"""The part that talks to DistDGL: partitions, servers, RPC, sampling and launch."""

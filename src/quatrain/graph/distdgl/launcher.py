@@ -1,0 +1,247 @@
+"""Start and supervise the processes of machines: `python -m quatrain.graph.distdgl.launcher RUN_DIR MACHINE...`.
+
+It tells the others where its servers listen, starts a server and the trainers for each of its machines, and watches
+them: when one of them or of another machine dies, all end, and the end of the dead one's log is the last that is said.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+from quatrain.errors import UsageError
+from quatrain.files import read_json, write_json, write_text
+from quatrain.graph.distdgl.job import Job, write_addresses
+
+POLL_S = 0.1
+PATIENCE_S = 120.0
+"""How long the machines of a job wait for each other."""
+GRACE_S = 5.0
+"""From SIGTERM to SIGKILL."""
+TAIL_LINES = 15
+
+PROGRAMS = {"server": "quatrain.graph.distdgl.server", "train": "quatrain.graph.train"}
+"""The modules of a machine's processes."""
+
+
+class Died(Exception):  # noqa: N818 - what happened, not what is wrong with the input
+    """A process of the job, here or on another machine, ended before its time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """One process of a machine."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+
+class Keeper:
+    """The machines of one host."""
+
+    def __init__(self, job: Job, machines: Sequence[int], address: str, programs: Mapping[str, str] = PROGRAMS) -> None:
+        """Take the numbers of this host's machines, the host's address, and what runs in each role."""
+        self.job, self.machines, self.address, self.programs = job, machines, address, programs
+        self.children: list[Child] = []
+
+    def run(self) -> None:
+        """Start everything, wait for the end of all trainers and servers; Died when one of them fails."""
+        with self._clean():
+            self._publish()
+            self._await_others()
+            for machine in self.machines:
+                self._start("server", machine)
+            for machine in self.machines:
+                for trainer in range(self.job.trainers):
+                    self._start("train", machine, trainer)
+            while any(child.process.poll() is None for child in self.children):
+                self._look()
+                time.sleep(POLL_S)
+            self._look()
+
+    def _publish(self) -> None:
+        """Tell where the servers of this host's machines listen."""
+        ports = free_ports(self.address, self.job.port, len(self.machines))
+        for machine, port in zip(self.machines, ports, strict=True):
+            (meeting,) = free_ports(self.address, 0, 1)
+            record = {"address": self.address, "port": port, "meeting": meeting, "name": self.job.name}
+            write_json(self.job.place / f"machine{machine}.json", record)
+
+    def _await_others(self) -> None:
+        """Wait until every machine has told its address, then write DGL's list of them."""
+        paths = [self.job.place / f"machine{machine}.json" for machine in range(self.job.machines)]
+        until = time.monotonic() + PATIENCE_S
+        while lacking := [path for path in paths if not _is_of(path, self.job.name)]:
+            if time.monotonic() > until:
+                raise Died(f"{lacking[0].stem} of {len(paths)} did not appear within {PATIENCE_S:.0f} s")
+            self._look()
+            time.sleep(POLL_S)
+        records = [read_json(path) for path in paths]
+        write_addresses(self.job, [(record["address"], record["port"]) for record in records])
+
+    def _start(self, role: str, *numbers: int) -> None:
+        name = "-".join([role, *map(str, numbers)])
+        log = self.job.folder / "logs" / f"{name}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        command = [sys.executable, "-m", self.programs[role], str(self.job.folder), *map(str, numbers)]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.job.threads)}
+        if self.address.startswith("127."):
+            environment["GLOO_SOCKET_IFNAME"] = "lo"
+        with log.open("wb") as sink:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=sink, stderr=subprocess.STDOUT, env=environment,
+                preexec_fn=_dies_with(os.getpid()),  # noqa: PLW1509 - this process has no other threads
+            )  # fmt: skip
+        self.children.append(Child(name, process, log))
+
+    def _look(self) -> None:
+        """Raise Died when a child here has failed, or another machine tells that one of its own has."""
+        failed = self.job.place / "failed"
+        for child in self.children:
+            if code := child.process.poll():
+                text = f"{child.name} {ending(code)}; the end of {child.log}:\n{tail(child.log)}"
+                write_text(failed, text)
+                raise Died(text)
+        if failed.exists():
+            raise Died(failed.read_text(encoding="utf8"))
+
+    @contextlib.contextmanager
+    def _clean(self) -> Iterator[None]:
+        """End all children and remove the job's shared memory, however the block ends."""
+        try:
+            yield
+        finally:
+            with _undisturbed():
+                for child in self.children:
+                    child.process.terminate()
+                until = time.monotonic() + GRACE_S
+                for child in self.children:
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        child.process.wait(max(0.0, until - time.monotonic()))
+                    child.process.kill()
+                    child.process.wait()
+                self.job.sweep()
+
+
+@contextlib.contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Pass over SIGTERM in the block, where this is the main thread: nothing may cut cleaning short."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def free_ports(address: str, first: int, count: int) -> list[int]:
+    """Return ports of an address on which nothing listens: `first` and those behind it, or any where it is 0.
+
+    Raises
+    ------
+    UsageError
+        When one of those asked for is in use.
+    """
+    with contextlib.ExitStack() as opened:
+        ports = []
+        for index in range(count):
+            port = first + index if first else 0
+            held = opened.enter_context(socket.socket(socket.AF_INET, socket.SOCK_STREAM))
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                held.bind((address, port))
+            except OSError as error:
+                raise UsageError(
+                    f"port {port} of {address} cannot be used ({error.strerror}): "
+                    "give another --cluster.port, or 0 for any free one"
+                ) from error
+            ports.append(held.getsockname()[1])
+    return ports
+
+
+def ending(code: int) -> str:
+    """Return how a process ended, in words."""
+    return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
+    return "\n".join(log.read_text(encoding="utf8", errors="replace").splitlines()[-TAIL_LINES:])
+
+
+def _is_of(path: Path, name: str) -> bool:
+    """Tell whether a machine's file is there and of this job, not of an earlier one in the same folder."""
+    try:
+        return bool(read_json(path)["name"] == name)
+    except (OSError, ValueError):
+        return False
+
+
+def _dies_with(parent: int) -> Callable[[], None]:
+    """Return what a child does first: ask Linux for SIGTERM when its parent dies, in whatever way."""
+    library, death_signal = ctypes.CDLL(None), 1
+
+    def arrange() -> None:
+        library.prctl(death_signal, signal.SIGTERM)
+        if os.getppid() != parent:  # it died before
+            os._exit(1)
+
+    return arrange
+
+
+def own_address() -> str:
+    """Return the address under which other hosts reach this one, or that of the loop where there is no network."""
+    with contextlib.suppress(OSError):
+        address = socket.gethostbyname(socket.gethostname())
+        if not address.startswith("127."):
+            return address
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe, contextlib.suppress(OSError):
+        probe.connect(("192.0.2.1", 9))  # an address of nobody's: this sends nothing, it only chooses the interface
+        return str(probe.getsockname()[0])
+    return "127.0.0.1"
+
+
+def _leave(number: int, _frame: FrameType | None) -> None:
+    """Leave in order at the first SIGTERM; a second one must not cut the cleaning short."""
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
+
+
+def main() -> int:
+    """Look after machines until their job is done; return the exit code."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("machines", type=int, nargs="+", help="numbers of this host's machines")
+    parser.add_argument("--address", help="where the others reach this host")
+    given = parser.parse_args()
+    signal.signal(signal.SIGTERM, _leave)
+    try:
+        job = Job.read(given.run_dir)
+        alone = len(given.machines) == job.machines
+        Keeper(job, given.machines, given.address or ("127.0.0.1" if alone else own_address())).run()
+    except UsageError as error:
+        print(f"quatrain: {error}", file=sys.stderr)
+        return 2
+    except Died as death:
+        print(death, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

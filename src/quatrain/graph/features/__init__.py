@@ -1,0 +1,1 @@
+"""Vertex features: sources, the cache and its policies."""

@@ -1,0 +1,1 @@
+"""Traces of feature accesses, their replay, and the choice of cache settings."""

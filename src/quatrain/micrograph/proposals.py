@@ -1,0 +1,143 @@
+"""Mask proposers: SAM in any of its shapes, weights-free regions, or masks from COCO files."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quatrain.data.rle import read_annotations
+from quatrain.errors import UsageError
+from quatrain.micrograph.config import MasksConfig
+
+if TYPE_CHECKING:
+    from quatrain.sam.automatic.generator import MaskGenerator
+    from quatrain.sam.official import Sam
+
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Proposal:
+    """An image's raw masks."""
+
+    records: list[Record]
+    """As segment_anything's automatic mask generator gives them."""
+    features: Any = None
+    """The encoder's features of the image (quatrain.micrograph.embedders_torch.ImageFeatures), where SAM proposed."""
+
+
+def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, path: str) -> Proposal:
+    """Return the raw masks of a uint8 image (H, W, 3) that is called `name` and lies at `path`."""
+    if config.source == "json":
+        return Proposal(records=from_json(config, name, path))
+    if config.source == "regions":
+        from quatrain.micrograph.superpixels import regions
+
+        return Proposal(records=regions(image_HWC))
+    return sam_masks(image_HWC, config)
+
+
+def sam_masks(image_HWC: NDArray[np.uint8], config: MasksConfig) -> Proposal:
+    """Return the masks that SAM finds by itself, tile by tile where tiles are asked for."""
+    from quatrain.micrograph.embedders_torch import ImageFeatures
+
+    views = [equalised(image_HWC)] if config.contrast == "equalised" else [np.ascontiguousarray(image_HWC)]
+    if config.contrast == "both":
+        views.append(equalised(image_HWC))
+    found = [record for view in views for record in _generator(config).generate(view)]
+    records = found if len(views) == 1 else _distinct(found)
+    return Proposal(records=records, features=ImageFeatures(load_model(config), image_HWC))
+
+
+def equalised(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return an image with its grey equalised tile by tile (CLAHE, scikit-image's), uint8 (H, W, 3)."""
+    from skimage.exposure import equalize_adapthist
+
+    grey_HW = equalize_adapthist(image_HWC.mean(axis=2) / 255, clip_limit=_CLIP)
+    return np.repeat(np.rint(255 * grey_HW).astype(np.uint8)[..., None], 3, axis=2)
+
+
+_CLIP = 0.02
+"""How far a tile's histogram may be stretched, as equalize_adapthist counts it."""
+_SAME = 0.8
+"""Masks of two views of an image with at least this IoU are one; the better by predicted IoU stays."""
+
+
+def _distinct(records: list[Record]) -> list[Record]:
+    from pycocotools import mask as coco_mask
+
+    kept: list[Record] = []
+    for record in sorted(records, key=lambda record: -record["predicted_iou"]):
+        others = [other["segmentation"] for other in kept]
+        if not others or coco_mask.iou([record["segmentation"]], others, [0] * len(others)).max() < _SAME:
+            kept.append(record)
+    return kept
+
+
+@functools.lru_cache(maxsize=1)
+def load_model(config: MasksConfig) -> Sam:
+    """Return the Sam that a configuration names, kept between calls of this process, on the GPU where there is one."""
+    import torch
+
+    from quatrain import load_sam
+    from quatrain.sam.build import pretrained
+    from quatrain.sam.registry import SHAPES, shape
+
+    if config.model not in SHAPES:
+        shape(config.model)  # raises with the nearest name
+    official = shape(config.model).checkpoint_url is not None
+    if config.checkpoint and not official:
+        sam = load_sam(config.checkpoint)
+    else:
+        sam = pretrained(config.model, config.checkpoint or None, verify=config.verify)
+    return sam.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@functools.lru_cache(maxsize=1)
+def _generator(config: MasksConfig) -> MaskGenerator:
+    """Return what generates masks with a model, kept as long as the model is."""
+    from quatrain.sam.automatic.generator import MaskGenerator
+
+    model = load_model(config)
+    predicted_iou, stability = config.thresholds(int(model.image_encoder.img_size))
+    return MaskGenerator(
+        model,
+        points_per_side=config.points_per_side,
+        points_per_batch=config.points_per_batch,
+        pred_iou_thresh=predicted_iou,
+        stability_score_thresh=stability,
+        box_nms_thresh=config.box_nms_thresh,
+        mask_nms_thresh=config.mask_nms_thresh or None,
+        tile_px=config.tile_px or None,
+        overlap_px=config.tile_overlap_px,
+        precision="bf16" if config.bf16 else "fp32",
+        output_mode="coco_rle",
+    )
+
+
+def from_json(config: MasksConfig, name: str, path: str) -> list[Record]:
+    """Return the masks of an image from NAME.json: a list of records, or a COCO object with `annotations`.
+
+    Raise UsageError when the file is missing, broken, or its COCO images do not have the image in them.
+    """
+    image = Path(path)
+    file = (Path(config.folder).expanduser() / name if config.folder else image).with_suffix(".json")
+    if config.folder and not file.is_file():
+        file = Path(config.folder).expanduser() / f"{name}.json"
+    try:
+        content = read_annotations(file)
+    except ValueError as error:
+        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: {error}") from error
+    annotations = content.get("annotations")
+    if not isinstance(annotations, list):
+        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: it has no list of annotations")
+    images = [one for one in content.get("images", []) if isinstance(one, dict)]
+    if len(images) > 1:
+        known = {one.get("id") for one in images if Path(str(one.get("file_name"))).stem == image.stem}
+        annotations = [one for one in annotations if isinstance(one, dict) and one.get("image_id") in known]
+    return annotations

@@ -1,0 +1,1 @@
+"""The nas and autotune workflows: what a run holds, its stages, tables and reports."""

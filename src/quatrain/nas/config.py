@@ -1,0 +1,212 @@
+"""Every setting of the nas workflow, and its presets. Nothing here needs torch, so that planning is quick."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from quatrain.sam.registry import SamShape, shape
+from quatrain.search.constraints import Bounds
+from quatrain.search.engines.engine import check_engine
+from quatrain.supernet.config import Fit, LossConfig, TrainConfig
+from quatrain.supernet.cost import full_subnet
+from quatrain.supernet.space import Space, ratio_choices
+
+PAPER_WIDTHS = (768, 1020, 1536, 2304)
+"""Hidden channels that the authors' ViT-B space offers for blocks 1 to 11."""
+PAPER_REMOVABLE = (1, 2, 5, 6, 9)
+"""Blocks that the authors' ViT-B space may drop, each with probability one half."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SpaceConfig:
+    """Which sub-networks the supernet offers."""
+
+    widths: tuple[int, ...] = ()
+    """Hidden channels that an elastic MLP may take; empty: quarter, third, half, three quarters and all of it."""
+    fixed_blocks: tuple[int, ...] = ()
+    """Blocks whose MLP always keeps its full width."""
+    removable: tuple[int, ...] | None = None
+    """Blocks that may be dropped; none given: the least important ones, found by dropping each in turn."""
+    removable_share: float = 0.42
+    """Share of the blocks that importance makes removable (5 of 12, 10 of 24, 13 of 32)."""
+    greedy: bool = False
+    """Score the blocks that are left again after each one that becomes removable (takes their number times longer)."""
+    drop_probability: float = 0.5
+    """Chance that a random net drops a removable block."""
+    drop_by_rank: bool = False
+    """Draw by rank of importance instead, from 0.8 for the least important block down to 0.2."""
+    order: Literal["importance", "none", "random"] = "importance"
+    """How hidden channels are sorted before training; the others are there for comparison."""
+    standardise: bool = False
+    """Bring row and column scores to the same scale before they are averaged."""
+
+    def __post_init__(self) -> None:
+        if self.removable is not None:
+            object.__setattr__(self, "removable", tuple(sorted(set(self.removable))))
+        if not 0 <= self.removable_share < 1:
+            raise ValueError(f"removable_share is {self.removable_share}; it must lie in [0, 1)")
+        if not 0 <= self.drop_probability <= 1:
+            raise ValueError(f"drop_probability is {self.drop_probability}; it must lie in [0, 1]")
+
+    def choices(self, sam: SamShape) -> tuple[tuple[int, ...], ...]:
+        """Return the widths that each block of `sam` may take; raise ValueError for widths that it cannot have."""
+        widths = tuple(sorted(set(self.widths))) or ratio_choices(sam.hidden, multiple=min(64, sam.hidden // 6))
+        if widths[0] < 1 or widths[-1] > sam.hidden:
+            raise ValueError(f"widths are {list(widths)}; {sam.name}'s MLPs take 1 to {sam.hidden} hidden channels")
+        for block in self.fixed_blocks:
+            sam_block(sam, block)
+        return tuple((sam.hidden,) if block in self.fixed_blocks else widths for block in range(sam.depth))
+
+    def space(self, sam: SamShape, removable: tuple[int, ...], probability: tuple[float, ...]) -> Space:
+        """Return the space with these removable blocks; raise ValueError when it does not fit `sam`."""
+        for block in removable:
+            sam_block(sam, block)
+        return Space(
+            full=full_subnet(sam).widths, choices=self.choices(sam), removable=removable, drop_probability=probability
+        )
+
+    def smallest_conceivable(self, sam: SamShape) -> Space:
+        """Return the space with its removable blocks, or with the costliest ones while they are not known."""
+        removable = self.removable
+        if removable is None:
+            costly = sorted(range(1, sam.depth - 1), key=lambda block: (-sam.span(block), block))
+            removable = tuple(sorted(costly[: round(self.removable_share * sam.depth)]))
+        return self.space(sam, removable, (0.5,) * len(removable))
+
+
+def sam_block(sam: SamShape, block: int) -> int:
+    """Return `block`; raise ValueError when `sam` has none of that number."""
+    if not 0 <= block < sam.depth:
+        raise ValueError(f"there is no block {block}; {sam.name} has blocks 0 to {sam.depth - 1}")
+    return block
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SearchConfig:
+    """How sub-networks are searched."""
+
+    evaluations: int = 300
+    """Sub-networks to evaluate."""
+    engine: str = "opentuner"
+    """What proposes them: opentuner (the paper's), additive, optuna-tpe, optuna-nsga2, evolution or random."""
+    max_params: str = "70%"
+    """Most parameters that the encoder may keep, such as 40M or 60% of the full one."""
+    max_macs: str | None = None
+    """Most multiply-accumulates an image, such as 200G or 60%."""
+    random_in_bucket: int = 8
+    """Random nets of the best one's size that are measured beside it: what the search adds to luck."""
+
+    def __post_init__(self) -> None:
+        check_engine(self.engine)
+        if self.evaluations < 1:
+            raise ValueError(f"evaluations is {self.evaluations}; it must be at least 1")
+        if self.random_in_bucket < 0:
+            raise ValueError(f"random_in_bucket is {self.random_in_bucket}; it must be at least 0")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class NasConfig:
+    """SuperSAM from a pretrained SAM to the best sub-network."""
+
+    data: str = "made:unseen"
+    """Images with truth: a path (folder of NAME.png + NAME_truth.png, COCO JSON, SA-1B folder, TIFF stacks) or
+    made:unseen, made:seen, made:MATERIAL,MATERIAL."""
+    images: int = 256
+    """Images to make, or to take at most from a path."""
+    parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
+    """Shares of the images that train, choose (validation) and judge (test)."""
+    fit: Fit = "pad"
+    """How images are brought to the network's square input: SAM's way, or squashed as SuperSAM's code does."""
+    model: str = "vit_mini"
+    """vit_mini (shipped), or vit_b, vit_l, vit_h with a checkpoint."""
+    checkpoint: Path | None = None
+    """The official weights' .pth file."""
+    verify: bool = True
+    """Whether the checkpoint must have the SHA-256 of the published one."""
+    few_shot_images: int = 100
+    """Training images on which blocks and channels are scored."""
+    exam_images: int = 200
+    """Images that choose, and images that judge, at most: every worker holds them in memory (19 MB an image with 16
+    objects at 1024 px)."""
+    max_objects: int = 16
+    """Objects of an image that are measured, the largest first."""
+    exam_points: int = 1
+    """Points with which each object is asked for, one at a time, when networks are measured: SuperSAM's code takes one;
+    sets of few images need more, or luck decides which network is called the best."""
+    space: SpaceConfig = field(default_factory=SpaceConfig)
+    """Which sub-networks there are."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """How supernet and full net are trained."""
+    search: SearchConfig = field(default_factory=SearchConfig)
+    """How the best sub-network is found."""
+    ablations: bool = False
+    """Also train supernets whose channels are left unsorted and sorted at random (they triple the training); without
+    it the table compares the orders before training."""
+
+    def __post_init__(self) -> None:
+        # workers may stand in another folder than the driver: paths are made absolute here, once
+        if self.data.partition(":")[0] != "made":
+            object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", self.checkpoint.expanduser().absolute())
+        sam = shape(self.model)
+        self.space.choices(sam)
+        Bounds.parse(sam, max_params=self.search.max_params, max_macs=self.search.max_macs).check(
+            self.space.smallest_conceivable(sam)
+        )
+        if self.images < 3:
+            raise ValueError(f"images is {self.images}; training, validation and test need one each")
+        if min(self.parts) <= 0:
+            raise ValueError(f"parts are {self.parts}; each share must be positive")
+        for name in ("few_shot_images", "exam_images", "max_objects", "exam_points"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What is trained: the supernet, the full net to compare with, and other channel orders on demand."""
+        return ("supernet", "finetune", *(("supernet-none", "supernet-random") if self.ablations else ()))
+
+
+def mini() -> NasConfig:
+    """Minutes on a laptop: the shipped miniature on made micrographs of materials that it never saw."""
+    return NasConfig(
+        images=192,
+        few_shot_images=32,
+        train=TrainConfig(steps=160, prompts=8, lr=1e-3, loss=LossConfig(focal=0.0, entropy=1.0, iou=4.0, others=0.2)),
+        search=SearchConfig(evaluations=60),
+    )
+
+
+def default() -> NasConfig:
+    """The canonical method for real images and the official models."""
+    return NasConfig(images=10_000, train=TrainConfig(steps=10_000, batch=16, lr=5e-5, warmup=500, amp=True, loaders=8))
+
+
+def paper() -> NasConfig:
+    """SuperSAM's public code for ViT-B, setting by setting."""
+    return replace(
+        default(),
+        images=20_000,
+        model="vit_b",
+        fit="squash",
+        space=SpaceConfig(widths=PAPER_WIDTHS, fixed_blocks=(0,), removable=PAPER_REMOVABLE, drop_probability=0.5),
+        train=TrainConfig(
+            steps=1250,
+            batch=16,
+            lr=1e-5,
+            warmup=0,
+            schedule="constant",
+            rule="paper",
+            random_nets=1,
+            distill=0.0,
+            loss=LossConfig(dice=1.0, focal=0.0, iou=0.0, single_mask_only=True),
+        ),
+        search=SearchConfig(evaluations=300, max_params="100%"),
+    )
+
+
+PRESETS = {"mini": mini, "default": default, "paper": paper}
+"""What each preset is called; the first is taken when none is named."""

@@ -1,0 +1,250 @@
+"""The steps of a study, each a function of a run folder and plain data: what the workflow's tasks call."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from quatrain import checkpoint
+from quatrain.data.prepare import Prepared
+from quatrain.files import read_lines, replacing, write_json, write_text
+from quatrain.nas import study as studies
+from quatrain.nas.config import NasConfig
+from quatrain.nas.results import write_results
+from quatrain.nas.study import Part, Study, Weights
+from quatrain.progress import Meter
+from quatrain.report.overlay import overlay
+from quatrain.sam.build import load_sam
+from quatrain.sam.official import Sam
+from quatrain.search.constraints import Bounds
+from quatrain.seeding import numpy_rng
+from quatrain.supernet.block_importance import (
+    Importance,
+    block_importance,
+    drop_probabilities,
+    greedy_blocks,
+    removable_blocks,
+)
+from quatrain.supernet.channel_importance import Order, channel_order, channel_scores, permute_channels
+from quatrain.supernet.cost import full_subnet
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.evaluation import Exam, Examiner, candidate_ious, candidate_masks, image_batches
+from quatrain.supernet.extract import extract, save
+from quatrain.supernet.latency import Timing, calibrate
+from quatrain.supernet.latency import measure as measured_latency
+from quatrain.supernet.latency import write as write_table
+from quatrain.supernet.space import Space, Subnet
+
+LATENCY_TABLE = "latency.json"
+"""The file of a run folder that predicts latencies."""
+
+
+def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
+    """Deal the images, find the removable blocks, sort the channels and write the weights that training starts from.
+
+    Returns the split's sizes, the space and the mean IoU of the pretrained net on the few-shot images.
+    """
+    study = Study.create(Path(folder), config, seed)
+    model = study.pretrained()
+    questions = study.exam("train", config.few_shot_images)
+    importance = block_importance(model, model.image_encoder, questions)
+    order = _greedy(study, model, questions)
+    space = _space(study, importance, order)
+    _bounds(study).check(space)
+    _write_importance(study, importance, order, space)
+    Study(folder=study.folder, config=config, seed=seed, split=study.split, space=space).write()
+    _write_starts(study, model, questions)
+    sizes = {part: len(getattr(study.split, part)) for part in ("train", "validation", "test")}
+    skipped = [f"{skip.name}: {skip.reason}" for skip in study.images.skipped]
+    return {
+        "split": sizes,
+        "skipped": skipped,
+        "space": {**asdict(space), "global_blocks": study.sam.global_blocks},
+        "few_shot_miou": importance.miou,
+    }
+
+
+def _greedy(study: Study, model: Sam, questions: Exam) -> tuple[int, ...] | None:
+    """Return the order in which greedy removal takes blocks out, where it is asked for."""
+    wanted = study.config.space
+    if not wanted.greedy or wanted.removable is not None:
+        return None
+    examiner = Examiner(model, questions)
+    return greedy_blocks(
+        lambda subnet: examiner.mark(subnet).scores.miou_oracle, full_subnet(study.sam), wanted.removable_share
+    )
+
+
+def _space(study: Study, importance: Importance, order: tuple[int, ...] | None) -> Space:
+    wanted, drop, removable = study.config.space, importance.drop, study.config.space.removable
+    if order is not None:
+        removable = tuple(sorted(order))
+        drop = tuple(float(order.index(block)) if block in order else worth for block, worth in enumerate(drop))
+    elif removable is None:
+        removable = removable_blocks(drop, wanted.removable_share)
+    fixed = None if wanted.drop_by_rank else wanted.drop_probability
+    return wanted.space(study.sam, removable, drop_probabilities(drop, removable, fixed))
+
+
+def _bounds(study: Study) -> Bounds:
+    return Bounds.parse(study.sam, max_params=study.config.search.max_params, max_macs=study.config.search.max_macs)
+
+
+def _write_importance(study: Study, importance: Importance, order: tuple[int, ...] | None, space: Space) -> None:
+    record = {
+        "importance": importance.drop,
+        "baseline_miou": importance.miou,
+        "greedy": order,
+        "removable": space.removable,
+        "probability": space.drop_probability,
+        "global_blocks": study.sam.global_blocks,
+    }
+    write_json(study.folder / "importance.json", record)
+
+
+def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
+    """Write the starting weights: channels as they are, at random, and last in the configured order."""
+    images = (batch for batch, _ in image_batches(model, questions, batch=8))
+    scores = channel_scores(model.image_encoder, images, standardise=study.config.space.standardise)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    orders: dict[Weights, Order] = {"start-none": "none", "start-random": "random", "start": study.config.space.order}
+    for name, order in orders.items():
+        model.load_state_dict(before)
+        permute_channels(model.image_encoder, channel_order(scores, order, study.seed))
+        checkpoint.save(study.checkpoints / f"{name}.pt", {"model": model.state_dict()})
+
+
+def measure(
+    folder: str, weights: Weights, key: str, part: Part, first: int = 0, last: int | None = None
+) -> dict[str, float]:
+    """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images.
+
+    `first` and `last` bound a stretch of the part, as in a slice.
+    """
+    examiner = studies.examiner(folder, weights, part)
+    places = range(len(examiner.exam))[first:last]
+    return asdict(examiner.mark(Subnet.parse(key), places).scores)
+
+
+def exam_size(folder: str, part: Part) -> int:
+    """Return how many images of a part have an object; `mark` takes places from 0 to that number."""
+    return len(studies.exam(folder, part))
+
+
+def mark(folder: str, weights: Weights, key: str, part: Part, places: Sequence[int]) -> dict[str, dict[str, Any]]:
+    """Return what one sub-network reached on each image at `places` of a part, as `Marks.read` takes it.
+
+    Parts of the same network add up, so a search measures the images that it has not yet seen, and no more.
+    """
+    return studies.examiner(folder, weights, part).mark(Subnet.parse(key), places).plain()
+
+
+def latency(folder: str, keys: list[str]) -> list[float]:
+    """Return the milliseconds that each sub-network's image encoder takes for one image on this worker.
+
+    Every network is timed once a round, so that a machine that slows down meanwhile slows all of them; equal networks
+    get one figure. The median over the rounds is returned.
+    """
+    encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
+    subnets, timing = {key: Subnet.parse(key) for key in keys}, Timing()
+    meter = Meter(folder, "latency", total=len(subnets) * timing.passes)
+    times = measured_latency(encoder, list(subnets.values()), timing, meter.advance)
+    return [dict(zip(subnets, times, strict=True))[key] for key in keys]
+
+
+def latency_table(folder: str, checks: int = 6) -> str:
+    """Time every part of the space's networks on this worker and write latency.json; return its path in the folder.
+
+    `checks` random networks are timed whole, so that the table tells its own error; see `supernet.latency`.
+    """
+    study = studies.opened(folder)
+    space, rng = study.scored(), numpy_rng(study.seed, "latency checks")
+    nets = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(checks))]
+    encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
+    write_table(study.folder / LATENCY_TABLE, calibrate(encoder, space, check=nets))
+    return LATENCY_TABLE
+
+
+def deliver(folder: str, key: str, weights: Weights = "supernet") -> str:
+    """Write the found sub-network as checkpoints/best.pth, read it back, and return its path in the run folder."""
+    study, subnet = studies.opened(folder), Subnet.parse(key)
+    model = studies.network(folder, weights)
+    path = study.checkpoints / "best.pth"
+    save(path, extract(model, model.image_encoder, subnet), study.sam, subnet)
+    load_sam(path)
+    return str(path.relative_to(study.folder))
+
+
+def forget_prefix(folder: str) -> None:
+    """Remove what networks share of each image; it would be made again when it is needed."""
+    shutil.rmtree(Path(folder) / "prefix", ignore_errors=True)
+
+
+def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int = 4) -> None:
+    """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
+    study = studies.opened(folder)
+    exam = studies.exam(folder, "test")
+    nets: dict[str, tuple[Weights, str]] = {
+        "pretrained": ("start", full_subnet(study.sam).key),
+        "found": (weights, key),
+    }
+    answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
+    examples = []
+    for place, question in enumerate(exam.questions[:count]):
+        prepared = question.prepared
+        entry: dict[str, Any] = {"name": prepared.name}
+        height, width = prepared.valid_hw
+        pictures = {"image": None, "truth": prepared.masks_NSS[:, :height, :width]}
+        for name, found in answers.items():
+            pictures[name], entry[f"iou_{name}"] = found[place]
+        for name, masks in pictures.items():
+            entry[name] = _picture(study.folder, f"{place}-{name}", prepared, masks)
+        examples.append(entry)
+    write_json(study.folder / "examples.json", examples)
+
+
+@torch.inference_mode()
+def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) -> list[tuple[np.ndarray, float]]:
+    """Return for the first images the masks chosen by predicted IoU, bool (N, H, W), and their mean IoU."""
+    model, subnet = studies.network(folder, weights), Subnet.parse(key)
+    found = []
+    for images, questions in image_batches(model, exam.first(count), batch=8):
+        for question, embedding in zip(questions, model.image_encoder(images, subnet), strict=True):
+            masks, predicted = candidate_masks(model, embedding, question)
+            ious, _ = candidate_ious(model, embedding, question)
+            chosen = predicted.argmax(dim=1)
+            each = torch.arange(len(chosen))
+            found.append((masks[each, chosen].cpu().numpy(), float(ious[each, chosen].mean())))
+    return found
+
+
+def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray | None) -> str:
+    height, width = prepared.valid_hw
+    image_HWC = prepared.image_CHW[:, :height, :width].transpose(1, 2, 0)
+    path = folder / "examples" / f"{name}.png"
+    with replacing(path) as temporary:
+        Image.fromarray(image_HWC if masks_NHW is None else overlay(image_HWC, masks_NHW)).save(temporary)
+    return str(path.relative_to(folder))
+
+
+def gather_training(folder: str) -> None:
+    """Write training.jsonl, one line a step and network of every role, each step once; and all figures, results.h5."""
+    lines = []
+    for path in sorted(Path(folder).glob("training-*.jsonl")):
+        role = path.stem.removeprefix("training-")
+        steps = {line["step"]: line for line in read_lines(path)}
+        lines += [
+            {"run": role, "step": step, "net": net, "loss": loss, "lr": line["lr"], "seconds": line["seconds"]}
+            for step, line in sorted(steps.items())
+            for net, loss in line["losses"].items()
+        ]
+    write_text(Path(folder) / "training.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    write_results(folder)

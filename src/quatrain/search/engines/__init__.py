@@ -1,0 +1,1 @@
+"""Search engines: each proposes the next network and learns from scores."""

@@ -1,0 +1,90 @@
+"""Few-shot importance of transformer blocks, and which of them a supernet may drop (SuperSAM, structured pruning).
+
+The paper names a few-shot importance and its public code a fixed set with probability one half; the formula between
+them is ours: a block is as important as the mean IoU that is lost when it alone is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quatrain.sam.official import Sam
+from quatrain.supernet.elastic import ElasticEncoder
+from quatrain.supernet.evaluation import Exam, candidate_ious, image_batches
+from quatrain.supernet.space import Subnet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Importance:
+    """What each block is worth on a few images."""
+
+    miou: float
+    """Mean IoU (best of three masks) of the network that all are compared with."""
+    drop: tuple[float, ...]
+    """Mean IoU lost by leaving each block out; negative where the network is better without it."""
+
+
+@torch.inference_mode()
+def block_importance(sam: Sam, encoder: ElasticEncoder, exam: Exam, batch: int = 8) -> Importance:
+    """Leave each block out in turn; the work before it is done once for all of them."""
+    depth = encoder.shape.depth
+    reached: list[list[float]] = [[] for _ in range(depth + 1)]
+    for images, some in image_batches(sam, exam, batch):
+        for without, embedding_BChw in enumerate(_leaving_out(encoder, images)):
+            for question, embedding in zip(some, embedding_BChw, strict=True):
+                iou_N3, _ = candidate_ious(sam, embedding, question)
+                reached[without] += iou_N3.amax(dim=1).tolist()
+    *dropped, full = (float(np.mean(ious)) for ious in reached)
+    return Importance(miou=full, drop=tuple(full - miou for miou in dropped))
+
+
+def _leaving_out(encoder: ElasticEncoder, image_B3SS: Tensor) -> list[Tensor]:
+    """Return the embeddings without block 0, without block 1, ..., and last with all blocks."""
+    hidden, depth = encoder.shape.hidden, encoder.shape.depth
+    stream = encoder.embed(image_B3SS)
+    embeddings = []
+    for without in range(depth):
+        shorter = stream
+        for block in range(without + 1, depth):
+            (shorter,) = encoder.block(block, shorter, (hidden,))
+        embeddings.append(encoder.readout(shorter))
+        (stream,) = encoder.block(without, stream, (hidden,))
+    return [*embeddings, encoder.readout(stream)]
+
+
+def removable_blocks(drop: tuple[float, ...], share: float) -> tuple[int, ...]:
+    """Return the round(share * depth) least important blocks, ascending; never the first or the last."""
+    inner = range(1, len(drop) - 1)
+    count = min(round(share * len(drop)), len(inner))
+    return tuple(sorted(sorted(inner, key=lambda block: drop[block])[:count]))
+
+
+def greedy_blocks(miou: Callable[[Subnet], float], full: Subnet, share: float) -> tuple[int, ...]:
+    """Return the round(share * depth) blocks that greedy removal takes out, in its order; never the first or the last.
+
+    In every round the block goes without which the network, those before it gone already, reaches the highest `miou`.
+    """
+    left, gone = set(range(1, len(full.widths) - 1)), list[int]()
+    while left and len(gone) < round(share * len(full.widths)):
+        reached = {block: miou(_without(full, (*gone, block))) for block in sorted(left)}
+        gone.append(max(reached, key=lambda block: reached[block]))
+        left.remove(gone[-1])
+    return tuple(gone)
+
+
+def _without(full: Subnet, gone: tuple[int, ...]) -> Subnet:
+    return Subnet(widths=tuple(0 if block in gone else width for block, width in enumerate(full.widths)))
+
+
+def drop_probabilities(drop: tuple[float, ...], removable: tuple[int, ...], fixed: float | None) -> tuple[float, ...]:
+    """Return the chance to drop each removable block: `fixed`, or from 0.8 for the least important down to 0.2."""
+    if fixed is not None:
+        return (fixed,) * len(removable)
+    ranks = {block: rank for rank, block in enumerate(sorted(removable, key=lambda block: drop[block]))}
+    steps = max(1, len(removable) - 1)
+    return tuple(0.8 - 0.6 * ranks[block] / steps for block in removable)

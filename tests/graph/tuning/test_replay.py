@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+from buffer_world import COUNT, LOCAL, REMOTE, configs, halos, steps
+from hypothesis import given, settings
+
+from quatrain.graph.config import BufferConfig
+from quatrain.graph.features.cache import BufferedFeatures, LocalPart
+from quatrain.graph.features.candidates import HaloTable
+from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.source import MemorySource
+from quatrain.graph.tuning.replay import replay
+from quatrain.graph.tuning.trace import Setup, Trace
+
+FEATURES = torch.zeros(COUNT, 2)
+
+
+def traced(halo, accesses):
+    """The trace of some steps, as a recording source would write it."""
+    remote = [step[(step < LOCAL.start) | (step >= LOCAL.stop)] for step in accesses]
+    return Trace(
+        setup=Setup(halo=halo, dim=2, vertex_count=COUNT),
+        vertices=np.concatenate(remote),
+        end=np.cumsum([len(step) for step in remote]),
+        local=np.array([len(step) for step in accesses]) - [len(step) for step in remote],
+        epoch=np.zeros(len(accesses), np.int64),
+    )
+
+
+@settings(max_examples=100)
+@given(halos(), configs(), steps(range(COUNT), most=25))
+def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesses):
+    local = LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
+    features = CountedFeatures(
+        BufferedFeatures(
+            MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT
+        )
+    )
+    real = []
+    for step in accesses:
+        features.read(torch.from_numpy(step))
+        real.append(features.take())
+    predicted = replay(traced(halo, accesses), config)
+
+    for name in ("halo_hits", "halo_misses", "remote_hits", "remote_misses", "remote_rows"):
+        assert getattr(predicted, name).tolist() == [getattr(counters, name) for counters in real], name
+    assert predicted.fill_rows == predicted.buffer_rows == features.rows
+
+
+@given(halos(), configs(["none", "static-degree", "paper", "counts", "schedule"]), steps(REMOTE, most=25))
+def test_no_policy_has_more_hits_than_a_schedule_that_is_told_everything(halo, config, accesses):
+    unique = [np.unique(step) for step in accesses]
+    best = BufferConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.among, carry=False)
+    config = replace(config, carry=False)
+    trace = traced(halo, unique)
+    ours, oracle = replay(trace, config), replay(trace, best)
+
+    assert ours.remote_hits.sum() <= oracle.remote_hits.sum()
+    assert oracle.remote_rows.sum() == oracle.remote_misses.sum()
+
+
+def test_rates_and_times_are_told():
+    ticks = iter(range(100))
+    halo = HaloTable([1, 50], [2, 1])
+    done = replay(
+        traced(halo, [np.array([1, 50, 2]), np.array([1])]),
+        BufferConfig(policy="static-degree", fraction=0.5),
+        clock=lambda: next(ticks),
+    )
+
+    assert (done.halo_hit_rate, done.remote_hit_rate) == (2 / 3, 0.5)
+    assert (done.lookup_s, done.policy_s) == (2, 2)

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import pytest
+
+from quatrain.errors import UsageError
+from quatrain.hpc import site_registry
+
+
+def test_every_site_of_the_package_is_found_by_its_name():
+    assert {"local", "local-threads", "perlmutter", "slurm"} <= set(site_registry.names())
+    for name in site_registry.names():
+        assert site_registry.find(name).name == name
+
+
+def test_an_underscore_stands_for_a_dash():
+    assert site_registry.find("local_threads") == site_registry.find("local-threads")
+
+
+def test_an_unknown_site_is_answered_with_the_nearest_one():
+    with pytest.raises(UsageError, match="did you mean 'perlmutter'"):
+        site_registry.find("perlmuter")
+
+
+def test_a_file_with_a_function_site_is_a_site(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from quatrain.hpc.site import Site\n"
+        "def site():\n    return Site(name='mine', description='', cpus_per_node=2, gpu_workers=1)\n"
+    )
+
+    assert site_registry.find(str(path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("x = 1\n", r"has no function site\(\)"),
+        ("def site():\n    return 3\n", "returns a int"),
+        ("def site(:\n", "does not load: SyntaxError"),
+        ("import nothing_like_this\n", "does not load: ModuleNotFoundError"),
+    ],
+)
+def test_a_site_file_that_is_none_says_why(tmp_path, text, said):
+    path = tmp_path / "mine.py"
+    path.write_text(text)
+
+    with pytest.raises(UsageError, match=said):
+        site_registry.find(str(path))
+
+
+def test_a_site_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=r"there is no site file .*mine\.py"):
+        site_registry.find(str(tmp_path / "mine.py"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("1 / 0", "does not load: ZeroDivisionError"),
+        ("def site():\n    return {}['NERSC_HOST']", r"site\(\) of .* fails: KeyError"),
+        (
+            "from quatrain.hpc.site import Site\ndef site():\n    return Site(name='x', cpus=3)",
+            "unexpected keyword argument",
+        ),
+    ],
+)
+def test_whatever_goes_wrong_in_a_site_file_is_told_in_one_line(text, words, tmp_path):
+    (tmp_path / "mine.py").write_text(text)
+
+    with pytest.raises(UsageError, match=words) as caught:
+        site_registry.find(str(tmp_path / "mine.py"))
+
+    assert "\n" not in str(caught.value)
