@@ -167,7 +167,7 @@ def test_a_plan_without_tasks_starts_nothing(tmp_path):
 
 def test_nothing_is_written_asked_or_loaded(tmp_path):
     program = (
-        "import subprocess, sys; from pathlib import Path; from quatrain.hpc import catalog;"
+        "import subprocess, sys; from pathlib import Path; from quatrain.hpc import site_registry as catalog;"
         "subprocess.Popen = None;"
         "from quatrain.hpc.dry_run import describe; from quatrain.hpc.plan import Step;"
         "from quatrain.hpc.site import Request;"
