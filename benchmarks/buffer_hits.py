@@ -19,10 +19,10 @@ import numpy as np
 from lines import emit
 from numpy.typing import NDArray
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.tuning.replay import Replay, replay
-from quatrain.graph.tuning.trace import Setup, Trace
+from quatrain.graph.tuning.trace import Trace, TraceSetup
 from quatrain.seeding import numpy_rng
 
 PARTS, FANOUTS = 4, (10, 25)
@@ -96,7 +96,7 @@ def record(graph: Graph, *, batch: int, epochs: int, rng: np.random.Generator) -
         rows.append(read[~inside])
         local.append(int(inside.sum()))
         epoch.append(number)
-    setup = Setup(halo=graph.halo(own.start, own.stop), dim=100, vertex_count=graph.count)
+    setup = TraceSetup(halo=graph.halo(own.start, own.stop), dim=100, vertex_count=graph.count)
     return Trace(
         setup=setup,
         vertices=np.concatenate(rows),
@@ -107,18 +107,18 @@ def record(graph: Graph, *, batch: int, epochs: int, rng: np.random.Generator) -
 
 
 POLICIES = {
-    "static-degree": BufferConfig(policy="static-degree"),
-    "presample": BufferConfig(policy="presample", window=16),
-    "paper": BufferConfig(policy="paper"),
-    "paper, score reset": BufferConfig(policy="paper", score_transfer="reset"),
-    "paper, delta 16": BufferConfig(policy="paper", interval=16),
-    "counts": BufferConfig(policy="counts"),
-    "counts, delta 1": BufferConfig(policy="counts", interval=1),
-    "schedule, window 4": BufferConfig(policy="schedule", window=4, carry=False),
-    "schedule, window 16": BufferConfig(policy="schedule", window=16, carry=False),
-    "schedule, window 16, carry": BufferConfig(policy="schedule", window=16, carry=True),
-    "best static": BufferConfig(policy="presample", window=10**6),
-    "oracle": BufferConfig(policy="schedule", window=10**6, carry=False),
+    "static-degree": CacheConfig(policy="static-degree"),
+    "presample": CacheConfig(policy="presample", window=16),
+    "paper": CacheConfig(policy="paper"),
+    "paper, score reset": CacheConfig(policy="paper", score_transfer="reset"),
+    "paper, delta 16": CacheConfig(policy="paper", interval=16),
+    "counts": CacheConfig(policy="counts"),
+    "counts, delta 1": CacheConfig(policy="counts", interval=1),
+    "schedule, window 4": CacheConfig(policy="schedule", window=4, carry=False),
+    "schedule, window 16": CacheConfig(policy="schedule", window=16, carry=False),
+    "schedule, window 16, carry": CacheConfig(policy="schedule", window=16, carry=True),
+    "best static": CacheConfig(policy="presample", window=10**6),
+    "oracle": CacheConfig(policy="schedule", window=10**6, carry=False),
 }
 GRAPHS = {"rmat": rmat, "communities": communities}
 

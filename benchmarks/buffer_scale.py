@@ -24,10 +24,10 @@ from lines import emit
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quatrain.graph.config import BufferConfig
-from quatrain.graph.features.cache import BufferedFeatures
+from quatrain.graph.config import CacheConfig
+from quatrain.graph.features.cache import FeatureCache
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.metrics import MeasuredCache
 from quatrain.seeding import numpy_rng
 
 SIZES, DIM, FRACTION = (10_000, 100_000, 1_000_000, 10_000_000), 32, 0.25
@@ -53,9 +53,9 @@ def accesses(size: int, batch: int, steps: int) -> Iterator[NDArray[np.int64]]:
         yield 4 * spread + 1
 
 
-def run(halo: HaloTable, config: BufferConfig, read: list[NDArray[np.int64]]) -> Seconds:
+def run(halo: HaloTable, config: CacheConfig, read: list[NDArray[np.int64]]) -> Seconds:
     """Read the steps through a new buffer; return what the parts of each took, (steps, 3)."""
-    features = CountedFeatures(BufferedFeatures(Made(), halo, config, DIM, accesses=iter(read)))
+    features = MeasuredCache(FeatureCache(Made(), halo, config, DIM, accesses=iter(read)))
     taken = []
     for ids in read:
         features.read(torch.from_numpy(ids))
@@ -82,7 +82,7 @@ def tell(case: str, metric: str, seconds: NDArray[np.float64], batch: int) -> fl
     return sum(halves) / 2
 
 
-def measure(config: BufferConfig, sizes: tuple[int, ...], batch: int, steps: int) -> None:
+def measure(config: CacheConfig, sizes: tuple[int, ...], batch: int, steps: int) -> None:
     """Measure one policy at all sizes, in turns, and print its lines."""
     read = {size: list(accesses(size, batch, WARM + steps)) for size in sizes}
     best = {size: np.full((steps, len(PARTS)), np.inf) for size in sizes}
@@ -116,7 +116,7 @@ def main() -> None:
     torch.set_num_threads(1)
     sizes, steps = (SIZES[:2], 32) if options.quick else (SIZES, 96)
     for policy in options.policies:
-        config = BufferConfig(policy=policy, fraction=FRACTION, interval=16, window=16, candidates="halo")
+        config = CacheConfig(policy=policy, fraction=FRACTION, interval=16, window=16, candidates="halo")
         measure(config, sizes, options.batch, steps)
         for larger in (2, 8):
             measure(config, sizes[1:2], larger * options.batch, steps // 4)

@@ -33,7 +33,7 @@ from prefetch_foretold import COUNTED
 from prefetch_link import ADDRESSES, HOSTS, LINK, network, received, sleepy, throttle
 
 from quatrain.files import read_json, write_json
-from quatrain.graph.config import BufferConfig, ClusterConfig, GnnConfig, MadeConfig, TrainConfig
+from quatrain.graph.config import CacheConfig, ClusterConfig, GnnConfig, SyntheticConfig, TrainConfig
 from quatrain.graph.distdgl import launcher
 from quatrain.graph.distdgl.job import Job
 from quatrain.graph.tuning.tune import TuneConfig
@@ -52,7 +52,7 @@ class Case:
     carry: bool | None = None
     wire: str = "float32"
 
-    def buffer(self, base: GnnConfig) -> BufferConfig:
+    def buffer(self, base: GnnConfig) -> CacheConfig:
         """Return the buffer of the case, all that the case leaves open as is best for its policy."""
         same = ("policy", "fraction", "candidates", "carry", "wire")
         return replace(base.buffer, **{name: getattr(self, name) for name in same})
@@ -87,8 +87,8 @@ def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
     train = TrainConfig(
         epochs=arguments.epochs, batch=1000, fanout=(10, 25), hidden=16, evaluate_every=0, save_every=0
     )  # fmt: skip
-    made = MadeConfig(vertices=arguments.vertices, degree=20.0, features=100)
-    buffer = BufferConfig(window=arguments.window)
+    made = SyntheticConfig(vertices=arguments.vertices, degree=20.0, features=100)
+    buffer = CacheConfig(window=arguments.window)
     return GnnConfig(
         data=f"made:{kind}", made=made, cluster=ClusterConfig(machines=2, trainers=1), train=train, buffer=buffer
     )
@@ -115,11 +115,11 @@ def train(folder: Path, number: int, trainer: int) -> None:
 
     from quatrain.graph import feature_path
     from quatrain.graph.study import Study
-    from quatrain.graph.train import Trainer, joined
+    from quatrain.graph.train import GnnTrainer, joined
 
     plan, job = read_json(folder / "plan.json"), Job.read(folder)
 
-    class Measured(Trainer):
+    class Measured(GnnTrainer):
         """A trainer that notes what the link carried, and judges its network over a free link."""
 
         wire: list[int]
@@ -150,7 +150,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
                 throttle(None)
             else:
                 # the trainer looks both up there
-                feature_path.IndexedSource = feature_path.ServedSource = partial(  # type: ignore[misc, assignment]
+                feature_path.IndexedSource = feature_path.DistTensorFeatures = partial(  # type: ignore[misc, assignment]
                     sleepy, own=feature_path.own_vertices(graph), mbit=item["mbit"]
                 )
             measured = Measured(study, job, graph, number, trainer)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from lines import emit
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.tuning.replay import replay
 from quatrain.graph.tuning.trace import read_trace
 from quatrain.graph.tuning.tune import StepModel, TuneConfig
@@ -18,7 +18,7 @@ COUNTED = slice(1, -3)
 """The epochs that are counted: the first warms up; in the last three a policy that looks ahead has less to sample."""
 
 
-def foretold(traces: Path, buffer: BufferConfig, model: TuneConfig) -> dict[str, float]:
+def foretold(traces: Path, buffer: CacheConfig, model: TuneConfig) -> dict[str, float]:
     """Return an epoch's remote bytes and hit rate over all trainers, of the counted epochs, and its seconds."""
     pulled = hits = asked = epochs = 0
     seconds = 0.0
@@ -40,7 +40,7 @@ FIGURES = (
 )
 
 
-def compare(case: str, traces: Path, buffer: BufferConfig, model: TuneConfig, rows: list[list[dict[str, Any]]]) -> None:
+def compare(case: str, traces: Path, buffer: CacheConfig, model: TuneConfig, rows: list[list[dict[str, Any]]]) -> None:
     """Print each figure as foretold and as measured in `rows`, the counted epochs of each seed, and the error.
 
     The recording run's link was free, so a step's sampling and training are taken from there, what the link adds from

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from quatrain.graph.features.source import FeatureSource, IndexedSource, ThrottledSource
 
 if TYPE_CHECKING:
-    from quatrain.graph.distdgl.rpc import Mail
+    from quatrain.graph.distdgl.rpc import RpcClient
 
 HOSTS = tuple(f"quatrain{os.getpid()}-{number}" for number in range(2))
 ADDRESSES = ("10.231.77.1", "10.231.77.2")
@@ -74,9 +74,11 @@ def received() -> int:
     return 0
 
 
-def sleepy(rows: Any, mail: Mail | None = None, *, own: range, mbit: float) -> FeatureSource:
+def sleepy(rows: Any, mail: RpcClient | None = None, *, own: range, mbit: float) -> FeatureSource:
     """Return DistDGL's rows where there is no network: those of the other part take their time, without a link."""
-    from quatrain.graph.distdgl.remote_features import ServedSource  # DGL reads its part in the job when it is imported
+    from quatrain.graph.distdgl.remote_features import (
+        DistTensorFeatures,  # DGL reads its part in the job when it is imported
+    )
 
-    source: FeatureSource = IndexedSource(rows) if mail is None else ServedSource(rows, mail)
+    source: FeatureSource = IndexedSource(rows) if mail is None else DistTensorFeatures(rows, mail)
     return ThrottledSource(source, mbit_s=mbit, own=own)

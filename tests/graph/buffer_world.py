@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import strategies as st
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.features.policies import POLICIES
 
@@ -17,7 +17,7 @@ REMOTE = [vertex for vertex in range(COUNT) if vertex not in LOCAL]
 def configs(draw, policies=tuple(POLICIES)):
     """Any configuration of the policies."""
     policy = draw(st.sampled_from(policies))
-    return BufferConfig(
+    return CacheConfig(
         policy=policy,
         carry=draw(st.sampled_from([None, False, *([True] if policy == "schedule" else [])])),
         fraction=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),

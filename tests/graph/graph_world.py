@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from quatrain.graph.config import BufferConfig, ClusterConfig, GnnConfig, MadeConfig, TrainConfig
+from quatrain.graph.config import CacheConfig, ClusterConfig, GnnConfig, SyntheticConfig, TrainConfig
 from quatrain.graph.dataset.graph import PARTS
 
 
 def small(**train):
     """Settings of a training that takes little beside its start."""
     return GnnConfig(
-        made=MadeConfig(vertices=2000, degree=8.0, features=8, classes=4),
+        made=SyntheticConfig(vertices=2000, degree=8.0, features=8, classes=4),
         cluster=ClusterConfig(machines=2),
         train=TrainConfig(**{"epochs": 3, "batch": 40, "fanout": (4, 4), "lr": 0.03, "evaluate_every": 2, **train}),
-        buffer=BufferConfig(policy="counts", interval=2),
+        buffer=CacheConfig(policy="counts", interval=2),
     )
 
 

@@ -8,10 +8,10 @@ from quatrain.errors import UsageError
 from quatrain.graph.config import (
     POLICIES,
     PRESETS,
-    BufferConfig,
+    CacheConfig,
     ClusterConfig,
     GnnConfig,
-    MadeConfig,
+    SyntheticConfig,
     TrainConfig,
     mini,
     paper,
@@ -36,10 +36,10 @@ def test_the_paper_preset_has_the_published_values():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: MadeConfig(vertices=3), "vertices is 3"),
-        (lambda: MadeConfig(degree=0.0), "degree is 0"),
-        (lambda: MadeConfig(features=0), "features is 0"),
-        (lambda: MadeConfig(classes=1), "classes is 1"),
+        (lambda: SyntheticConfig(vertices=3), "vertices is 3"),
+        (lambda: SyntheticConfig(degree=0.0), "degree is 0"),
+        (lambda: SyntheticConfig(features=0), "features is 0"),
+        (lambda: SyntheticConfig(classes=1), "classes is 1"),
         (lambda: ClusterConfig(machines=0), "0 x 1"),
         (lambda: ClusterConfig(port=80), "port is 80"),
         (lambda: TrainConfig(epochs=0), "epochs is 0"),
@@ -49,7 +49,7 @@ def test_the_paper_preset_has_the_published_values():
         (lambda: TrainConfig(lr=0.0), "lr is 0"),
         (lambda: TrainConfig(look_ahead=-1), "look_ahead is -1"),
         (lambda: GnnConfig(data="made:tree"), "made:community and made:rmat"),
-        (lambda: GnnConfig(cluster=ClusterConfig(share_buffer=True), buffer=BufferConfig(policy="schedule")), "counts"),
+        (lambda: GnnConfig(cluster=ClusterConfig(share_buffer=True), buffer=CacheConfig(policy="schedule")), "counts"),
     ],
 )
 def test_a_bad_value_is_refused_with_the_value_and_the_range(make, words):
@@ -89,7 +89,7 @@ def test_a_replaced_buffer_is_checked_again():
 
 
 def test_another_policy_to_compare_with_leaves_out_what_it_does_not_know():
-    carries = GnnConfig(buffer=BufferConfig(policy="schedule", carry=True, candidates="remote"), compare=("none",))
+    carries = GnnConfig(buffer=CacheConfig(policy="schedule", carry=True, candidates="remote"), compare=("none",))
 
     assert carries.with_policy("schedule").buffer == carries.buffer
     assert not carries.with_policy("counts").buffer.carries

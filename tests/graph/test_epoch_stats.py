@@ -3,8 +3,8 @@ import itertools
 import pytest
 
 from quatrain.graph import epoch_stats
-from quatrain.graph.epoch_stats import Ledger, Step, Sums, row
-from quatrain.graph.features.metrics import Counters
+from quatrain.graph.epoch_stats import EpochStats, RankStats, Step, row
+from quatrain.graph.features.metrics import ReadMetrics
 
 
 @pytest.fixture
@@ -22,10 +22,10 @@ def ticks(monkeypatch):
 
 def test_a_step_s_parts_go_into_the_books(ticks):
     ticks(0.0, 1.0, 5.0)
-    book = Ledger()
+    book = EpochStats()
     with book.timed("wait_s"):
         pass
-    counters = Counters(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0)
+    counters = ReadMetrics(lookup_s=1.0, policy_s=2.0, copy_s=3.0, pull_s=7.0)
     book.count(Step([], None, None, 0.5, counters))
 
     assert (book.sums.wait_s, book.sums.sample_s, counters.own_s) == (4.0, 0.5, 6.0)
@@ -33,8 +33,8 @@ def test_a_step_s_parts_go_into_the_books(ticks):
 
 
 def test_an_epoch_is_the_longest_of_all_trainers_with_the_means_of_its_parts():
-    fast = Sums(seconds=2, wait_s=1, overhead_s=3, remote_hits=3, steps=1)
-    told = row([fast, Sums(seconds=4, remote_misses=1, loss=6, steps=1)])
+    fast = RankStats(seconds=2, wait_s=1, overhead_s=3, remote_hits=3, steps=1)
+    told = row([fast, RankStats(seconds=4, remote_misses=1, loss=6, steps=1)])
 
     assert told["overhead_s"] == 3
     assert (told["seconds"], told["wait_s"], told["remote_hit_rate"], told["loss"]) == (4, 0.5, 0.75, 3.0)

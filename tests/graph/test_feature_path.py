@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.belady import foresee
-from quatrain.graph.features.cache import BufferedFeatures, LocalPart
+from quatrain.graph.features.cache import FeatureCache, LocalPart
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.metrics import MeasuredCache
 from quatrain.graph.features.policies import POLICIES
 from quatrain.graph.features.source import IndexedSource, MemorySource, ThrottledSource
 from quatrain.graph.prefetch import LookAhead
 from quatrain.graph.tuning.replay import replay
-from quatrain.graph.tuning.trace import RecordedFeatures, Setup, TraceWriter, read_trace
+from quatrain.graph.tuning.trace import RecordedFeatures, TraceSetup, TraceWriter, read_trace
 from quatrain.graph.tuning.tune import TuneConfig, table, tune
 
 COUNT, FIRST, STOP, DIM, EPOCHS, STEPS = 3000, 1000, 2000, 5, 3, 8
@@ -51,10 +51,10 @@ def own():
 
 def configs():
     for policy in POLICIES:
-        yield BufferConfig(policy=policy, interval=2, window=4, carry=False)
+        yield CacheConfig(policy=policy, interval=2, window=4, carry=False)
         if policy != "static-degree":
-            yield BufferConfig(policy=policy, interval=2, window=4, candidates="remote", carry=False)
-    yield BufferConfig(policy="schedule", window=4, candidates="remote", carry=True)
+            yield CacheConfig(policy=policy, interval=2, window=4, candidates="remote", carry=False)
+    yield CacheConfig(policy="schedule", window=4, candidates="remote", carry=True)
 
 
 def prepare(features, batch):
@@ -66,10 +66,10 @@ def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_f
     batches, accesses = foresee(sample(), lambda batch: batch.input_ids)
     accesses = accesses if config.policy == "schedule" else (batch.input_ids for batch in sample())
     source = ThrottledSource(IndexedSource(FEATURES), mbit_s=1e9, sleep=lambda _: None)
-    features = CountedFeatures(
-        BufferedFeatures(source, halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT)
+    features = MeasuredCache(
+        FeatureCache(source, halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT)
     )
-    with TraceWriter(tmp_path / "trace.h5", Setup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
+    with TraceWriter(tmp_path / "trace.h5", TraceSetup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
         recorded = RecordedFeatures(features, writer, range(FIRST, STOP))
         with LookAhead(map(partial(prepare, recorded), batches), depth=2) as ahead:
             arrived = [(batch.number, torch.equal(rows, FEATURES[batch.input_ids])) for batch, rows in ahead]
@@ -83,8 +83,8 @@ def test_what_arrives_at_training_is_what_the_source_holds_and_what_the_replay_f
 
 def test_carried_rows_stay_those_of_the_source_while_training_holds_several_batches():
     batches, accesses = foresee(sample(), lambda batch: batch.input_ids)
-    config = BufferConfig(policy="schedule", window=4, carry=True)
-    features = BufferedFeatures(
+    config = CacheConfig(policy="schedule", window=4, carry=True)
+    features = FeatureCache(
         MemorySource(FEATURES), halo(), config, DIM, local=own(), accesses=accesses, vertex_count=COUNT
     )
     with LookAhead(map(partial(prepare, features), batches), depth=3) as ahead:
@@ -94,7 +94,7 @@ def test_carried_rows_stay_those_of_the_source_while_training_holds_several_batc
 
 
 def test_the_tuner_ranks_a_recorded_run(tmp_path):
-    with TraceWriter(tmp_path / "trace.h5", Setup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
+    with TraceWriter(tmp_path / "trace.h5", TraceSetup(halo=halo(), dim=DIM, vertex_count=COUNT)) as writer:
         recorded = RecordedFeatures(MemorySource(FEATURES), writer, range(FIRST, STOP))
         for batch in sample():
             recorded.read(batch.input_ids)
@@ -111,8 +111,8 @@ def test_the_tuner_ranks_a_recorded_run(tmp_path):
 
 def test_another_seed_than_the_foretold_one_arrives_as_an_error():
     _, accesses = foresee(sample(seed=1), lambda batch: batch.input_ids)
-    features = BufferedFeatures(
-        MemorySource(FEATURES), halo(), BufferConfig(), DIM, local=own(), accesses=accesses, vertex_count=COUNT
+    features = FeatureCache(
+        MemorySource(FEATURES), halo(), CacheConfig(), DIM, local=own(), accesses=accesses, vertex_count=COUNT
     )
     with (
         LookAhead(map(partial(prepare, features), sample())) as ahead,

@@ -3,11 +3,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from quatrain.graph.feature_path import TracedFeatures
+from quatrain.graph.feature_path import TracingReader
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.loader import Batch
-from quatrain.graph.prefetch import Preparation, one_behind
-from quatrain.graph.tuning.trace import Setup, TraceWriter, read_trace
+from quatrain.graph.prefetch import Preparation, pipelined
+from quatrain.graph.tuning.trace import TraceSetup, TraceWriter, read_trace
 
 FEATURES = torch.arange(40.0).view(20, 2)
 LABELS = torch.arange(20) % 3
@@ -73,12 +73,12 @@ def test_work_is_counted_where_it_was_done():
 
 
 def test_one_behind_leaves_nothing_out():
-    assert [list(one_behind(range(count))) for count in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
+    assert [list(pipelined(range(count))) for count in range(4)] == [[], [0], [0, 1], [0, 1, 2]]
 
 
 def test_a_trace_tells_epochs_remote_reads_and_the_times_that_were_told(tmp_path):
-    setup = Setup(halo=HaloTable([1, 12], [1, 1]), dim=2, vertex_count=20)
-    traced = TracedFeatures(Posted(), TraceWriter(tmp_path / "t.h5", setup), range(5, 10), steps=2)
+    setup = TraceSetup(halo=HaloTable([1, 12], [1, 1]), dim=2, vertex_count=20)
+    traced = TracingReader(Posted(), TraceWriter(tmp_path / "t.h5", setup), range(5, 10), steps=2)
     for number in range(3):
         traced.begin(torch.tensor([1, 5, 9, 12 + number]), SimpleNamespace(lookup_s=0, policy_s=0))
         traced.took.append((0.25, 0.5))

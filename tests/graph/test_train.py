@@ -11,7 +11,7 @@ from graph_world import keep, small
 
 from quatrain.files import read_json
 from quatrain.graph import stages
-from quatrain.graph.config import BufferConfig, PartitionConfig
+from quatrain.graph.config import CacheConfig, PartitionConfig
 from quatrain.graph.distdgl.job import SHM
 from quatrain.graph.distdgl.launcher import PROGRAMS, Died, Keeper
 from quatrain.graph.tuning.replay import replay
@@ -118,7 +118,7 @@ def wait_for(condition, seconds=120):
 
 
 def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, tmp_path):
-    config = replace(small(look_ahead=0), buffer=BufferConfig(policy="schedule", window=3), record_trace=True)
+    config = replace(small(look_ahead=0), buffer=CacheConfig(policy="schedule", window=3), record_trace=True)
 
     foreseen = train(tmp_path, config, parts)
 
@@ -150,7 +150,7 @@ def scattered(tmp_path_factory):
 
 
 def test_stock_distdgl_and_attention_train_too_two_trainers_a_machine(scattered, tmp_path):
-    config = replace(small(model="gat", sampler="stock", look_ahead=0, epochs=2), buffer=BufferConfig(policy="none"))
+    config = replace(small(model="gat", sampler="stock", look_ahead=0, epochs=2), buffer=CacheConfig(policy="none"))
     config = replace(config, cluster=replace(config.cluster, trainers=2))
 
     stock = train(tmp_path, config, scattered[2])

@@ -8,8 +8,8 @@ import torch
 
 from quatrain.graph import train
 from quatrain.graph.distdgl.partition import FEATURES, LABELS
-from quatrain.graph.distdgl.remote_features import ServedSource, halved
-from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.distdgl.remote_features import DistTensorFeatures, float16_features
+from quatrain.graph.distdgl.rpc import RpcClient
 from quatrain.graph.feature_path import own_vertices
 
 
@@ -19,18 +19,18 @@ def check(graph):
     away = everyone[(everyone < own.start) | (everyone >= own.stop)]
     some = torch.randint(0, len(everyone), (50,), generator=torch.Generator().manual_seed(own.start))
     asked = [everyone, away, everyone[own.start : own.stop], away[:1], everyone[own.start : own.start + 1], some]
-    mail = Mail()
+    mail = RpcClient()
     for key in (FEATURES, LABELS):
-        tensor, source = graph.ndata[key], ServedSource(graph.ndata[key], mail)
+        tensor, source = graph.ndata[key], DistTensorFeatures(graph.ndata[key], mail)
         ends = [source.ask(vertices) for vertices in asked]
         for vertices, end in zip(reversed(asked), reversed(ends), strict=True):
             assert torch.equal(end(), tensor[vertices])
         assert source.read(everyone[:0]).shape == (0, *tensor.shape[1:])
-    halves = halved(graph, partial(ServedSource, mail=mail))
+    halves = float16_features(graph, partial(DistTensorFeatures, mail=mail))
     assert torch.equal(halves.read(away), graph.ndata[FEATURES][away].half().float())
 
 
-class Checked(train.Trainer):
+class Checked(train.GnnTrainer):
     """Checks before it trains."""
 
     def run(self):
@@ -40,5 +40,5 @@ class Checked(train.Trainer):
 
 
 if __name__ == "__main__":
-    train.Trainer = Checked
+    train.GnnTrainer = Checked
     train.main()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from quatrain.graph import train
 
 
-class Failing(train.Trainer):
+class Failing(train.GnnTrainer):
     """Raises on one machine, while answers that it has asked for are under way."""
 
     taken = 0
@@ -18,5 +18,5 @@ class Failing(train.Trainer):
 
 
 if __name__ == "__main__":
-    train.Trainer = Failing
+    train.GnnTrainer = Failing
     train.main()

@@ -8,7 +8,7 @@ import signal
 from quatrain.graph import train
 
 
-class Killed(train.Trainer):
+class Killed(train.GnnTrainer):
     """Dies by SIGKILL, as from a lack of memory."""
 
     def save(self):
@@ -18,5 +18,5 @@ class Killed(train.Trainer):
 
 
 if __name__ == "__main__":
-    train.Trainer = Killed
+    train.GnnTrainer = Killed
     train.main()

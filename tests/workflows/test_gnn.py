@@ -9,7 +9,7 @@ import pytest
 from quatrain.files import read_json
 from quatrain.graph.config import mini
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.tuning.trace import Setup, TraceWriter
+from quatrain.graph.tuning.trace import TraceSetup, TraceWriter
 from quatrain.workflows import gnn
 
 
@@ -92,7 +92,7 @@ def test_planning_imports_neither_torch_nor_dgl():
 
 def test_a_trace_is_ranked_on_the_command_line(tmp_path, capsys):
     halo = HaloTable(np.arange(10, 30), np.ones(20, int))
-    with TraceWriter(tmp_path / "t.h5", Setup(halo=halo, dim=4, vertex_count=40)) as writer:
+    with TraceWriter(tmp_path / "t.h5", TraceSetup(halo=halo, dim=4, vertex_count=40)) as writer:
         for step in range(6):
             writer.step(np.arange(10 + step, 20 + step), 5)
             writer.times(sample_s=0.01, train_s=0.02)

@@ -17,7 +17,7 @@ FORESEEING = ("presample", "schedule")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class BufferConfig:
+class CacheConfig:
     """Which remote rows are kept, how many, and how that changes."""
 
     policy: str = "schedule"
@@ -100,7 +100,7 @@ class BufferConfig:
         """Whether rows of the batch before are taken: as given, or as is best for the policy."""
         return self.policy == "schedule" if self.carry is None else self.carry
 
-    def of_policy(self, policy: str) -> BufferConfig:
+    def of_policy(self, policy: str) -> CacheConfig:
         """Return the same for another policy, without what that one would refuse."""
         carry = self.carry if policy == "schedule" else None
         among = self.candidates if policy != "static-degree" else None
@@ -112,9 +112,9 @@ class BufferConfig:
         return 0 if self.policy == "none" else int(self.fraction * halo)
 
 
-def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: int = 32) -> BufferConfig:
+def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: int = 32) -> CacheConfig:
     """Return the `paper` policy with every quirk of the authors' public code, for comparisons with it."""
-    return BufferConfig(
+    return CacheConfig(
         policy="paper",
         fraction=fraction,
         decay=decay,
@@ -125,12 +125,12 @@ def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: 
     )
 
 
-MADE = ("community", "rmat")
+SYNTHETIC = ("community", "rmat")
 """Graphs that the package makes itself."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MadeConfig:
+class SyntheticConfig:
     """Size of a made graph (`--data made:community` or `made:rmat`)."""
 
     vertices: int = 50_000
@@ -244,7 +244,7 @@ class GnnConfig:
     data: str = "made:community"
     """made:community, made:rmat, an OGB folder (such as dataset/ogbn_products), or a folder with edges.npy|csv,
     features.npy|h5, labels.npy|csv and splits."""
-    made: MadeConfig = field(default_factory=MadeConfig)
+    made: SyntheticConfig = field(default_factory=SyntheticConfig)
     """Size of a made graph."""
     undirected: bool = True
     """Let every edge lead both ways."""
@@ -254,7 +254,7 @@ class GnnConfig:
     """How many processes train."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """What is trained."""
-    buffer: BufferConfig = field(default_factory=BufferConfig)
+    buffer: CacheConfig = field(default_factory=CacheConfig)
     """Which features of other machines' vertices are kept."""
     record_trace: bool = False
     """Write down in traces/ what every trainer reads, for `quatrain gnn tune`."""
@@ -269,8 +269,10 @@ class GnnConfig:
         kind, made, name = self.data.partition(":")
         if kind != "made":  # workers may stand in another folder than the driver
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
-        elif not made or name not in MADE:
-            raise ValueError(f"data is {self.data!r}; made graphs are {' and '.join('made:' + one for one in MADE)}")
+        elif not made or name not in SYNTHETIC:
+            raise ValueError(
+                f"data is {self.data!r}; made graphs are {' and '.join(f'made:{one}' for one in SYNTHETIC)}"
+            )
 
     def with_policy(self, policy: str) -> GnnConfig:
         """Return the same training with another policy, and nothing else to compare with."""
@@ -280,7 +282,7 @@ class GnnConfig:
 def mini() -> GnnConfig:
     """About a minute on a laptop: a made graph of 20,000 vertices on two machines that share the host."""
     return GnnConfig(
-        made=MadeConfig(vertices=20_000),
+        made=SyntheticConfig(vertices=20_000),
         train=TrainConfig(epochs=10, batch=500),
         compare=("none",),
     )
@@ -299,7 +301,7 @@ def paper() -> GnnConfig:
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=100, batch=2000, fanout=(10, 25), hidden=16, dropout=0.5, lr=0.003),
-        buffer=BufferConfig(policy="paper", fraction=0.25, decay=0.995, interval=32),
+        buffer=CacheConfig(policy="paper", fraction=0.25, decay=0.995, interval=32),
     )
 
 

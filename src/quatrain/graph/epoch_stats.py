@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from quatrain.graph.features.metrics import Counters
+from quatrain.graph.features.metrics import ReadMetrics
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class Step:
     """int64 (B,)."""
     sample_s: float
     """Seconds to sample this batch."""
-    counters: Counters
+    counters: ReadMetrics
     prepare_s: float = 0.0
     """Seconds of the preparing thread between the step before and this one."""
     own_s: float = 0.0
@@ -34,8 +34,8 @@ class Step:
 
 
 @dataclass(kw_only=True, slots=True)
-class Sums:
-    """Sums of one trainer over an epoch."""
+class RankStats:
+    """RankStats of one trainer over an epoch."""
 
     seconds: float = 0.0
     sample_s: float = 0.0
@@ -64,11 +64,11 @@ TIMES = ("sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s")
 COUNTS = ("remote_rows", "remote_bytes", "local_rows")
 
 
-class Ledger:
+class EpochStats:
     """The books of one trainer for one epoch."""
 
     def __init__(self) -> None:
-        self.sums = Sums()
+        self.sums = RankStats()
         self._began = time.perf_counter()
 
     @contextmanager
@@ -104,14 +104,14 @@ class Ledger:
         own = torch.tensor(list(asdict(self.sums).values()), dtype=torch.float64, device=device)
         table = [torch.empty_like(own) for _ in range(dist.get_world_size())]
         dist.all_gather(table, own)
-        every = [Sums(**dict(zip(_NAMES, row.tolist(), strict=True))) for row in table]
+        every = [RankStats(**dict(zip(_NAMES, row.tolist(), strict=True))) for row in table]
         return row(every)
 
 
-_NAMES = tuple(field.name for field in fields(Sums))
+_NAMES = tuple(field.name for field in fields(RankStats))
 
 
-def row(every: list[Sums]) -> dict[str, Any]:
+def row(every: list[RankStats]) -> dict[str, Any]:
     """Return one row of epochs.json from the sums of all trainers."""
 
     def total(name: str) -> float:

@@ -14,23 +14,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quatrain.graph.config import BufferConfig, GnnConfig, TrainConfig
+from quatrain.graph.config import CacheConfig, GnnConfig, TrainConfig
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.partition import FEATURES
-from quatrain.graph.distdgl.remote_features import ServedSource, halved
-from quatrain.graph.distdgl.rpc import Mail
-from quatrain.graph.features.cache import BufferedFeatures, LocalPart, candidates
+from quatrain.graph.distdgl.remote_features import DistTensorFeatures, float16_features
+from quatrain.graph.distdgl.rpc import RpcClient
+from quatrain.graph.features.cache import FeatureCache, LocalPart, candidates
 from quatrain.graph.features.candidates import HaloTable, Ints
-from quatrain.graph.features.metrics import CountedFeatures, Counters
+from quatrain.graph.features.metrics import MeasuredCache, ReadMetrics
 from quatrain.graph.features.shared_slots import SharedShape, SharedStore
 from quatrain.graph.features.source import FeatureSource, IndexedSource, MemorySource, ask
-from quatrain.graph.tuning.trace import Setup, TraceWriter
+from quatrain.graph.tuning.trace import TraceSetup, TraceWriter
 
 
 class Features(Protocol):
     """A source whose reads begin and end apart and are counted."""
 
-    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+    def begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
         """Begin to read and count into `counters`; return what ends it and gives the features, float32 (n, F).
 
         Reads end in the order in which they began; one may begin before the one before has ended.
@@ -38,7 +38,7 @@ class Features(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class FeaturePath:
     """How features come to a trainer."""
 
     features: Features
@@ -47,7 +47,7 @@ class Way:
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class CacheGroup:
     """The trainers of a machine that have one buffer in common."""
 
     file: Path
@@ -61,7 +61,7 @@ class Share:
         return SharedStore(self.file, shape, reader=self.trainer)
 
 
-class TracedFeatures:
+class TracingReader:
     """A feature path whose reads are written down with the times of sampling and training."""
 
     def __init__(self, inner: Features, writer: TraceWriter, own: range, steps: int) -> None:
@@ -71,7 +71,7 @@ class TracedFeatures:
         self.took: deque[tuple[float, float]] = deque()
         """Seconds of sampling and of training of steps, told by any thread and written with the next read."""
 
-    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+    def begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
         """Write the vertices down and begin to read them from the inner path."""
         if self._read and self._read % self._steps == 0:
             self._writer.next_epoch()
@@ -91,14 +91,14 @@ class TracedFeatures:
             self._writer.times(sample_s=sample_s, train_s=train_s)
 
 
-class DirectFeatures:
+class UncachedReader:
     """A source as it is, counted."""
 
     def __init__(self, source: FeatureSource, own: range) -> None:
         """Count vertices outside `own` as remote."""
         self._source, self._own = source, own
 
-    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+    def begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
         """Ask the source, and count all but the rows' time."""
         began = time.perf_counter()
         arriving = ask(self._source, vertices)
@@ -120,7 +120,7 @@ class DirectFeatures:
 
 def trace(graph: Any, file: Path) -> TraceWriter:
     """Begin the trace `file` of a graph's trainer; UsageError when it is there already."""
-    setup = Setup(
+    setup = TraceSetup(
         halo=halo(graph),
         dim=graph.ndata[FEATURES].shape[1],
         vertex_count=graph.num_nodes(),
@@ -144,12 +144,14 @@ def halo(graph: Any) -> HaloTable:
     return HaloTable(ids, graph.in_degrees(torch.from_numpy(ids)))
 
 
-def plain(tensor: Any, config: TrainConfig, mail: Mail) -> FeatureSource:
+def plain(tensor: Any, config: TrainConfig, mail: RpcClient) -> FeatureSource:
     """Return the rows of a distributed tensor: beside the stock sampler by DGL's own calls, else by mail."""
-    return IndexedSource(tensor) if config.sampler == "stock" else ServedSource(tensor, mail)
+    return IndexedSource(tensor) if config.sampler == "stock" else DistTensorFeatures(tensor, mail)
 
 
-def way(graph: Any, config: GnnConfig, mail: Mail, accesses: Iterable[Any] | None, share: Share | None = None) -> Way:
+def way(
+    graph: Any, config: GnnConfig, mail: RpcClient, accesses: Iterable[Any] | None, share: CacheGroup | None = None
+) -> FeaturePath:
     """Return the way of features to a trainer: a copy of all, as they are, or through a buffer.
 
     `accesses` tells the vertices of each step to come, for policies that foresee; `share` with whom the buffer is
@@ -158,15 +160,22 @@ def way(graph: Any, config: GnnConfig, mail: Mail, accesses: Iterable[Any] | Non
     turns = config.train.look_ahead + 2  # in training, ready, being made
     if config.train.replicate:
         own = own_vertices(graph)
-        return Way(DirectFeatures(replicated(graph, turns), range(graph.num_nodes())), graph.num_nodes() - len(own))
+        return FeaturePath(
+            UncachedReader(replicated(graph, turns), range(graph.num_nodes())), graph.num_nodes() - len(own)
+        )
     if config.buffer.policy == "none":
-        return Way(DirectFeatures(plain(graph.ndata[FEATURES], config.train, mail), own_vertices(graph)), 0)
+        return FeaturePath(UncachedReader(plain(graph.ndata[FEATURES], config.train, mail), own_vertices(graph)), 0)
     return buffered(graph, config.buffer, mail, accesses, share, turns)
 
 
 def buffered(
-    graph: Any, config: BufferConfig, mail: Mail, accesses: Iterable[Any] | None, share: Share | None, turns: int
-) -> Way:
+    graph: Any,
+    config: CacheConfig,
+    mail: RpcClient,
+    accesses: Iterable[Any] | None,
+    share: CacheGroup | None,
+    turns: int,
+) -> FeaturePath:
     """Return a counted buffer over DistDGL's features; this part's own rows are read from shared memory."""
     tensor, own = graph.ndata[FEATURES], own_vertices(graph)
     local = LocalPart(first=own.start, rows=tensor.local_partition)
@@ -174,8 +183,10 @@ def buffered(
     store = None
     if share is not None:
         store = share.store(candidates(config, table, count).size, config.rows(table.size), width)
-    buffer = BufferedFeatures(
-        halved(graph, partial(ServedSource, mail=mail)) if config.wire == "float16" else ServedSource(tensor, mail),
+    buffer = FeatureCache(
+        float16_features(graph, partial(DistTensorFeatures, mail=mail))
+        if config.wire == "float16"
+        else DistTensorFeatures(tensor, mail),
         table,
         config,
         width,
@@ -185,7 +196,7 @@ def buffered(
         store=store,
         turns=turns,
     )
-    return Way(CountedFeatures(buffer), buffer.rows)
+    return FeaturePath(MeasuredCache(buffer), buffer.rows)
 
 
 def replicated(graph: Any, turns: int) -> FeatureSource:

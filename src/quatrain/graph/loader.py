@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quatrain.graph.config import TrainConfig
 from quatrain.graph.distdgl.import_dgl import dgl
-from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.distdgl.rpc import RpcClient
 from quatrain.graph.distdgl.sampler import Drawing, Sampled, SeededSampler
 from quatrain.seeding import derive, numpy_rng
 
@@ -60,7 +60,7 @@ class _Dealt:
 class Batches:
     """The batches of one trainer over a set of vertices."""
 
-    def __init__(self, graph: Any, vertices: Ints, config: TrainConfig, seed: int, mail: Mail) -> None:
+    def __init__(self, graph: Any, vertices: Ints, config: TrainConfig, seed: int, mail: RpcClient) -> None:
         self._graph, self._vertices, self._seed, self._mail = graph, vertices, seed, mail
         self._batch, self._fanout, self._stock = config.batch, config.fanout, config.sampler == "stock"
         self.seconds = 0.0
@@ -135,7 +135,7 @@ def _result(work: Drawing) -> Sampled:
             return sampled
 
 
-class Foresight:
+class PeekableBatches:
     """A stream of batches whose next ones can be looked at before it is their turn; each is sampled once."""
 
     def __init__(self, stream: Iterator[Batch]) -> None:

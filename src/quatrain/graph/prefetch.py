@@ -17,7 +17,7 @@ from torch import Tensor
 
 from quatrain.graph.epoch_stats import Step
 from quatrain.graph.feature_path import Features
-from quatrain.graph.features.metrics import Counters
+from quatrain.graph.features.metrics import ReadMetrics
 from quatrain.graph.features.source import FeatureSource, ask
 from quatrain.graph.loader import Batch, Batches
 
@@ -122,7 +122,7 @@ class Preparation:
         """Yield the step of each batch."""
         begun = map(self._begin, batches)
         since = time.perf_counter()
-        for end in one_behind(begun) if self._overlaps else begun:
+        for end in pipelined(begun) if self._overlaps else begun:
             step = end()
             step.prepare_s, step.own_s, self._own_s = time.perf_counter() - since, self._own_s, 0.0
             yield step
@@ -130,7 +130,7 @@ class Preparation:
 
     def _begin(self, batch: Batch) -> Callable[[], Step]:
         """Ask for all that a batch needs; return what waits for it."""
-        counters, sampled_s = Counters(), self._batches.seconds
+        counters, sampled_s = ReadMetrics(), self._batches.seconds
         labels_B = ask(self._labels, batch.outputs)
         rows = self._features.begin(batch.inputs, counters)
         counters.policy_s -= self._batches.seconds - sampled_s  # a policy that foresees samples while it decides
@@ -148,7 +148,7 @@ class Preparation:
         return end
 
 
-def one_behind(items: Iterable[Item]) -> Iterator[Item]:
+def pipelined(items: Iterable[Item]) -> Iterator[Item]:
     """Yield each item once the one after it has been made."""
     waiting: Any = None
     for item in items:

@@ -30,14 +30,14 @@ from quatrain.graph.config import FORESEEING
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.job import Job, join
 from quatrain.graph.distdgl.partition import FEATURES, LABELS, read_facts
-from quatrain.graph.distdgl.remote_features import ServedSource
-from quatrain.graph.distdgl.rpc import Mail
-from quatrain.graph.epoch_stats import Ledger, Step
-from quatrain.graph.loader import Batches, Foresight, share
+from quatrain.graph.distdgl.remote_features import DistTensorFeatures
+from quatrain.graph.distdgl.rpc import RpcClient
+from quatrain.graph.epoch_stats import EpochStats, Step
+from quatrain.graph.loader import Batches, PeekableBatches, share
 from quatrain.graph.model import network
 from quatrain.graph.prefetch import LookAhead, Preparation
 from quatrain.graph.study import Study
-from quatrain.graph.tuning.pipeline import Spared
+from quatrain.graph.tuning.pipeline import OverheadEstimate
 from quatrain.graph.tuning.trace import TraceWriter
 from quatrain.progress import Meter
 from quatrain.seeding import derive
@@ -45,7 +45,7 @@ from quatrain.seeding import derive
 log = logging.getLogger(__name__)
 
 
-class Trainer:
+class GnnTrainer:
     """One training process: its share of the vertices, its features, its replica of the network."""
 
     def __init__(self, study: Study, job: Job, graph: Any, machine: int, trainer: int) -> None:
@@ -59,15 +59,15 @@ class Trainer:
         self.model = network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
-        self.mail = Mail()
+        self.mail = RpcClient()
         self.labels = feature_path.plain(graph.ndata[LABELS], self.config, self.mail)
-        self.everything = ServedSource(graph.ndata[FEATURES], self.mail)
+        self.everything = DistTensorFeatures(graph.ndata[FEATURES], self.mail)
         self.rows = 0
-        self.spared: Spared
-        self.traced: feature_path.TracedFeatures | None = None
+        self.spared: OverheadEstimate
+        self.traced: feature_path.TracingReader | None = None
         self.at_end = ExitStack()
         shares = study.config.cluster.share_buffer and job.trainers > 1
-        self.share = feature_path.Share(job.buffer(machine), trainer, job.trainers) if shares else None
+        self.share = feature_path.CacheGroup(job.buffer(machine), trainer, job.trainers) if shares else None
         if study.checkpoint.exists():
             self.load()
         self.replica = nn.parallel.DistributedDataParallel(self.model)
@@ -97,11 +97,11 @@ class Trainer:
     def run(self) -> None:
         """Train to the last epoch, then tell the accuracy on the test vertices."""
         batches = self.batches("train")
-        stream = Foresight(batches.stream(range(self.epoch, self.config.epochs)))
+        stream = PeekableBatches(batches.stream(range(self.epoch, self.config.epochs)))
         preparation = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
         while self.epoch < self.config.epochs:
-            stop, self.spared = self.next_stop(), Spared(self.config.look_ahead)
+            stop, self.spared = self.next_stop(), OverheadEstimate(self.config.look_ahead)
             coming = itertools.islice(stream, (stop - self.epoch) * batches.steps)
             with self.ahead(preparation.steps(coming)) as steps:
                 while self.epoch < stop:
@@ -123,7 +123,7 @@ class Trainer:
         every = self.config.evaluate_every or self.config.epochs
         return min(self.config.epochs, (self.epoch // every + 1) * every)
 
-    def preparation(self, batches: Batches, stream: Foresight) -> Preparation:
+    def preparation(self, batches: Batches, stream: PeekableBatches) -> Preparation:
         """Return what makes batches ready; all that DGL is asked for by its own calls is before the first draw."""
         config = self.study.config
         writer = self.trace() if config.record_trace else None
@@ -131,7 +131,7 @@ class Trainer:
         way = feature_path.way(self.graph, config, self.mail, stream.accesses() if foresees else None, self.share)
         self.rows = way.rows
         if writer:
-            self.traced = feature_path.TracedFeatures(
+            self.traced = feature_path.TracingReader(
                 way.features, writer, feature_path.own_vertices(self.graph), batches.steps
             )
             self.at_end.callback(self.traced.close)
@@ -153,7 +153,7 @@ class Trainer:
         """Train one epoch and enter it into the history."""
         torch.manual_seed(derive(self.study.seed, "dropout", self.epoch, self.rank))
         self.replica.train()
-        ledger = Ledger()
+        ledger = EpochStats()
         while True:
             with ledger.timed("wait_s"):
                 step = next(steps, None)
@@ -235,7 +235,7 @@ def main() -> None:
     folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     job = Job.read(folder)
     with joined(job, machine, trainer) as graph:
-        Trainer(Study.read(folder), job, graph, machine, trainer).run()
+        GnnTrainer(Study.read(folder), job, graph, machine, trainer).run()
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ import pytest
 from graph_world import plain_folder, text_ogb
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import GnnConfig, MadeConfig
+from quatrain.graph.config import GnnConfig, SyntheticConfig
 from quatrain.graph.dataset import folder, ogb, synthetic
 from quatrain.graph.dataset import graph as data
 from quatrain.graph.dataset.load import open_graph
 
-TINY = MadeConfig(vertices=300, degree=6.0, features=5, classes=3)
+TINY = SyntheticConfig(vertices=300, degree=6.0, features=5, classes=3)
 
 
 def opened(path, tmp_path):
@@ -29,7 +29,9 @@ def same(graph, other):
 @pytest.mark.parametrize("kind", ["community", "rmat"])
 def test_a_made_graph_is_the_same_for_the_same_settings_and_another_for_another_seed(kind, tmp_path):
     first, again = (open_graph(GnnConfig(data=f"made:{kind}", made=TINY), tmp_path / name) for name in "ab")
-    other = open_graph(GnnConfig(data=f"made:{kind}", made=MadeConfig(**{**vars_of(TINY), "seed": 1})), tmp_path / "a")
+    other = open_graph(
+        GnnConfig(data=f"made:{kind}", made=SyntheticConfig(**{**vars_of(TINY), "seed": 1})), tmp_path / "a"
+    )
 
     same(first, again)
     assert (first.edges != other.edges).any()
@@ -57,7 +59,7 @@ def test_most_edges_of_a_community_graph_stay_inside():
 
 def test_features_tell_labels():
     labels = np.arange(3000) % 3
-    rows = np.concatenate(list(synthetic._features(labels, MadeConfig(vertices=3000, features=30, classes=3))))
+    rows = np.concatenate(list(synthetic._features(labels, SyntheticConfig(vertices=3000, features=30, classes=3))))
     centres = np.stack([rows[labels == one].mean(axis=0) for one in range(3)])
     nearest = ((rows[:, None] - centres) ** 2).sum(axis=2).argmin(axis=1)
 

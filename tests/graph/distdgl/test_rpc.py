@@ -5,11 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.graph.distdgl import rpc
-from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.distdgl.rpc import RpcClient
 
 
 class Post:
-    """DGL's messages as far as Mail sees them, whose answers come in any order."""
+    """DGL's messages as far as RpcClient sees them, whose answers come in any order."""
 
     def __init__(self, order):
         self.sent, self.order = [], iter(order)
@@ -34,7 +34,7 @@ class Post:
 def test_answers_may_arrive_and_be_collected_in_any_order(arrival, collection):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rpc, "rpc", Post(arrival))
-        post = Mail()
+        post = RpcClient()
         letters = [post.post([(0, f"{one}a"), (1, f"{one}b")]) for one in range(3)]
 
         for one in collection:

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.sampler import Neighbours, _merged, packed, subsets
-from quatrain.graph.loader import Batch, Foresight, share
+from quatrain.graph.loader import Batch, PeekableBatches, share
 
 SIZES = st.lists(st.integers(5, 40), min_size=1, max_size=30)
 
@@ -99,7 +99,7 @@ def batches(count):
 
 
 def test_a_batch_that_was_looked_at_is_still_there_when_its_turn_comes():
-    stream = Foresight(batches(5))
+    stream = PeekableBatches(batches(5))
     ahead = stream.accesses()
     seen = [int(next(ahead)) for _ in range(3)]
 
@@ -109,7 +109,7 @@ def test_a_batch_that_was_looked_at_is_still_there_when_its_turn_comes():
 
 
 def test_nothing_is_kept_for_one_who_does_not_look_ahead():
-    stream = Foresight(batches(3))
+    stream = PeekableBatches(batches(3))
 
     assert [int(batch.outputs) for batch in stream] == [0, 1, 2]
     assert not stream._seen

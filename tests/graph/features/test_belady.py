@@ -8,7 +8,7 @@ from buffer_world import steps
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.belady import foresee
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.features.policies import make_policy
@@ -17,7 +17,7 @@ SIZE = 6
 
 
 def scheduled(rows, window, accesses, size=SIZE, carry=False):
-    config = BufferConfig(policy="schedule", window=window, carry=carry)
+    config = CacheConfig(policy="schedule", window=window, carry=carry)
     return make_policy(config, HaloTable(range(size), [1] * size), rows, iter(accesses))
 
 

@@ -8,12 +8,12 @@ import torch
 from buffer_world import COUNT, LOCAL, configs, halos, steps
 from hypothesis import given
 
-from quatrain.graph.config import BufferConfig
-from quatrain.graph.features.cache import BufferedFeatures, LocalPart
+from quatrain.graph.config import CacheConfig
+from quatrain.graph.features.cache import FeatureCache, LocalPart
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.metrics import CountedFeatures, Counters
+from quatrain.graph.features.metrics import MeasuredCache, ReadMetrics
 from quatrain.graph.features.source import MemorySource
-from quatrain.graph.prefetch import one_behind
+from quatrain.graph.prefetch import pipelined
 
 FEATURES = torch.randn(COUNT, 3, generator=torch.Generator().manual_seed(0))
 
@@ -35,12 +35,12 @@ def own():
 
 def buffer(halo, config, accesses, source=None, **more):
     source = source or MemorySource(FEATURES)
-    return BufferedFeatures(source, halo, config, 3, local=own(), accesses=iter(accesses), vertex_count=COUNT, **more)
+    return FeatureCache(source, halo, config, 3, local=own(), accesses=iter(accesses), vertex_count=COUNT, **more)
 
 
 @given(halos(), configs(), steps(range(COUNT)))
 def test_every_batch_equals_a_direct_pull_under_every_policy(halo, config, accesses):
-    features = CountedFeatures(buffer(halo, config, accesses))
+    features = MeasuredCache(buffer(halo, config, accesses))
 
     for step in accesses:
         assert torch.equal(features.read(torch.from_numpy(step)), FEATURES[step])
@@ -49,7 +49,7 @@ def test_every_batch_equals_a_direct_pull_under_every_policy(halo, config, acces
 @given(halos(), configs(), steps(range(COUNT)))
 def test_counting_changes_nothing(halo, config, accesses):
     plain, counted = Asked(), Asked()
-    features, other = buffer(halo, config, accesses, plain), CountedFeatures(buffer(halo, config, accesses, counted))
+    features, other = buffer(halo, config, accesses, plain), MeasuredCache(buffer(halo, config, accesses, counted))
 
     for step in accesses:
         assert torch.equal(features.read(torch.from_numpy(step)), other.read(torch.from_numpy(step)))
@@ -59,7 +59,7 @@ def test_counting_changes_nothing(halo, config, accesses):
 @given(halos(), configs(), steps(range(COUNT)))
 def test_hits_misses_and_rows_add_up_to_what_was_asked_for(halo, config, accesses):
     source = Asked()
-    features = CountedFeatures(buffer(halo, config, accesses, source))
+    features = MeasuredCache(buffer(halo, config, accesses, source))
     filled = sum(map(len, source.asked))
     for step in accesses:
         features.read(torch.from_numpy(step))
@@ -100,7 +100,7 @@ def test_only_the_published_scheme_pulls_rows_that_a_step_does_not_read(halo, co
 
 def test_a_buffer_of_the_whole_halo_pulls_once_and_never_again():
     source = Asked()
-    features = buffer(HaloTable([1, 50], [1, 2]), BufferConfig(policy="static-degree", fraction=1), [], source)
+    features = buffer(HaloTable([1, 50], [1, 2]), CacheConfig(policy="static-degree", fraction=1), [], source)
     for _ in range(3):
         features.read(torch.tensor([50, 1, 25]))
 
@@ -108,10 +108,8 @@ def test_a_buffer_of_the_whole_halo_pulls_once_and_never_again():
 
 
 def test_without_own_rows_everything_is_remote():
-    features = CountedFeatures(
-        BufferedFeatures(
-            MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), BufferConfig(policy="counts", fraction=0.5), 3
-        )
+    features = MeasuredCache(
+        FeatureCache(MemorySource(FEATURES), HaloTable([1, 30], [1, 2]), CacheConfig(policy="counts", fraction=0.5), 3)
     )
     features.read(torch.tensor([30, 1, 5]))
 
@@ -119,26 +117,24 @@ def test_without_own_rows_everything_is_remote():
 
 
 def test_hit_rates_leave_out_what_was_not_asked_for():
-    counters = Counters(halo_hits=3, halo_misses=1, remote_hits=3, remote_misses=3)
+    counters = ReadMetrics(halo_hits=3, halo_misses=1, remote_hits=3, remote_misses=3)
 
     assert (counters.halo_hit_rate, counters.remote_hit_rate) == (0.75, 0.5)
-    assert Counters().halo_hit_rate is None
+    assert ReadMetrics().halo_hit_rate is None
 
 
 def test_time_is_told_by_part_and_counted_anew_after_each_epoch():
     ticks = itertools.count()
-    features = CountedFeatures(
-        buffer(HaloTable([1], [1]), BufferConfig(policy="counts"), []), clock=lambda: next(ticks)
-    )
+    features = MeasuredCache(buffer(HaloTable([1], [1]), CacheConfig(policy="counts"), []), clock=lambda: next(ticks))
     features.read(torch.tensor([1, 2]))
     first = features.take()
 
     assert (first.lookup_s, first.policy_s, first.pull_s, first.copy_s) == (1, 1, 2, 2)
-    assert features.counters == Counters()
+    assert features.counters == ReadMetrics()
 
 
 def test_an_error_of_the_source_arrives():
-    features = buffer(HaloTable([1], [1]), BufferConfig(policy="counts", fraction=0), [], MemorySource(FEATURES[:5]))
+    features = buffer(HaloTable([1], [1]), CacheConfig(policy="counts", fraction=0), [], MemorySource(FEATURES[:5]))
 
     with pytest.raises(IndexError):
         features.read(torch.tensor([50]))
@@ -147,12 +143,12 @@ def test_an_error_of_the_source_arrives():
 @pytest.mark.parametrize(("rows", "got"), [(FEATURES[:, :2], r"\(1, 2\)"), (FEATURES.double(), "float64")])
 def test_a_source_of_other_features_is_refused(rows, got):
     with pytest.raises(ValueError, match=rf"the source returned .*{got}.*; it must be \(1, 3\) torch\.float32"):
-        BufferedFeatures(MemorySource(rows), HaloTable([1], [1]), BufferConfig(policy="counts", fraction=1), 3)
+        FeatureCache(MemorySource(rows), HaloTable([1], [1]), CacheConfig(policy="counts", fraction=1), 3)
 
 
 def test_remote_candidates_need_the_size_of_the_graph():
     with pytest.raises(ValueError, match="needs vertex_count"):
-        BufferedFeatures(MemorySource(FEATURES), HaloTable([1], [1]), BufferConfig(candidates="remote"), 3)
+        FeatureCache(MemorySource(FEATURES), HaloTable([1], [1]), CacheConfig(candidates="remote"), 3)
 
 
 @pytest.mark.parametrize(
@@ -189,10 +185,10 @@ class Mailed(MemorySource):
 
 @given(halos(), configs(), steps(range(COUNT)))
 def test_a_read_that_begins_before_the_last_has_ended_gives_and_counts_the_same(halo, config, accesses):
-    overlapped, in_turn = (CountedFeatures(buffer(halo, config, accesses, Mailed(), turns=3)) for _ in range(2))
-    counters = [Counters() for _ in accesses]
+    overlapped, in_turn = (MeasuredCache(buffer(halo, config, accesses, Mailed(), turns=3)) for _ in range(2))
+    counters = [ReadMetrics() for _ in accesses]
     reads = [torch.from_numpy(step) for step in accesses]
-    ends = one_behind(map(overlapped.begin, reads, counters))
+    ends = pipelined(map(overlapped.begin, reads, counters))
 
     for step, end, own in zip(reads, ends, counters, strict=True):
         assert torch.equal(end(), FEATURES[step])
@@ -203,8 +199,8 @@ def test_a_read_that_begins_before_the_last_has_ended_gives_and_counts_the_same(
 
 def test_rows_are_asked_for_before_those_of_the_read_before_have_come():
     source = Mailed()
-    features = CountedFeatures(buffer(HaloTable([1], [1]), BufferConfig(policy="none"), [], source))
-    first, second = (features.begin(torch.tensor([vertex]), Counters()) for vertex in (50, 51))
+    features = MeasuredCache(buffer(HaloTable([1], [1]), CacheConfig(policy="none"), [], source))
+    first, second = (features.begin(torch.tensor([vertex]), ReadMetrics()) for vertex in (50, 51))
 
     assert source.asked == [[50], [51]]
     assert [first().tolist(), second().tolist()] == [FEATURES[[50]].tolist(), FEATURES[[51]].tolist()]
@@ -212,4 +208,4 @@ def test_rows_are_asked_for_before_those_of_the_read_before_have_come():
 
 def test_a_batch_must_outlive_the_next():
     with pytest.raises(ValueError, match="turns is 1"):
-        buffer(HaloTable([1], [1]), BufferConfig(policy="counts"), [], turns=1)
+        buffer(HaloTable([1], [1]), CacheConfig(policy="counts"), [], turns=1)

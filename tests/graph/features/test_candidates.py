@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.feature_path import candidates as module
+from quatrain.graph.features import candidates as module
 from quatrain.graph.features.candidates import HaloTable, RemoteTable
 
 IDS = st.sets(st.one_of(st.integers(0, 300), st.integers(0, 10**5)), max_size=60).map(sorted)
@@ -38,7 +38,7 @@ def test_the_likeliest_are_those_of_highest_degree(degrees, count):
     table = HaloTable(range(len(degrees)), degrees)
     best = sorted(range(len(degrees)), key=lambda at: (-degrees[at], at))
 
-    assert table.likeliest(count).tolist() == best[:count]
+    assert table.top_by_degree(count).tolist() == best[:count]
 
 
 def test_tensors_are_taken_as_well():
@@ -65,7 +65,7 @@ def test_any_vertex_of_the_graph_may_be_a_candidate_and_the_halo_is_likeliest():
     assert table.find(np.array([0, 9, 10, -1])).tolist() == [0, 9, -1, -1]
     assert table.vertices(np.array([4])).tolist() == [4]
     assert table.degrees(np.array([3, 4, 9])).tolist() == [1, 0, 2]
-    assert table.likeliest(2).tolist() == [9, 3]
+    assert table.top_by_degree(2).tolist() == [9, 3]
 
 
 def test_a_graph_smaller_than_its_halo_is_refused():

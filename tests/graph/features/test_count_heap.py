@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.features.count_heap import Ladder
+from quatrain.graph.features.count_heap import CountHeap
 
 GROW = st.tuples(st.just("grow"), st.lists(st.integers(0, 19), max_size=10), st.integers(1, 3))
 TAKE = st.tuples(st.just("take"), st.lists(st.integers(0, 8), max_size=12), st.just(0))
@@ -13,7 +13,7 @@ TAKE = st.tuples(st.just("take"), st.lists(st.integers(0, 8), max_size=12), st.j
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=20), st.lists(st.one_of(GROW, TAKE), max_size=20))
 def test_the_lowest_are_taken_whatever_has_grown_meanwhile(begin, moves):
     values = np.array(begin)
-    ladder, there = Ladder(lambda positions: values[positions]), set(range(20))
+    ladder, there = CountHeap(lambda positions: values[positions]), set(range(20))
     ladder.add(np.arange(20))
 
     for move, first, second in moves:
@@ -31,7 +31,7 @@ def test_the_lowest_are_taken_whatever_has_grown_meanwhile(begin, moves):
 
 
 def test_equals_leave_in_the_order_in_which_they_came():
-    ladder = Ladder(lambda positions: np.zeros(len(positions), np.int64))
+    ladder = CountHeap(lambda positions: np.zeros(len(positions), np.int64))
     ladder.add(np.array([4, 2, 3]))
     ladder.add(np.array([1]))
 

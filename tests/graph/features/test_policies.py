@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import BufferConfig, reference_quirks
+from quatrain.graph.config import CacheConfig, reference_quirks
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.features.policies import make_policy
 from quatrain.graph.features.policy import distinct
@@ -89,7 +89,7 @@ def test_a_threshold_rounded_to_nothing_never_evicts():
     config = reference_quirks(decay=0.95, interval=149)
     policies = [
         make_policy(one, HaloTable(range(3), [3, 2, 1]), 1)
-        for one in (config, BufferConfig(policy="paper", decay=0.95, interval=149))
+        for one in (config, CacheConfig(policy="paper", decay=0.95, interval=149))
     ]
     evicted = [False, False]
     for at, policy in enumerate(policies):
@@ -102,7 +102,7 @@ def test_a_threshold_rounded_to_nothing_never_evicts():
 def test_a_newcomer_that_was_missed_often_is_pinned_unless_scores_are_reset():
     stays = {}
     for transfer in ("paper", "reset"):
-        config = BufferConfig(policy="paper", decay=0.5, interval=1, score_transfer=transfer)
+        config = CacheConfig(policy="paper", decay=0.5, interval=1, score_transfer=transfer)
         policy = make_policy(config, HaloTable(range(2), [2, 1]), 1)
         policy.fill()
         swaps = [policy.step(array(), array(1)) for _ in range(2)]  # 0 is never used, 1 is missed twice
@@ -115,7 +115,7 @@ def test_a_newcomer_that_was_missed_often_is_pinned_unless_scores_are_reset():
 
 
 def test_static_degree_keeps_the_highest_degrees_whatever_happens():
-    policy = make_policy(BufferConfig(policy="static-degree"), HaloTable([5, 6, 7], [1, 3, 2]), 2)
+    policy = make_policy(CacheConfig(policy="static-degree"), HaloTable([5, 6, 7], [1, 3, 2]), 2)
 
     assert policy.fill().tolist() == [1, 2]
     assert len(policy.step(array(), array(0, 0, 0)).coming) == 0
@@ -124,7 +124,7 @@ def test_static_degree_keeps_the_highest_degrees_whatever_happens():
 def test_presampling_keeps_what_most_of_the_first_steps_access_and_then_the_highest_degrees():
     told = [array(7, 7, 7, 5), array(5, 99), array(6), array(8)]
     policy = make_policy(
-        BufferConfig(policy="presample", window=3), HaloTable([4, 5, 6, 7, 8], [9, 1, 1, 2, 1]), 4, told
+        CacheConfig(policy="presample", window=3), HaloTable([4, 5, 6, 7, 8], [9, 1, 1, 2, 1]), 4, told
     )
 
     assert policy.fill().tolist() == [1, 3, 2, 0]  # 5 twice; 7 and 6 once; 4 by its degree
@@ -133,12 +133,12 @@ def test_presampling_keeps_what_most_of_the_first_steps_access_and_then_the_high
 @pytest.mark.parametrize("policy", ["presample", "schedule"])
 def test_a_policy_that_foresees_must_be_told(policy):
     with pytest.raises(UsageError, match=f"'{policy}' must be told the accesses"):
-        make_policy(BufferConfig(policy=policy), HaloTable([1], [1]), 1)
+        make_policy(CacheConfig(policy=policy), HaloTable([1], [1]), 1)
 
 
 @given(st.integers(0, SIZE), st.integers(1, 4), ACCESSES)
 def test_counts_lets_in_only_misses_that_were_accessed_more_often_than_what_leaves(rows, interval, accesses):
-    policy = make_policy(BufferConfig(policy="counts", interval=interval), HaloTable(range(SIZE), [1] * SIZE), rows)
+    policy = make_policy(CacheConfig(policy="counts", interval=interval), HaloTable(range(SIZE), [1] * SIZE), rows)
     resident, counts = set(policy.fill().tolist()), np.zeros(SIZE, int)
 
     for time, accessed in enumerate(accesses, start=1):

@@ -3,12 +3,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.features.row_pool import Room, scatter
+from quatrain.graph.features.row_pool import RowPool, scatter
 
 
 @given(st.lists(st.integers(0, 20), max_size=12), st.integers(1, 4))
 def test_rows_stay_until_as_many_takes_later_as_there_are_turns(counts, turns):
-    room, held = Room(2, turns), []
+    room, held = RowPool(2, turns), []
     for number, count in enumerate(counts):
         rows = room.take(count)
         held = [*held[-(turns - 1) :], (number, rows)] if turns > 1 else [(number, rows)]
@@ -18,7 +18,7 @@ def test_rows_stay_until_as_many_takes_later_as_there_are_turns(counts, turns):
 
 
 def test_memory_is_used_again_and_without_turns_it_is_not():
-    again, fresh = Room(3, 2), Room(3, 0)
+    again, fresh = RowPool(3, 2), RowPool(3, 0)
     first, _, third = (again.take(5) for _ in range(3))
     held = [fresh.take(5) for _ in range(3)]
 
@@ -28,7 +28,7 @@ def test_memory_is_used_again_and_without_turns_it_is_not():
 
 def test_turns_below_none_are_refused():
     with pytest.raises(ValueError, match="turns is -1"):
-        Room(3, -1)
+        RowPool(3, -1)
 
 
 @given(st.integers(1, 5), st.permutations(range(6)), st.integers(0, 6), st.sampled_from([torch.float32, torch.float16]))

@@ -18,10 +18,10 @@ from buffer_world import COUNT, configs, halos, steps
 from hypothesis import given
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import BufferConfig
-from quatrain.graph.features.cache import BufferedFeatures
+from quatrain.graph.config import CacheConfig
+from quatrain.graph.features.cache import FeatureCache
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.metrics import MeasuredCache
 from quatrain.graph.features.shared_slots import SharedShape, SharedStore
 from quatrain.graph.features.source import MemorySource
 
@@ -42,9 +42,7 @@ def stores(path, shape):
 def buffers(halo, config, accesses, made):
     source = MemorySource(FEATURES)
     return [
-        CountedFeatures(
-            BufferedFeatures(source, halo, config, 3, vertex_count=COUNT, accesses=iter(accesses), store=store)
-        )
+        MeasuredCache(FeatureCache(source, halo, config, 3, vertex_count=COUNT, accesses=iter(accesses), store=store))
         for store in made
     ]
 
@@ -63,7 +61,7 @@ def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesse
 def test_trainers_have_one_buffer_and_learn_from_each_other(path):
     halo, config = (
         HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]),
-        BufferConfig(policy="counts", fraction=0.4, interval=1),
+        CacheConfig(policy="counts", fraction=0.4, interval=1),
     )
     made = stores(path, SHAPE)
     leader, follower = buffers(halo, config, [], made)
@@ -159,7 +157,7 @@ def test_one_trainers_schedule_is_not_anothers(path):
     leader = SharedStore(path, SharedShape(size=10, rows=2, dim=3, readers=1), reader=0)
 
     with pytest.raises(UsageError, match="knows one trainer's steps"):
-        buffers(HaloTable(range(10), [1] * 10), BufferConfig(policy="schedule"), [], [leader])
+        buffers(HaloTable(range(10), [1] * 10), CacheConfig(policy="schedule"), [], [leader])
     leader.close()
 
 

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.features.source import HalfSource, IndexedSource, MemorySource, ThrottledSource, to_half
+from quatrain.graph.features.source import Float16Source, IndexedSource, MemorySource, ThrottledSource, to_float16
 
 ROWS = torch.arange(12, dtype=torch.float32).reshape(4, 3)
 
@@ -58,8 +58,8 @@ def test_a_link_that_cannot_be_is_refused(mbit_s, latency_s):
 
 def test_half_the_bytes_travel_and_float32_arrives():
     slept = []
-    wire = ThrottledSource(MemorySource(to_half(ROWS / 3)), mbit_s=8, sleep=slept.append, clock=lambda: 0.0)
-    source = HalfSource(wire)
+    wire = ThrottledSource(MemorySource(to_float16(ROWS / 3)), mbit_s=8, sleep=slept.append, clock=lambda: 0.0)
+    source = Float16Source(wire)
     rows = source.read(torch.tensor([0, 1]))
 
     assert rows.dtype == torch.float32
@@ -71,7 +71,7 @@ def test_half_the_bytes_travel_and_float32_arrives():
 
 @given(st.floats(-65504, 65504, width=32))
 def test_a_number_that_travels_as_float16_is_off_by_a_relative_2_to_the_minus_11_at_most(number):
-    source = HalfSource(MemorySource(to_half(torch.tensor([[number]]))))
+    source = Float16Source(MemorySource(to_float16(torch.tensor([[number]]))))
     arrived = float(source.read(torch.tensor([0])))
 
     assert abs(arrived - number) <= max(2**-11 * abs(number), 2**-25)
@@ -79,13 +79,13 @@ def test_a_number_that_travels_as_float16_is_off_by_a_relative_2_to_the_minus_11
 
 def test_half_precision_is_the_senders_to_make():
     with pytest.raises(ValueError, match=r"sends torch\.float32"):
-        HalfSource(MemorySource(ROWS)).read(torch.tensor([0]))
+        Float16Source(MemorySource(ROWS)).read(torch.tensor([0]))
 
 
 def test_features_that_do_not_fit_half_precision_are_refused():
     with pytest.raises(ValueError, match="70000 does not fit float16"):
-        to_half(torch.tensor([[1.0, 7e4]]))
+        to_float16(torch.tensor([[1.0, 7e4]]))
 
 
 def test_infinite_features_stay_infinite():
-    assert to_half(torch.tensor([float("inf")])).tolist() == [float("inf")]
+    assert to_float16(torch.tensor([float("inf")])).tolist() == [float("inf")]

@@ -2,14 +2,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quatrain.graph.tuning.pipeline import Pipeline, Spared
+from quatrain.graph.tuning.pipeline import OverheadEstimate, PrefetchPipeline
 
 seconds = st.floats(0, 10)
 work = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=30)
 
 
 def end(depth, steps):
-    pipeline = Pipeline(depth)
+    pipeline = PrefetchPipeline(depth)
     for prepare_s, train_s in steps:
         pipeline.step(prepare_s, train_s)
     return pipeline.end
@@ -36,7 +36,7 @@ def test_a_slow_batch_is_made_up_for_while_others_wait_ready():
 
 @given(st.lists(st.tuples(seconds, seconds, seconds), min_size=1, max_size=30), st.integers(0, 4))
 def test_a_part_costs_no_more_than_it_takes_and_no_more_than_is_waited_for(steps, depth):
-    spared, pipeline = Spared(depth), Pipeline(depth)
+    spared, pipeline = OverheadEstimate(depth), PrefetchPipeline(depth)
     for part_s, other_s, train_s in steps:
         spared.step(part_s + other_s, part_s, train_s)
         pipeline.step(part_s + other_s, train_s)
@@ -48,7 +48,7 @@ def test_a_part_costs_no_more_than_it_takes_and_no_more_than_is_waited_for(steps
 
 
 def test_what_is_hidden_behind_training_costs_nothing():
-    spared = Spared(1)
+    spared = OverheadEstimate(1)
     for _ in range(4):
         spared.step(3, 1, 5)
 

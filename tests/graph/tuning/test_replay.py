@@ -7,13 +7,13 @@ import torch
 from buffer_world import COUNT, LOCAL, REMOTE, configs, halos, steps
 from hypothesis import given, settings
 
-from quatrain.graph.config import BufferConfig
-from quatrain.graph.features.cache import BufferedFeatures, LocalPart
+from quatrain.graph.config import CacheConfig
+from quatrain.graph.features.cache import FeatureCache, LocalPart
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.metrics import CountedFeatures
+from quatrain.graph.features.metrics import MeasuredCache
 from quatrain.graph.features.source import MemorySource
 from quatrain.graph.tuning.replay import replay
-from quatrain.graph.tuning.trace import Setup, Trace
+from quatrain.graph.tuning.trace import Trace, TraceSetup
 
 FEATURES = torch.zeros(COUNT, 2)
 
@@ -22,7 +22,7 @@ def traced(halo, accesses):
     """The trace of some steps, as a recording source would write it."""
     remote = [step[(step < LOCAL.start) | (step >= LOCAL.stop)] for step in accesses]
     return Trace(
-        setup=Setup(halo=halo, dim=2, vertex_count=COUNT),
+        setup=TraceSetup(halo=halo, dim=2, vertex_count=COUNT),
         vertices=np.concatenate(remote),
         end=np.cumsum([len(step) for step in remote]),
         local=np.array([len(step) for step in accesses]) - [len(step) for step in remote],
@@ -34,10 +34,8 @@ def traced(halo, accesses):
 @given(halos(), configs(), steps(range(COUNT), most=25))
 def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesses):
     local = LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
-    features = CountedFeatures(
-        BufferedFeatures(
-            MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT
-        )
+    features = MeasuredCache(
+        FeatureCache(MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT)
     )
     real = []
     for step in accesses:
@@ -53,7 +51,7 @@ def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesse
 @given(halos(), configs(["none", "static-degree", "paper", "counts", "schedule"]), steps(REMOTE, most=25))
 def test_no_policy_has_more_hits_than_a_schedule_that_is_told_everything(halo, config, accesses):
     unique = [np.unique(step) for step in accesses]
-    best = BufferConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.among, carry=False)
+    best = CacheConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.among, carry=False)
     config = replace(config, carry=False)
     trace = traced(halo, unique)
     ours, oracle = replay(trace, config), replay(trace, best)
@@ -67,7 +65,7 @@ def test_rates_and_times_are_told():
     halo = HaloTable([1, 50], [2, 1])
     done = replay(
         traced(halo, [np.array([1, 50, 2]), np.array([1])]),
-        BufferConfig(policy="static-degree", fraction=0.5),
+        CacheConfig(policy="static-degree", fraction=0.5),
         clock=lambda: next(ticks),
     )
 

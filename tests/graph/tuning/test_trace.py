@@ -15,16 +15,16 @@ from hypothesis import given
 from quatrain.errors import UsageError
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.features.source import MemorySource
-from quatrain.graph.tuning.trace import RecordedFeatures, Setup, TraceWriter, read_trace
+from quatrain.graph.tuning.trace import RecordedFeatures, TraceSetup, TraceWriter, read_trace
 
-SETUP = Setup(halo=HaloTable([3, 9], [5, 4]), dim=7, vertex_count=60, part=1)
+SETUP = TraceSetup(halo=HaloTable([3, 9], [5, 4]), dim=7, vertex_count=60, part=1)
 
 
 @given(halos(), steps(range(COUNT)))
 def test_a_trace_tells_what_was_read(halo, accesses):
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.h5"
-        setup = Setup(halo=halo, dim=3, vertex_count=COUNT)
+        setup = TraceSetup(halo=halo, dim=3, vertex_count=COUNT)
         source = MemorySource(torch.arange(COUNT)[:, None])
         with TraceWriter(path, setup, flush_every=2) as writer:
             recorded = RecordedFeatures(source, writer, LOCAL)
@@ -71,8 +71,8 @@ def test_what_a_killed_process_had_flushed_stays(tmp_path):
 import os, signal, sys
 import numpy as np
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.tuning.trace import Setup, TraceWriter
-setup = Setup(halo=HaloTable([3, 9], [5, 4]), dim=7, vertex_count=60)
+from quatrain.graph.tuning.trace import TraceSetup, TraceWriter
+setup = TraceSetup(halo=HaloTable([3, 9], [5, 4]), dim=7, vertex_count=60)
 writer = TraceWriter(sys.argv[1], setup, flush_every=2)
 for step in range(5):
     writer.step(np.arange(step), 0)

@@ -9,7 +9,7 @@ import pytest
 from test_replay import traced
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import HaloTable
 from quatrain.graph.tuning.replay import replay
 from quatrain.graph.tuning.trace import TraceWriter
@@ -19,7 +19,7 @@ HALO = HaloTable(range(0, 20, 2), range(10))
 STEPS = [np.array([0, 2, 4, 41, 25]), np.array([0, 2, 6]), np.array([0, 8, 41]), np.array([0, 4, 30])]
 GIVEN = TuneConfig(mbit_s=1, latency_s=0, sample_s=0.0, train_s=0.0, fractions=(0.5,))
 
-SCHEDULE = BufferConfig(policy="schedule", fraction=0.5, decay=0.95, interval=16, window=8)
+SCHEDULE = CacheConfig(policy="schedule", fraction=0.5, decay=0.95, interval=16, window=8)
 
 
 def no_time():
@@ -97,7 +97,7 @@ def test_where_training_takes_the_time_what_pulls_least_comes_first(tmp_path):
 def test_without_look_ahead_every_part_of_a_step_is_waited_for():
     config = TuneConfig(mbit_s=8, latency_s=0.5, sample_s=1.0, train_s=2.0, copy_gb_s=1e-9, depth=0, overlap=False)
     trace = traced(HALO, [np.array([0, 25]), np.array([25])])
-    epoch_s = StepModel.of(trace, config).epoch_s(replay(trace, BufferConfig(policy="none"), no_time))
+    epoch_s = StepModel.of(trace, config).epoch_s(replay(trace, CacheConfig(policy="none"), no_time))
 
     row, pull = 2 * 4, 0.5 + 2 * 4 / 1e6
     assert epoch_s == pytest.approx((1.0 + pull + 2 * row + 2.0) + (1.0 + 1 * row + 2.0))
@@ -105,7 +105,7 @@ def test_without_look_ahead_every_part_of_a_step_is_waited_for():
 
 def test_rows_that_travel_while_the_next_batch_is_sampled_take_the_longer_of_both_times():
     trace = traced(HALO, [np.array([0])] * 10)
-    done = replay(trace, BufferConfig(policy="none"), no_time)
+    done = replay(trace, CacheConfig(policy="none"), no_time)
     for latency_s, expected in ((1.0, 10 * 2 + 1), (5.0, 10 * 5 + 1)):
         config = TuneConfig(mbit_s=1e9, latency_s=latency_s, sample_s=2.0, train_s=1.0, copy_gb_s=1e9, depth=1)
         assert StepModel.of(trace, config).epoch_s(done) == pytest.approx(expected)
@@ -115,13 +115,13 @@ def test_look_ahead_hides_the_shorter_of_preparing_and_training():
     trace = traced(HALO, [np.array([25])] * 10)
     for sample_s, train_s, expected in ((1.0, 3.0, 1 + 10 * 3), (3.0, 1.0, 10 * 3 + 1)):
         config = TuneConfig(sample_s=sample_s, train_s=train_s, copy_gb_s=1e9, depth=1)
-        done = replay(trace, BufferConfig(policy="none"), no_time)
+        done = replay(trace, CacheConfig(policy="none"), no_time)
         assert StepModel.of(trace, config).epoch_s(done) == pytest.approx(expected)
 
 
 def test_deeper_look_ahead_is_never_slower():
     trace = traced(HALO, STEPS * 3)
-    done = replay(trace, BufferConfig(policy="none"), no_time)
+    done = replay(trace, CacheConfig(policy="none"), no_time)
     times = [
         StepModel.of(trace, TuneConfig(sample_s=0.01, train_s=0.02, mbit_s=0.01, depth=depth)).epoch_s(done)
         for depth in (0, 1, 2, 5)

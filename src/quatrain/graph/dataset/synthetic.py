@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.files import replacing
-from quatrain.graph.config import MadeConfig
+from quatrain.graph.config import SyntheticConfig
 from quatrain.seeding import numpy_rng
 
 Ints = npt.NDArray[np.int64]
@@ -33,7 +33,7 @@ SPLIT = {"train": 0.2, "valid": 0.1, "test": 0.2}
 CHUNK = 1 << 20
 
 
-def make(kind: str, config: MadeConfig, folder: Path) -> None:
+def make(kind: str, config: SyntheticConfig, folder: Path) -> None:
     """Write the graph `kind` (community or rmat) under `folder` in OGB's binary layout."""
     count = round(config.vertices * config.degree / 2)
     if kind == "rmat":
@@ -111,7 +111,7 @@ def _spread(labels: Ints, edges: Ints, classes: int) -> Ints:
     return np.asarray(votes.argmax(axis=1), dtype=np.int64)
 
 
-def _features(labels: Ints, config: MadeConfig) -> Iterator[Floats]:
+def _features(labels: Ints, config: SyntheticConfig) -> Iterator[Floats]:
     """Yield chunks of features: a class's own direction, under noise that a vertex alone does not see through."""
     rng = numpy_rng(config.seed, "features")
     centres = rng.standard_normal((config.classes, config.features), dtype=np.float32)

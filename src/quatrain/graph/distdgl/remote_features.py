@@ -11,16 +11,16 @@ from torch import Tensor
 
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.partition import FEATURES
-from quatrain.graph.distdgl.rpc import Mail
-from quatrain.graph.features.source import FeatureSource, HalfSource, to_half
+from quatrain.graph.distdgl.rpc import RpcClient
+from quatrain.graph.features.source import FeatureSource, Float16Source, to_float16
 
 rpc: Any = dgl.distributed.rpc
 
 
-class ServedSource:
+class DistTensorFeatures:
     """Rows of one of DGL's distributed tensors, those of other machines by mail."""
 
-    def __init__(self, tensor: Any, mail: Mail) -> None:
+    def __init__(self, tensor: Any, mail: RpcClient) -> None:
         self._tensor, self._policy, self._mail = tensor, tensor.part_policy, mail
 
     def read(self, vertices: Tensor) -> Tensor:
@@ -52,22 +52,27 @@ class ServedSource:
         return rows
 
 
-HALVES = f"{FEATURES}-float16"
+FLOAT16_FEATURES = f"{FEATURES}-float16"
 """Name of the copy among the servers' tensors."""
 
 
-def halved(graph: Any, source: Callable[[Any], FeatureSource]) -> FeatureSource:
+def float16_features(graph: Any, source: Callable[[Any], FeatureSource]) -> FeatureSource:
     """Return a source of float32 rows that travel as float16; every trainer of the job calls it, at the same time.
 
     `source` makes a source of a distributed tensor. ValueError when a feature does not fit float16.
     """
     whole = graph.ndata[FEATURES]
     halves = dgl.distributed.DistTensor(
-        tuple(whole.shape), torch.float16, HALVES, init_func=_blank, part_policy=whole.part_policy, persistent=True
+        tuple(whole.shape),
+        torch.float16,
+        FLOAT16_FEATURES,
+        init_func=_blank,
+        part_policy=whole.part_policy,
+        persistent=True,
     )
-    halves.local_partition.copy_(to_half(whole.local_partition))  # trainers of a machine write the same
+    halves.local_partition.copy_(to_float16(whole.local_partition))  # trainers of a machine write the same
     dist.barrier()
-    return HalfSource(source(halves))
+    return Float16Source(source(halves))
 
 
 def _blank(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:

@@ -14,7 +14,7 @@ from quatrain.graph.distdgl.import_dgl import dgl
 rpc: Any = dgl.distributed.rpc
 
 
-class Mail:
+class RpcClient:
     """The post of one process; for one thread at a time."""
 
     def __init__(self) -> None:

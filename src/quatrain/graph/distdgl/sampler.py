@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quatrain.graph.distdgl.import_dgl import dgl
-from quatrain.graph.distdgl.rpc import Mail
+from quatrain.graph.distdgl.rpc import RpcClient
 
 rpc: Any = dgl.distributed.rpc
 
@@ -134,7 +134,7 @@ class SeededSampler:
     What is drawn for a batch depends on the seed and on the batch's own vertices and their order alone.
     """
 
-    def __init__(self, graph: Any, fanout: tuple[int, ...], seed: int, mail: Mail) -> None:
+    def __init__(self, graph: Any, fanout: tuple[int, ...], seed: int, mail: RpcClient) -> None:
         self._graph, self._fanout, self._seed, self._mail = graph, fanout, seed, mail
 
     def draw(self, vertices: Tensor) -> Drawing:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.graph.features.candidates import Ints
-from quatrain.graph.features.policy import NOBODY, STAY, Setting, Swap, distinct
+from quatrain.graph.features.policy import EMPTY, NO_SWAP, PolicyInputs, Swap, distinct
 
 Batch = TypeVar("Batch")
 NEVER = np.iinfo(np.int32).max
@@ -34,15 +34,15 @@ def foresee(batches: Iterable[Batch], vertices: Callable[[Batch], Any]) -> tuple
     return now, (vertices(batch) for batch in ahead)
 
 
-class Schedule:
+class BeladyPolicy:
     """Belady's rule within a window. A step costs as much as its accesses, whatever the size of the halo."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: PolicyInputs) -> None:
         self._setting, self._step = setting, 0
         self._window = _Window(setting.accesses, setting.candidates.size)
-        self._shelves = _Shelves(self._window, setting)
+        self._shelves = NextUseQueue(self._window, setting)
 
-        self._before: tuple[Ints, NDArray[np.int32]] = NOBODY, np.empty(0, np.int32)  # what carry still has
+        self._before: tuple[Ints, NDArray[np.int32]] = EMPTY, np.empty(0, np.int32)  # what carry still has
 
     def fill(self) -> Ints:
         """Return the first to be used, filled up by degree."""
@@ -59,7 +59,7 @@ class Schedule:
         """
         self._look_ahead()
         if not self._window.steps:
-            return STAY
+            return NO_SWAP
         positions, following, asked = self._window.pop()
         if asked != _sums(np.concatenate([hits, misses])):
             raise ValueError(f"step {self._step} reads other vertices than were foretold: same seed, same order?")
@@ -88,7 +88,7 @@ class Schedule:
         self._before = positions[left], following[left]
         return swap
 
-    def _swap(self, missed: Ints, following: NDArray[np.int32], free: Ints = NOBODY) -> Swap:
+    def _swap(self, missed: Ints, following: NDArray[np.int32], free: Ints = EMPTY) -> Swap:
         """Let the soonest of `missed` in, for those in `free` and then for what is used later than they are."""
         order = self._by_step(following)
         order = order[: np.searchsorted(following[order], NEVER)]
@@ -150,7 +150,7 @@ class _Window:
 
     def first_uses(self, count: int) -> tuple[Ints, NDArray[np.int32]]:
         """Return up to `count` positions by the step of their first access, and these steps."""
-        positions, steps = [NOBODY], [np.empty(0, np.int32)]
+        positions, steps = [EMPTY], [np.empty(0, np.int32)]
         for step, (_, accessed, _) in enumerate(self.steps):
             positions.append(accessed)
             steps.append(np.full(len(accessed), step, np.int32))
@@ -168,10 +168,10 @@ class _Window:
         self._following, self._offset = grown, self._begin
 
 
-class _Shelves:
+class NextUseQueue:
     """Who is in the buffer, by the step of the next use."""
 
-    def __init__(self, window: _Window, setting: Setting) -> None:
+    def __init__(self, window: _Window, setting: PolicyInputs) -> None:
         self._window = window
         self._inside = np.zeros(setting.candidates.size, bool)
         self._shelf: dict[int, list[Ints]] = {}
@@ -207,7 +207,7 @@ class _Shelves:
 
     def farthest(self, sooner: NDArray[np.int32]) -> Ints:
         """Take out the positions used last, each later than its newcomer, whose next uses `sooner` ascend."""
-        taken = [NOBODY, *self._forgotten(len(sooner))]
+        taken = [EMPTY, *self._forgotten(len(sooner))]
         count = sum(map(len, taken))
         for step in sorted(self._shelf, reverse=True):
             most = int(np.searchsorted(sooner, step))

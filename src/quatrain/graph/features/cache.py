@@ -16,12 +16,12 @@ import torch
 from torch import Tensor
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import Candidates, HaloTable, Ints, RemoteTable
 from quatrain.graph.features.policies import make_policy
-from quatrain.graph.features.policy import NOBODY, Policy
-from quatrain.graph.features.row_pool import Room, scatter
-from quatrain.graph.features.slots import NO_CHANGE, Change, Place, PrivateStore, Residents, Store
+from quatrain.graph.features.policy import EMPTY, Policy
+from quatrain.graph.features.row_pool import RowPool, scatter
+from quatrain.graph.features.slots import NO_REPLACEMENT, Lookup, PrivateStore, Replacement, Slots, Store
 from quatrain.graph.features.source import FeatureSource, ask
 
 
@@ -48,7 +48,7 @@ class LocalPart:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class BatchLookup:
     """Where each of a batch's n vertices is."""
 
     vertices: Ints
@@ -56,7 +56,7 @@ class Found:
     """The local row of each vertex, any one for the remote ones; empty where nothing is local, (n,) or (0,)."""
     remote: Ints
     """Indices into the batch of vertices of other parts."""
-    place: Place
+    place: Lookup
     """Where the remote ones are."""
     kept: Tensor | None
     """Rows of those that the buffer had, where others might write over them before they are laid, (hits, F)."""
@@ -67,7 +67,7 @@ class Found:
         return self.remote[self.place.slots < 0]
 
 
-class BufferedFeatures:
+class FeatureCache:
     """A source around a source. `read` is the one verb; its parts are public for whoever counts or times them.
 
     Where `overlaps`, the first three parts of a read (find, decide, ask) may come before the last two (lay, finish) of
@@ -80,7 +80,7 @@ class BufferedFeatures:
         self,
         source: FeatureSource,
         halo: HaloTable,
-        config: BufferConfig,
+        config: CacheConfig,
         dim: int,
         *,
         local: LocalPart | None = None,
@@ -103,8 +103,8 @@ class BufferedFeatures:
         self._source, self._local = source, local
         self._candidates = candidates(config, halo, vertex_count)
         self._store = store or PrivateStore(self._candidates.size, config.rows(halo.size), dim)
-        self._residents = Residents(self._candidates, self._store.slots, self.rows)
-        self._scratch, self._room = Room(dim, 1), Room(dim, turns)
+        self._residents = Slots(self._candidates, self._store.slots, self.rows)
+        self._scratch, self._room = RowPool(dim, 1), RowPool(dim, turns)
         self._before = torch.empty(0, dim)  # the batch before, with config.carry
         self._policy = self._lead(accesses, store) if self._store.leads else None
         self._store.ready()
@@ -140,21 +140,21 @@ class BufferedFeatures:
         rows = self.lay(found, change)
         return self.finish(found, change, rows, pulled())
 
-    def find(self, vertices: Tensor) -> Found:
+    def find(self, vertices: Tensor) -> BatchLookup:
         """Look the vertices up."""
         ids = np.ascontiguousarray(vertices.numpy())
-        own, remote = (NOBODY, np.arange(len(ids))) if self._local is None else self._local.split(ids)
+        own, remote = (EMPTY, np.arange(len(ids))) if self._local is None else self._local.split(ids)
         with self._store.reading():
             place = self._residents.find(ids[remote])
             kept = self._rows_of(place.slots[self._inside(place.slots)]) if self._store.shared else None
             if not self._store.leads:
                 self._store.tell(place.positions[place.positions >= 0])
-        return Found(ids, own, remote, place, kept)
+        return BatchLookup(ids, own, remote, place, kept)
 
-    def decide(self, found: Found) -> Change:
+    def decide(self, found: BatchLookup) -> Replacement:
         """Let the policy learn from a step and say what it wants changed."""
         if self._policy is None:
-            return NO_CHANGE
+            return NO_REPLACEMENT
         with self._store.writing():
             change = self._residents.decide(self._policy, found.place, self._store.hear())
         if self.overlaps:
@@ -163,12 +163,12 @@ class BufferedFeatures:
             self._residents.carry(found.place.positions, found.remote)
         return change
 
-    def ask(self, found: Found, change: Change) -> Callable[[], Tensor]:
+    def ask(self, found: BatchLookup, change: Replacement) -> Callable[[], Tensor]:
         """Ask for what a step misses and, behind it, newcomers that are not among that; return what waits for them."""
         extra = self._candidates.vertices(change.extra)
         return self._asked(np.concatenate([found.vertices[found.missed], extra]))
 
-    def lay(self, found: Found, change: Change) -> Tensor:
+    def lay(self, found: BatchLookup, change: Replacement) -> Tensor:
         """Do all that needs no pull; return the step's rows, (n, F), without those that are pulled."""
         out, slots = self._room.take(len(found.vertices)), found.place.slots
         if self._local is not None and len(self._local.rows):  # remote rows too: to leave them out costs more
@@ -180,7 +180,7 @@ class BufferedFeatures:
             self._replace(change, self._before)
         return out
 
-    def finish(self, found: Found, change: Change, rows: Tensor, pulled: Tensor) -> Tensor:
+    def finish(self, found: BatchLookup, change: Replacement, rows: Tensor, pulled: Tensor) -> Tensor:
         """Put in what was pulled, among the step's rows and in the buffer; return the former."""
         missed = found.missed
         scatter(rows, missed, pulled[: len(missed)])
@@ -190,7 +190,7 @@ class BufferedFeatures:
             self._before = rows
         return rows
 
-    def _replace(self, change: Change, source: Tensor) -> None:
+    def _replace(self, change: Replacement, source: Tensor) -> None:
         """Write the newcomers' rows over those that leave; nobody else finds a vertex whose row is half written."""
         if len(change.coming) == 0:
             return
@@ -226,7 +226,7 @@ class BufferedFeatures:
         return rows
 
 
-def candidates(config: BufferConfig, halo: HaloTable, vertex_count: int | None) -> Candidates:
+def candidates(config: CacheConfig, halo: HaloTable, vertex_count: int | None) -> Candidates:
     """Return what may be kept under `config`."""
     if config.among == "halo":
         return halo

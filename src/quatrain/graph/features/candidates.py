@@ -38,7 +38,7 @@ class Candidates(Protocol):
     def degrees(self, positions: Ints) -> Ints:
         """Return the in-degrees at `positions`, 0 where they are not known."""
 
-    def likeliest(self, count: int) -> Ints:
+    def top_by_degree(self, count: int) -> Ints:
         """Return the `count` positions of highest in-degree, by descending degree, then by id."""
 
 
@@ -99,7 +99,7 @@ class HaloTable:
         """Return the global in-degrees at `positions`."""
         return self._degrees[positions]
 
-    def likeliest(self, count: int) -> Ints:
+    def top_by_degree(self, count: int) -> Ints:
         """Return the `count` positions of highest in-degree, by descending degree, then by id."""
         return np.argsort(-self._degrees, kind="stable")[:count]
 
@@ -129,6 +129,6 @@ class RemoteTable:
         degrees[at >= 0] = self._halo.degrees(at[at >= 0])
         return degrees
 
-    def likeliest(self, count: int) -> Ints:
+    def top_by_degree(self, count: int) -> Ints:
         """Return the halo's `count` vertices of highest in-degree; `count` is at most the halo's size."""
-        return self._halo.ids[self._halo.likeliest(count)]
+        return self._halo.ids[self._halo.top_by_degree(count)]

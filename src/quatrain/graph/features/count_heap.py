@@ -14,7 +14,7 @@ GRAIN = 1024
 """Positions that are looked at together, also where fewer are wanted: a look at one costs as much."""
 
 
-class Ladder:
+class CountHeap:
     """Positions on rungs, by a whole number that may have grown since they were put there.
 
     A position climbs when it is met on a rung that it has outgrown, not when its value grows: taking the k lowest costs

@@ -11,12 +11,12 @@ from functools import partial
 import numpy as np
 from torch import Tensor
 
-from quatrain.graph.features.cache import BufferedFeatures, Found
+from quatrain.graph.features.cache import BatchLookup, FeatureCache
 
 
 @dataclass(kw_only=True, slots=True)
-class Counters:
-    """Sums over reads. The halo's hit rate leaves remote vertices outside the halo out, the remote one counts them."""
+class ReadMetrics:
+    """RankStats over reads. The halo's hit rate leaves remote vertices outside the halo out, the remote one counts them."""
 
     halo_hits: int = 0
     halo_misses: int = 0
@@ -55,38 +55,38 @@ def _rate(hits: int, misses: int) -> float | None:
     return hits / (hits + misses) if hits + misses else None
 
 
-class CountedFeatures:
+class MeasuredCache:
     """A buffer that keeps counters: the same verb, the same rows."""
 
-    def __init__(self, buffer: BufferedFeatures, clock: Callable[[], float] = time.perf_counter) -> None:
+    def __init__(self, buffer: FeatureCache, clock: Callable[[], float] = time.perf_counter) -> None:
         self._buffer, self._clock = buffer, clock
-        self.counters = Counters()
+        self.counters = ReadMetrics()
 
     @property
     def rows(self) -> int:
         """How many rows the buffer holds."""
         return self._buffer.rows
 
-    def take(self) -> Counters:
+    def take(self) -> ReadMetrics:
         """Return the counters and begin anew, as at the end of an epoch."""
-        taken, self.counters = self.counters, Counters()
+        taken, self.counters = self.counters, ReadMetrics()
         return taken
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return what the buffer returns."""
         return self.begin(vertices, self.counters)()
 
-    def begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+    def begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
         """Begin to read and count into `counters`; return what ends the read, after the end of the one before.
 
         Where reads must not overlap, beginning does nothing and ending does it all.
         """
         return self._begin(vertices, counters) if self._buffer.overlaps else partial(self._whole, vertices, counters)
 
-    def _whole(self, vertices: Tensor, counters: Counters) -> Tensor:
+    def _whole(self, vertices: Tensor, counters: ReadMetrics) -> Tensor:
         return self._begin(vertices, counters)()
 
-    def _begin(self, vertices: Tensor, counters: Counters) -> Callable[[], Tensor]:
+    def _begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
         buffer = self._buffer
         with self._timed(counters, "lookup_s"):
             found = buffer.find(vertices)
@@ -107,7 +107,7 @@ class CountedFeatures:
 
         return end
 
-    def _count(self, counters: Counters, found: Found, pulled: int, size: int) -> None:
+    def _count(self, counters: ReadMetrics, found: BatchLookup, pulled: int, size: int) -> None:
         inside = found.place.slots >= 0
         halo = found.place.positions >= 0
         if self._buffer.config.among == "remote":
@@ -122,7 +122,7 @@ class CountedFeatures:
         counters.remote_bytes += size
 
     @contextmanager
-    def _timed(self, counters: Counters, name: str) -> Iterator[None]:
+    def _timed(self, counters: ReadMetrics, name: str) -> Iterator[None]:
         began = self._clock()
         yield
         setattr(counters, name, getattr(counters, name) + self._clock() - began)

@@ -11,32 +11,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quatrain.errors import UsageError
-from quatrain.graph.config import FORESEEING, BufferConfig
-from quatrain.graph.features.belady import Schedule
+from quatrain.graph.config import FORESEEING, CacheConfig
+from quatrain.graph.features.belady import BeladyPolicy
 from quatrain.graph.features.candidates import Candidates, Ints
-from quatrain.graph.features.count_heap import Ladder
-from quatrain.graph.features.policy import NOBODY, STAY, Policy, Setting, Swap, distinct
+from quatrain.graph.features.count_heap import CountHeap
+from quatrain.graph.features.policy import EMPTY, NO_SWAP, Policy, PolicyInputs, Swap, distinct
 
 TIE = 1e-9
 """Steps within which a score counts as equal to the threshold: logarithms of equal scores may differ by rounding."""
 
 
-class StaticDegree:
+class StaticDegreePolicy:
     """The candidates of highest in-degree, for good: the published scheme without eviction."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: PolicyInputs) -> None:
         self._setting = setting
 
     def fill(self) -> Ints:
         """Return the first by degree."""
-        return self._setting.candidates.likeliest(self._setting.rows)
+        return self._setting.candidates.top_by_degree(self._setting.rows)
 
     def step(self, hits: Ints, misses: Ints) -> Swap:  # noqa: ARG002 - the protocol's
         """Leave everything as it is."""
-        return STAY
+        return NO_SWAP
 
 
-class Presample(StaticDegree):
+class PresamplePolicy(StaticDegreePolicy):
     """The candidates that the first `window` told steps access most, for good (GNNLab's pre-sampling)."""
 
     def fill(self) -> Ints:
@@ -45,29 +45,29 @@ class Presample(StaticDegree):
         return most_accessed(self._setting, [distinct(positions) for positions in told])
 
 
-def most_accessed(setting: Setting, accesses: list[Ints]) -> Ints:
+def most_accessed(setting: PolicyInputs, accesses: list[Ints]) -> Ints:
     """Return the positions to fill a buffer with that most of the steps `accesses` contain, by degree among equals."""
-    seen, counts = np.unique(np.concatenate([NOBODY, *accesses]), return_counts=True)
+    seen, counts = np.unique(np.concatenate([EMPTY, *accesses]), return_counts=True)
     order = np.lexsort((seen, -setting.candidates.degrees(seen), -counts))
     return setting.filled_up(seen[order])
 
 
-class Counts:
+class LfuPolicy:
     """Swap if higher: a vertex just pulled replaces a buffered one that fewer steps accessed, all steps counted.
 
     Newcomers are among the step's own misses, so they cost no byte. The lowest of the buffer stand first on a ladder:
     a step costs as much as its accesses, whatever the size of the halo.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: PolicyInputs) -> None:
         self._setting = setting
         self._interval, self._steps = setting.config.interval, 0
         self._counts = np.zeros(setting.candidates.size, np.int32)
-        self._ladder = Ladder(lambda positions: self._counts[positions].astype(np.int64))
+        self._ladder = CountHeap(lambda positions: self._counts[positions].astype(np.int64))
 
     def fill(self) -> Ints:
         """Return the first by degree; the last of them is the first to leave."""
-        first = self._setting.candidates.likeliest(self._setting.rows)
+        first = self._setting.candidates.top_by_degree(self._setting.rows)
         self._ladder.add(first[::-1])
         return first
 
@@ -78,7 +78,7 @@ class Counts:
         self._counts[misses] += 1
         floor = self._ladder.floor()
         if self._steps % self._interval or floor is None:
-            return STAY
+            return NO_SWAP
         coming = distinct(misses[self._counts[misses] > floor])
         return self._swap(coming[np.argsort(-self._counts[coming], kind="stable")])
 
@@ -90,7 +90,7 @@ class Counts:
         return Swap(leaving, coming)
 
 
-class Paper:
+class PaperPolicy:
     """The scheme of MassiveGNN (arXiv 2410.22697): rows whose recency has decayed give way to vertices missed often.
 
     A buffered row has a score S_E that each step without a use multiplies by gamma; every delta steps the rows with
@@ -102,18 +102,18 @@ class Paper:
     An eviction looks at the buffer and at all that was missed: its cost is spread over delta steps.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: PolicyInputs) -> None:
         config = setting.config
         self._setting, self._config, self._step = setting, config, 0
         self._log_decay, self._patience = math.log(config.decay), _patience(config)
         self._score = np.zeros(setting.candidates.size)  # S_A outside the buffer, the origin inside
         self._inside = np.zeros(setting.candidates.size, bool)
-        self._residents = NOBODY
+        self._residents = EMPTY
         self._missed: list[Ints] = []  # everything with S_A > 0, repeats and since buffered ones among it
 
     def fill(self) -> Ints:
         """Return the first by degree, each with S_E = 1."""
-        first = self._setting.candidates.likeliest(self._setting.rows)
+        first = self._setting.candidates.top_by_degree(self._setting.rows)
         self._residents = first.copy()
         self._inside[first] = True
         return first
@@ -126,16 +126,16 @@ class Paper:
         if self._config.count_on_eviction or not evicts:
             self._score[misses] += 1
             self._missed.append(misses)
-        return self._evict() if evicts else STAY
+        return self._evict() if evicts else NO_SWAP
 
     def _evict(self) -> Swap:
         slots = np.flatnonzero(self._step - self._score[self._residents] > self._patience + TIE)
-        waiting = distinct(np.concatenate([NOBODY, *self._missed]))
+        waiting = distinct(np.concatenate([EMPTY, *self._missed]))
         waiting = waiting[~self._inside[waiting]]
         self._missed = [waiting]
         count = min(len(slots), len(waiting))
         if count == 0:
-            return STAY
+            return NO_SWAP
         coming = waiting[_largest(self._score[waiting], count)]
         slots = slots[self._first_out(self._residents[slots], count)]
         leaving = self._residents[slots]
@@ -156,7 +156,7 @@ class Paper:
         self._missed.append(leaving)
 
 
-def _patience(config: BufferConfig) -> float:
+def _patience(config: CacheConfig) -> float:
     """Return the exponent e above which gamma**e is below the threshold; infinite when rounding makes that 0."""
     if config.alpha_decimals is None:
         return config.interval
@@ -173,18 +173,18 @@ def _largest(values: NDArray[np.float64], count: int) -> Ints:
     return np.sort(np.concatenate([above, equal[: count - len(above)]]))
 
 
-POLICIES: dict[str, Callable[[Setting], Policy]] = {
-    "none": StaticDegree,
-    "static-degree": StaticDegree,
-    "presample": Presample,
-    "paper": Paper,
-    "counts": Counts,
-    "schedule": Schedule,
+POLICIES: dict[str, Callable[[PolicyInputs], Policy]] = {
+    "none": StaticDegreePolicy,
+    "static-degree": StaticDegreePolicy,
+    "presample": PresamplePolicy,
+    "paper": PaperPolicy,
+    "counts": LfuPolicy,
+    "schedule": BeladyPolicy,
 }
 
 
 def make_policy(
-    config: BufferConfig, candidates: Candidates, rows: int, accesses: Iterable[Any] | None = None
+    config: CacheConfig, candidates: Candidates, rows: int, accesses: Iterable[Any] | None = None
 ) -> Policy:
     """Return a new policy; `accesses` tells the vertices of each step to come, for those that foresee.
 
@@ -193,7 +193,7 @@ def make_policy(
     if config.policy in FORESEEING and accesses is None:
         raise UsageError(f"the policy {config.policy!r} must be told the accesses to come; choose another or pass them")
     told = (_positions(candidates, vertices) for vertices in accesses or ())
-    return POLICIES[config.policy](Setting(config=config, rows=rows, candidates=candidates, accesses=told))
+    return POLICIES[config.policy](PolicyInputs(config=config, rows=rows, candidates=candidates, accesses=told))
 
 
 def _positions(candidates: Candidates, vertices: Any) -> Ints:

@@ -11,10 +11,10 @@ from typing import Protocol
 
 import numpy as np
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import Candidates, Ints
 
-NOBODY: Ints = np.empty(0, np.int64)
+EMPTY: Ints = np.empty(0, np.int64)
 
 
 def distinct(positions: Ints) -> Ints:
@@ -29,11 +29,11 @@ def distinct(positions: Ints) -> Ints:
 class Swap:
     """Positions that leave the buffer and positions that take their place, equally many and without repeats."""
 
-    leaving: Ints = field(default_factory=lambda: NOBODY)
-    coming: Ints = field(default_factory=lambda: NOBODY)
+    leaving: Ints = field(default_factory=lambda: EMPTY)
+    coming: Ints = field(default_factory=lambda: EMPTY)
 
 
-STAY = Swap()
+NO_SWAP = Swap()
 
 
 class Policy(Protocol):
@@ -47,19 +47,19 @@ class Policy(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
+class PolicyInputs:
     """What a policy is made from."""
 
-    config: BufferConfig
+    config: CacheConfig
     rows: int
     candidates: Candidates
     accesses: Iterable[Ints] = ()
     """Positions that each step to come will access, candidates only."""
 
     def filled_up(self, chosen: Ints) -> Ints:
-        """Return the first `rows` of `chosen`, filled up with the likeliest by degree where they are fewer."""
+        """Return the first `rows` of `chosen`, filled up with the top_by_degree by degree where they are fewer."""
         if len(chosen) >= self.rows:
             return chosen[: self.rows]
-        likeliest = self.candidates.likeliest(self.rows)
-        others = likeliest[~np.isin(likeliest, chosen)]
+        top_by_degree = self.candidates.top_by_degree(self.rows)
+        others = top_by_degree[~np.isin(top_by_degree, chosen)]
         return np.concatenate([chosen, others[: self.rows - len(chosen)]])

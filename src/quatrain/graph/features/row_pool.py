@@ -9,7 +9,7 @@ from torch import Tensor
 from quatrain.graph.features.candidates import Ints
 
 
-class Room:
+class RowPool:
     """Memory for (n, F) rows, n different from time to time, in turns."""
 
     def __init__(self, dim: int, turns: int, dtype: torch.dtype = torch.float32) -> None:

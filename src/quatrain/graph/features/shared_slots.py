@@ -24,7 +24,7 @@ import torch
 
 from quatrain.errors import UsageError
 from quatrain.graph.features.candidates import Ints
-from quatrain.graph.features.policy import NOBODY
+from quatrain.graph.features.policy import EMPTY
 
 MAGIC, WAIT_S = 0x71756174, 0.01
 _MAGIC, _SIZE, _ROWS, _DIM, _READERS, _READY, _ATTACHED = range(7)
@@ -168,7 +168,7 @@ class SharedStore:
 
     def hear(self) -> Ints:
         """Take what all the logs hold."""
-        heard = [NOBODY]
+        heard = [EMPTY]
         for log, counts in zip(self._logs, self._told, strict=True):
             told, before = counts.tolist()
             heard.append(log[np.arange(before, told) % self._shape.log])

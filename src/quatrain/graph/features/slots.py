@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quatrain.graph.features.candidates import Candidates, Ints
-from quatrain.graph.features.policy import NOBODY, Policy
+from quatrain.graph.features.policy import EMPTY, Policy
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Lookup:
     """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer.
 
-    Slots from the number of rows on are those of the batch before, in its order (see `Residents.carry`).
+    Slots from the number of rows on are those of the batch before, in its order (see `Slots.carry`).
     """
 
     positions: Ints
@@ -27,7 +27,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Replacement:
     """Positions that leave, those that come in their place, and `origin`, where the rows of these are to be found.
 
     That is among the pulled ones, which are a step's misses and behind them `extra`, newcomers that the step does not
@@ -39,31 +39,31 @@ class Change:
     origin: Ints
     extra: Ints
     carried: bool = False
-    slots: Ints = field(default_factory=lambda: NOBODY)
+    slots: Ints = field(default_factory=lambda: EMPTY)
     """Where the newcomers' rows go, once that is settled."""
 
 
-NO_CHANGE = Change(NOBODY, NOBODY, NOBODY, NOBODY)
+NO_REPLACEMENT = Replacement(EMPTY, EMPTY, EMPTY, EMPTY)
 
 
-class Residents:
+class Slots:
     """The rows ("slots") of a buffer and the candidates in them."""
 
     def __init__(self, candidates: Candidates, slots: NDArray[np.int32], rows: int) -> None:
         """Take the candidates, their slots (see `Store.slots`) and the number of rows."""
         self._candidates, self._slot, self._rows = candidates, slots, rows
-        self._before = NOBODY
+        self._before = EMPTY
 
     def begin(self, first: Ints) -> None:
         """Put the first positions into the slots 0, 1, 2, ..."""
         self._slot[first] = np.arange(len(first))
 
-    def find(self, vertices: Ints) -> Place:
+    def find(self, vertices: Ints) -> Lookup:
         """Look `vertices` up."""
         positions = self._candidates.find(vertices)
-        return Place(positions, self._slot[positions].astype(np.int64))
+        return Lookup(positions, self._slot[positions].astype(np.int64))
 
-    def decide(self, policy: Policy, place: Place, heard: Ints = NOBODY) -> Change:
+    def decide(self, policy: Policy, place: Lookup, heard: Ints = EMPTY) -> Replacement:
         """Tell the policy what was found, and what others accessed; return what it wants. Nothing changes yet."""
         inside = place.slots >= 0
         missed = place.positions[~inside]
@@ -73,28 +73,28 @@ class Residents:
             np.concatenate([missed[missed >= 0], heard[~there]]),
         )
         if len(swap.coming) == 0:
-            return NO_CHANGE
+            return NO_REPLACEMENT
         carried = self._slot[swap.coming].astype(np.int64) - self._rows
         if carried[0] >= 0:
-            return Change(swap.leaving, swap.coming, carried, NOBODY, carried=True)
+            return Replacement(swap.leaving, swap.coming, carried, EMPTY, carried=True)
         origin = self._among(missed, swap.coming)
         extra = swap.coming[origin < 0]
         origin[origin < 0] = len(missed) + np.arange(len(extra))
-        return Change(swap.leaving, swap.coming, origin, extra)
+        return Replacement(swap.leaving, swap.coming, origin, extra)
 
-    def settle(self, change: Change) -> Change:
+    def settle(self, change: Replacement) -> Replacement:
         """Let steps to come find the newcomers, whose rows are yet to follow; return the change with their slots."""
         slots = self.leave(change)
         self.come(change, slots)
         return replace(change, slots=slots)
 
-    def leave(self, change: Change) -> Ints:
+    def leave(self, change: Replacement) -> Ints:
         """Take out those that leave; return their slots."""
         slots = self._slot[change.leaving].astype(np.int64)
         self._slot[change.leaving] = -1
         return slots
 
-    def come(self, change: Change, slots: Ints) -> None:
+    def come(self, change: Replacement, slots: Ints) -> None:
         """Put the newcomers into `slots`."""
         self._slot[change.coming] = slots
 
@@ -170,4 +170,4 @@ class PrivateStore:
 
     def hear(self) -> Ints:
         """Nobody tells."""
-        return NOBODY
+        return EMPTY

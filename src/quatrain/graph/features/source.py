@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from quatrain.graph.features.row_pool import Room
+from quatrain.graph.features.row_pool import RowPool
 
 
 class FeatureSource(Protocol):
@@ -26,7 +26,7 @@ class FeatureSource(Protocol):
 
 
 @runtime_checkable
-class AskedSource(FeatureSource, Protocol):
+class AsyncSource(FeatureSource, Protocol):
     """A source that can be asked for rows before they are needed."""
 
     def ask(self, vertices: Tensor) -> Callable[[], Tensor]:
@@ -35,7 +35,7 @@ class AskedSource(FeatureSource, Protocol):
 
 def ask(source: FeatureSource, vertices: Tensor) -> Callable[[], Tensor]:
     """Ask `source` where it can be asked, else put the reading off; return what gives the rows."""
-    return source.ask(vertices) if isinstance(source, AskedSource) else partial(source.read, vertices)
+    return source.ask(vertices) if isinstance(source, AsyncSource) else partial(source.read, vertices)
 
 
 class MemorySource:
@@ -44,7 +44,7 @@ class MemorySource:
     def __init__(self, rows: Tensor, first: int = 0, turns: int = 0) -> None:
         """Take (count, F) rows; with `turns` what is read is written over that many reads later, without, never."""
         self._rows, self._first = rows, first
-        self._room = Room(rows.shape[1], turns, rows.dtype)
+        self._room = RowPool(rows.shape[1], turns, rows.dtype)
 
     def read(self, vertices: Tensor) -> Tensor:
         """Return rows of the tensor, in its dtype; IndexError for a vertex that it does not hold."""
@@ -110,10 +110,10 @@ class ThrottledSource:
         return rows
 
 
-class HalfSource:
+class Float16Source:
     """Rows that travel as float16 and arrive as float32. LOSSY: 11 bits of each number survive; never a default.
 
-    The source that it wraps must hold float16 (`to_half`), since it is the sender who halves the bytes.
+    The source that it wraps must hold float16 (`to_float16`), since it is the sender who halves the bytes.
     """
 
     lossy = True
@@ -136,7 +136,7 @@ class HalfSource:
         return rows.float()
 
 
-def to_half(rows: Tensor) -> Tensor:
+def to_float16(rows: Tensor) -> Tensor:
     """Return `rows` as float16 for the sender's side; ValueError when a number does not fit (above 65,504)."""
     halves = rows.to(torch.float16)
     if bool((halves.isinf() & ~rows.isinf()).any()):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 
-class Pipeline:
+class PrefetchPipeline:
     """Steps one after the other: one is prepared after the last and once the one `depth` before it has begun to train.
 
     With depth 0, once the last one has trained: everything is in turn. Times in seconds, from 0.
@@ -24,11 +24,11 @@ class Pipeline:
         self.end = begun + train_s
 
 
-class Spared:
+class OverheadEstimate:
     """How much sooner a training would be there without one part of the work that makes its batches ready."""
 
     def __init__(self, depth: int) -> None:
-        self._as_is, self._without = Pipeline(depth), Pipeline(depth)
+        self._as_is, self._without = PrefetchPipeline(depth), PrefetchPipeline(depth)
         self._taken_s = 0.0
 
     def step(self, prepare_s: float, part_s: float, train_s: float) -> None:

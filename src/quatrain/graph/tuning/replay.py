@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quatrain.graph.config import BufferConfig
+from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.cache import candidates
 from quatrain.graph.features.candidates import Candidates, Ints
 from quatrain.graph.features.policies import make_policy
 from quatrain.graph.features.policy import Policy
-from quatrain.graph.features.slots import Residents
+from quatrain.graph.features.slots import Slots
 from quatrain.graph.tuning.trace import Trace
 
 
@@ -50,7 +50,7 @@ def _rate(hits: Ints, misses: Ints) -> float:
     return float(hits.sum() / max(1, hits.sum() + misses.sum()))
 
 
-def replay(trace: Trace, config: BufferConfig, clock: Callable[[], float] = time.perf_counter) -> Replay:
+def replay(trace: Trace, config: CacheConfig, clock: Callable[[], float] = time.perf_counter) -> Replay:
     """Run `config` over a trace; its hits, misses and rows are those of a buffer that reads the same steps.
 
     A policy that foresees is told the trace itself; for `presample` that means the steps it begins with, where a run
@@ -71,7 +71,7 @@ def replay_policy(
 ) -> Replay:
     """Run any policy over the candidates `among` of a trace; with `carry`, a step finds what the one before read."""
     first = policy.fill()
-    residents = Residents(among, np.full(among.size + 1, -1, np.int32), len(first))
+    residents = Slots(among, np.full(among.size + 1, -1, np.int32), len(first))
     residents.begin(first)
     watch = _Watch(clock)
     counts = np.array(list(_counts(trace, residents, policy, watch, carry=carry)), np.int64).reshape(-1, 5)
@@ -95,9 +95,7 @@ class _Watch:
         self.lookup_s = self.policy_s = 0.0
 
 
-def _counts(
-    trace: Trace, residents: Residents, policy: Policy, watch: _Watch, *, carry: bool
-) -> Iterator[tuple[int, ...]]:
+def _counts(trace: Trace, residents: Slots, policy: Policy, watch: _Watch, *, carry: bool) -> Iterator[tuple[int, ...]]:
     for vertices in trace.steps():
         began = watch.clock()
         place = residents.find(vertices)

@@ -41,7 +41,7 @@ _GROWING = {
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Setup:
+class TraceSetup:
     """What stays the same during a trace."""
 
     halo: HaloTable
@@ -56,7 +56,7 @@ class Setup:
 class TraceWriter:
     """Appends steps to a new trace; what is pending is written and flushed every `flush_every` steps and at the end."""
 
-    def __init__(self, path: str | os.PathLike[str], setup: Setup, *, flush_every: int = 16) -> None:
+    def __init__(self, path: str | os.PathLike[str], setup: TraceSetup, *, flush_every: int = 16) -> None:
         """Begin a file; UsageError when there is one already."""
         if Path(path).exists():
             raise UsageError(f"the trace {os.fspath(path)} exists already: name another file, or remove it")
@@ -108,7 +108,7 @@ class TraceWriter:
         self.close()
 
 
-def _begin(path: str | os.PathLike[str], setup: Setup) -> Any:
+def _begin(path: str | os.PathLike[str], setup: TraceSetup) -> Any:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     file = h5py.File(path, "x", libver="latest")
     file.attrs.update(format=FORMAT, version=VERSION, dim=setup.dim, vertex_count=setup.vertex_count, part=setup.part)
@@ -151,7 +151,7 @@ class RecordedFeatures:
 class Trace:
     """A recorded trace in memory; arrays as in the file."""
 
-    setup: Setup
+    setup: TraceSetup
     vertices: Ints
     end: Ints
     local: Ints
@@ -193,7 +193,7 @@ def read_trace(path: str | os.PathLike[str]) -> Trace:
 
 
 def _read(file: Any) -> Trace:
-    setup = Setup(
+    setup = TraceSetup(
         halo=HaloTable(file["halo/ids"][:], file["halo/degrees"][:]),
         dim=int(file.attrs["dim"]),
         vertex_count=int(file.attrs["vertex_count"]),

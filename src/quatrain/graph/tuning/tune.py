@@ -6,7 +6,7 @@ Every configuration is replayed, which gives its hits and rows exactly. Its time
 
 since the rows of one batch travel while the next is sampled. Without overlap (stock DistDGL, a buffer that trainers
 share) or look-ahead it is the sum. With look-ahead of depth d, step i is prepared once step i - d has begun to train;
-without (d = 0) everything is in turn (`pace.Pipeline`). Times of look-up and policy are those of the replay itself, on
+without (d = 0) everything is in turn (`pace.PrefetchPipeline`). Times of look-up and policy are those of the replay itself, on
 this machine. The bandwidth is a trainer's share.
 """
 
@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from quatrain.errors import UsageError
 from quatrain.files import write_json, write_text
-from quatrain.graph.config import EVICTING, FORESEEING, POLICIES, BufferConfig
-from quatrain.graph.tuning.pipeline import Pipeline
+from quatrain.graph.config import EVICTING, FORESEEING, POLICIES, CacheConfig
+from quatrain.graph.tuning.pipeline import PrefetchPipeline
 from quatrain.graph.tuning.replay import Replay, replay
 from quatrain.graph.tuning.trace import Trace, read_trace
 
@@ -80,7 +80,7 @@ class TuneConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
         list(self.buffers())  # refuses what a buffer refuses
 
-    def buffers(self) -> Iterator[BufferConfig]:
+    def buffers(self) -> Iterator[CacheConfig]:
         """Yield every configuration to try, each once: a policy varies only in what it looks at."""
         for policy in dict.fromkeys(self.policies):
             evicts, foresees = policy in EVICTING, policy in FORESEEING
@@ -92,14 +92,14 @@ class TuneConfig:
                 self.candidates if evicts or foresees else ("halo",),
                 self.carry if policy == "schedule" else (False,),
             ):
-                yield BufferConfig(
+                yield CacheConfig(
                     policy=policy,
                     fraction=fraction,
                     decay=decay,
                     interval=interval,
                     window=window,
                     carry=carry,
-                    candidates=among,  # type: ignore[arg-type]  # BufferConfig itself refuses other words
+                    candidates=among,  # type: ignore[arg-type]  # CacheConfig itself refuses other words
                 )
 
 
@@ -107,7 +107,7 @@ class TuneConfig:
 class Ranked:
     """What one configuration is predicted to do."""
 
-    buffer: BufferConfig
+    buffer: CacheConfig
     buffer_rows: int
     halo_hit_rate: float
     remote_hit_rate: float
@@ -140,7 +140,7 @@ def tune(
     config = config or TuneConfig()
     trace = read_trace(trace_path)
     model = StepModel.of(trace, config)
-    plain = model.epoch_s(replay(trace, BufferConfig(policy="none"), clock))
+    plain = model.epoch_s(replay(trace, CacheConfig(policy="none"), clock))
     ranked, buffers = [], list(config.buffers())
     for done, buffer in enumerate(buffers, start=1):
         ranked.append(_predict(trace, buffer, model, plain, clock))
@@ -149,9 +149,7 @@ def tune(
     return sorted(ranked, key=lambda one: (float(f"{one.epoch_s:.2g}"), one.remote_bytes, one.memory_bytes))
 
 
-def _predict(
-    trace: Trace, buffer: BufferConfig, model: StepModel, plain_s: float, clock: Callable[[], float]
-) -> Ranked:
+def _predict(trace: Trace, buffer: CacheConfig, model: StepModel, plain_s: float, clock: Callable[[], float]) -> Ranked:
     done = replay(trace, buffer, clock)
     row_bytes, epoch_s = trace.setup.dim * FEATURE_BYTES, model.epoch_s(done)
     among = trace.setup.halo.size if buffer.among == "halo" else trace.setup.vertex_count
@@ -198,12 +196,12 @@ class StepModel:
 
     def epoch_s(self, done: Replay, number_bytes: int = FEATURE_BYTES) -> float:
         """Return the mean seconds of an epoch whose numbers travel in `number_bytes` each."""
-        pipeline = Pipeline(self.config.depth)
+        pipeline = PrefetchPipeline(self.config.depth)
         for prepare_s in self.prepare_s(done, number_bytes).tolist():
             pipeline.step(prepare_s, self.train_s)
         return pipeline.end / self.epochs
 
-    def carried_rows(self, buffer: BufferConfig) -> int:
+    def carried_rows(self, buffer: CacheConfig) -> int:
         """Return the rows that carry keeps in memory and look-ahead would not."""
         return int(self.read.max()) if buffer.carries and self.config.depth == 0 else 0
 
