@@ -37,7 +37,7 @@ class Network(nn.Module):
         return hidden
 
 
-def network(config: TrainConfig, features: int, classes: int) -> Network:
+def build_network(config: TrainConfig, features: int, classes: int) -> Network:
     """Return an untrained network; its weights come from torch's global generator."""
     return Network(
         _gat(config, features, classes) if config.model == "gat" else _sage(config, features, classes),

@@ -34,9 +34,9 @@ from quatrain.graph.distdgl.remote_features import ServedSource
 from quatrain.graph.distdgl.rpc import Mail
 from quatrain.graph.epoch_stats import Ledger, Step
 from quatrain.graph.loader import Batches, Foresight, share
-from quatrain.graph.model import network
+from quatrain.graph.model import build_network
 from quatrain.graph.prefetch import LookAhead, Preparation
-from quatrain.graph.study import Study
+from quatrain.graph.study import GnnStudy
 from quatrain.graph.tuning.pipeline import Spared
 from quatrain.graph.tuning.trace import TraceWriter
 from quatrain.progress import Meter
@@ -48,7 +48,7 @@ log = logging.getLogger(__name__)
 class Trainer:
     """One training process: its share of the vertices, its features, its replica of the network."""
 
-    def __init__(self, study: Study, job: Job, graph: Any, machine: int, trainer: int) -> None:
+    def __init__(self, study: GnnStudy, job: Job, graph: Any, machine: int, trainer: int) -> None:
         """Take up the last checkpoint, if there is one."""
         self.study, self.config, self.epoch = study, study.config.train, 0
         self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
@@ -56,7 +56,7 @@ class Trainer:
         self.graph = graph
         facts = read_facts(job.parts)
         torch.manual_seed(derive(study.seed, "weights"))
-        self.model = network(self.config, facts.features, facts.classes).to(self.device)
+        self.model = build_network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
         self.mail = Mail()
@@ -212,7 +212,6 @@ def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
 
     What is raised meanwhile is printed and ends the process at once: DGL's own farewell would wait for the others.
     """
-    torch.set_num_threads(job.threads)
     join(job, machine, "client")
     rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
     own = device(trainer)
@@ -235,7 +234,7 @@ def main() -> None:
     folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     job = Job.read(folder)
     with joined(job, machine, trainer) as graph:
-        Trainer(Study.read(folder), job, graph, machine, trainer).run()
+        Trainer(GnnStudy.read(folder), job, graph, machine, trainer).run()
 
 
 if __name__ == "__main__":
