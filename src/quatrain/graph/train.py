@@ -33,6 +33,7 @@ from quatrain.graph.distdgl.partition import FEATURES, LABELS, read_facts
 from quatrain.graph.distdgl.remote_features import ServedSource
 from quatrain.graph.distdgl.rpc import Mail
 from quatrain.graph.epoch_stats import Ledger, Step
+from quatrain.graph.evaluation import FullNeighbourEvaluation
 from quatrain.graph.loader import Batches, Foresight, share
 from quatrain.graph.model import build_network
 from quatrain.graph.prefetch import LookAhead, Preparation
@@ -61,7 +62,10 @@ class Trainer:
         self.history: list[dict[str, Any]] = []
         self.mail = Mail()
         self.labels = feature_path.plain(graph.ndata[LABELS], self.config, self.mail)
-        self.everything = ServedSource(graph.ndata[FEATURES], self.mail)
+        features = ServedSource(graph.ndata[FEATURES], self.mail)
+        self.evaluation = FullNeighbourEvaluation(
+            graph, self.model, features, trainer=trainer, trainers=job.trainers, device=self.device
+        )
         self.rows = 0
         self.spared: Spared
         self.traced: feature_path.TracedFeatures | None = None
@@ -88,15 +92,15 @@ class Trainer:
         checkpoint.save(self.study.checkpoint, {**state, "epoch": self.epoch, "history": self.history})
         write_json(self.study.folder / "epochs.json", self.history)
 
-    def batches(self, part: str) -> Batches:
-        """Return this trainer's batches of a part of the vertices."""
+    def batches(self) -> Batches:
+        """Return this trainer's batches of the training vertices."""
         with np.load(self.splits) as splits:
-            vertices = share(splits[part], self.rank, self.ranks)
-        return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank), self.mail)
+            vertices = share(splits["train"], self.rank, self.ranks)
+        return Batches(self.graph, vertices, self.config, derive(self.study.seed, "train", self.rank), self.mail)
 
     def run(self) -> None:
         """Train to the last epoch, then tell the accuracy on the test vertices."""
-        batches = self.batches("train")
+        batches = self.batches()
         stream = Foresight(batches.stream(range(self.epoch, self.config.epochs)))
         preparation = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
@@ -180,17 +184,9 @@ class Trainer:
         self.optimizer.step()
         return float(loss.detach())
 
-    @torch.no_grad()
     def accuracy(self, part: str) -> float:
-        """Return the share of a part's vertices that are labelled rightly, over all trainers."""
-        self.model.eval()
-        right = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for batch in self.batches(part).stream([0]):
-            rows, labels = self.everything.read(batch.inputs), self.labels.read(batch.outputs)
-            scores = self.model([block.to(self.device) for block in batch.blocks], rows.to(self.device))
-            right += torch.tensor([(scores.argmax(1).cpu() == labels).sum(), len(labels)], device=self.device)
-        dist.all_reduce(right)
-        return float(right[0] / right[1])
+        """Return the share of a split's vertices that get their own label, over all trainers."""
+        return self.evaluation.accuracy(self.splits, part)
 
 
 def device(trainer: int) -> torch.device:
