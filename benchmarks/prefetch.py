@@ -105,7 +105,7 @@ def keep(folder: Path, number: int, alone: bool) -> None:
     machines, address = ([0, 1], "127.0.0.1") if alone else ([number], ADDRESSES[number])
     if not alone:
         os.environ["GLOO_SOCKET_IFNAME"] = LINK
-    launcher.Keeper(job, machines, address, programs).run()
+    launcher.HostSupervisor(job, machines, address, programs).run()
 
 
 def train(folder: Path, number: int, trainer: int) -> None:
@@ -114,7 +114,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
     import torch.distributed as dist
 
     from quatrain.graph import feature_path
-    from quatrain.graph.study import Study
+    from quatrain.graph.study import GnnStudy
     from quatrain.graph.train import GnnTrainer, joined
 
     plan, job = read_json(folder / "plan.json"), Job.read(folder)
@@ -145,7 +145,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
             config = replace(config, record_trace=item["name"] == RECORD)
             place = folder / item["place"]
             (place / "checkpoints").mkdir(parents=True, exist_ok=True)
-            study = Study(folder=place, config=config, seed=item["seed"])
+            study = GnnStudy(folder=place, config=config, seed=item["seed"])
             if plan["network"]:
                 throttle(None)
             else:

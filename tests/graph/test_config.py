@@ -16,15 +16,15 @@ from quatrain.graph.config import (
     mini,
     paper,
 )
-from quatrain.graph.study import Study
+from quatrain.graph.study import GnnStudy
 
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_a_preset_survives_its_way_through_a_run_folder(name, tmp_path):
-    study = Study(folder=tmp_path, config=PRESETS[name](), seed=3)
+    study = GnnStudy(folder=tmp_path, config=PRESETS[name](), seed=3)
     study.write()
 
-    assert Study.read(tmp_path) == study
+    assert GnnStudy.read(tmp_path) == study
 
 
 def test_the_paper_preset_has_the_published_values():
@@ -69,12 +69,12 @@ def test_paths_are_made_absolute_where_the_driver_stands(tmp_path, monkeypatch):
 
 
 def test_a_study_of_another_version_is_refused(tmp_path):
-    Study(folder=tmp_path, config=GnnConfig(), seed=0).write()
+    GnnStudy(folder=tmp_path, config=GnnConfig(), seed=0).write()
     path = tmp_path / "gnn.json"
     path.write_text(path.read_text().replace('"hidden"', '"hiden"'))
 
     with pytest.raises(UsageError, match=r"no gnn\.json of this version"):
-        Study.read(tmp_path)
+        GnnStudy.read(tmp_path)
 
 
 def test_settings_need_neither_torch_nor_dgl():

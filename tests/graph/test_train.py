@@ -13,7 +13,7 @@ from quatrain.files import read_json
 from quatrain.graph import stages
 from quatrain.graph.config import CacheConfig, PartitionConfig
 from quatrain.graph.distdgl.job import SHM
-from quatrain.graph.distdgl.launcher import PROGRAMS, Died, Keeper
+from quatrain.graph.distdgl.launcher import PROGRAMS, HostSupervisor, ProcessFailed
 from quatrain.graph.tuning.replay import replay
 from quatrain.graph.tuning.trace import read_trace
 
@@ -31,7 +31,7 @@ def parts(tmp_path_factory):
 def train(folder, config, parts, programs=PROGRAMS):
     job = stages.start(folder, config, 0, parts)
     try:
-        Keeper(job, range(job.machines), "127.0.0.1", programs).run()
+        HostSupervisor(job, range(job.machines), "127.0.0.1", programs).run()
     finally:
         assert not list(SHM.glob(f"*{job.name}*"))
     return stages.outcome(folder)
@@ -64,7 +64,7 @@ def test_the_outcome_tells_every_epoch_and_what_was_learnt(plain):
 
 def test_a_training_that_was_killed_goes_on_from_its_checkpoint_to_the_same_losses(plain, parts, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    with pytest.raises(Died, match="train-0-0 was ended by SIGKILL"):
+    with pytest.raises(ProcessFailed, match="train-0-0 was ended by SIGKILL"):
         train(tmp_path, small(), parts, {**PROGRAMS, "train": "train_killed"})
     assert len(read_json(tmp_path / "epochs.json")) == 1
 
@@ -174,7 +174,7 @@ def test_rows_and_labels_of_several_machines_are_those_that_distdgl_itself_sends
 def test_what_a_trainer_raises_is_what_is_told(parts, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
-    with pytest.raises(Died, match="RuntimeError: the fourth step fails"):
+    with pytest.raises(ProcessFailed, match="RuntimeError: the fourth step fails"):
         train(tmp_path, small(), parts, {**PROGRAMS, "train": "train_failing"})
 
 

@@ -219,13 +219,14 @@ class TrainConfig:
     """Epochs between two looks at the validation vertices; 0 never looks."""
     save_every: int = 1
     """Epochs between two checkpoints, beside those after each look at the validation vertices; 0: only those."""
-    threads: int = 1
-    """OpenMP threads of a process."""
+    threads: int | None = None
+    """OpenMP threads per process. Default: cores of the host / its trainers / 2, at least 1."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "hidden", "heads", "threads"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; it must be at least 1")
         if not self.fanout or not all(1 <= count <= 255 for count in self.fanout):
             raise ValueError(f"fanout is {self.fanout}; give a number from 1 to 255 for each layer")
         if not 0 <= self.dropout < 1:

@@ -17,33 +17,36 @@ from quatrain.graph.distdgl.import_dgl import dgl
 
 
 class Network(nn.Module):
-    """A convolution a block; between two of them a non-linearity and dropout."""
+    """One convolution per block, with a non-linearity and dropout between two of them."""
 
-    def __init__(self, convolutions: Sequence[nn.Module], activation: Any, dropout: float) -> None:
+    def __init__(self, convolutions: Sequence[nn.Module], width: int, activation: Any, dropout: float) -> None:
         super().__init__()
         self.convolutions = nn.ModuleList(convolutions)
+        self.width = width
+        """Columns of a hidden layer's output."""
         self.activation, self.dropout = activation, nn.Dropout(dropout)
 
     def forward(self, blocks: Sequence[Any], features_VF: Tensor) -> Tensor:
         """Return the scores of the batch's vertices, (B, C)."""
         hidden = features_VF
-        for index, (convolution, block) in enumerate(zip(self.convolutions, blocks, strict=True)):
-            last = index == len(self.convolutions) - 1
-            hidden = convolution(block, hidden)
-            if hidden.dim() == 3:  # heads: mixed at the end, side by side before it
-                hidden = hidden.mean(dim=1) if last else hidden.flatten(1)
-            if not last:
-                hidden = self.dropout(self.activation(hidden))
+        for index, block in enumerate(blocks):
+            hidden = self.layer(index, block, hidden)
         return hidden
 
+    def layer(self, index: int, block: Any, inputs: Tensor) -> Tensor:
+        """Return the output of one layer for a block's destination vertices, float32 (n, width), or (n, C) at last."""
+        last = index == len(self.convolutions) - 1
+        output: Tensor = self.convolutions[index](block, inputs)
+        if output.dim() == 3:  # attention heads: averaged in the last layer, concatenated before it
+            output = output.mean(dim=1) if last else output.flatten(1)
+        return output if last else self.dropout(self.activation(output))
 
-def network(config: TrainConfig, features: int, classes: int) -> Network:
-    """Return an untrained network; its weights come from torch's global generator."""
-    return Network(
-        _gat(config, features, classes) if config.model == "gat" else _sage(config, features, classes),
-        F.elu if config.model == "gat" else F.relu,
-        config.dropout,
-    )
+
+def build_network(config: TrainConfig, features: int, classes: int) -> Network:
+    """Return an untrained network; torch's global generator draws its weights."""
+    if config.model == "gat":
+        return Network(_gat(config, features, classes), config.hidden * config.heads, F.elu, config.dropout)
+    return Network(_sage(config, features, classes), config.hidden, F.relu, config.dropout)
 
 
 def _sage(config: TrainConfig, features: int, classes: int) -> list[nn.Module]:

@@ -11,7 +11,7 @@ from quatrain.errors import UsageError
 from quatrain.files import read_json
 from quatrain.graph.config import GnnConfig
 from quatrain.graph.distdgl.job import Job
-from quatrain.graph.study import Study
+from quatrain.graph.study import GnnStudy
 from quatrain.hdf5_tables import write_columns
 
 EPOCH = (
@@ -41,7 +41,7 @@ def prepare(config: GnnConfig, cache: Path) -> dict[str, Any]:
 
 def start(folder: Path, config: GnnConfig, seed: int, parts: Path) -> Job:
     """Write gnn.json and a new job into the folder of a training, and return the job."""
-    Study(folder=folder, config=config, seed=seed).write()
+    GnnStudy(folder=folder, config=config, seed=seed).write()
     cluster = config.cluster
     job = Job(
         folder=folder,
@@ -63,7 +63,7 @@ def outcome(folder: Path) -> dict[str, Any]:
         epochs, result = read_json(folder / "epochs.json"), read_json(folder / "result.json")
     except (OSError, ValueError) as error:
         raise UsageError(f"{str(folder)!r} holds no training that is done: {error}") from error
-    policy = Study.read(folder).config.buffer.policy
+    policy = GnnStudy.read(folder).config.buffer.policy
     kept = [{key: row[key] for key in (*EPOCH, "accuracy") if key in row} for row in epochs]
     known = [{key: math.nan if value is None else value for key, value in row.items()} for row in kept]
     write_columns(folder / "results.h5", {"epochs": known})

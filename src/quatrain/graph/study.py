@@ -23,7 +23,7 @@ _CONVERTER.register_structure_hook(Path, lambda text, _: Path(text))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Study:
+class GnnStudy:
     """What a run folder was asked."""
 
     folder: Path
@@ -35,7 +35,7 @@ class Study:
         write_json(self.folder / "gnn.json", {"config": self.config, "seed": self.seed})
 
     @classmethod
-    def read(cls, folder: Path) -> Study:
+    def read(cls, folder: Path) -> GnnStudy:
         """Read gnn.json; UsageError when there is none or it is of another version."""
         try:
             record = read_json(folder / "gnn.json")

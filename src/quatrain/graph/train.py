@@ -33,10 +33,11 @@ from quatrain.graph.distdgl.partition import FEATURES, LABELS, read_facts
 from quatrain.graph.distdgl.remote_features import DistTensorFeatures
 from quatrain.graph.distdgl.rpc import RpcClient
 from quatrain.graph.epoch_stats import EpochStats, Step
+from quatrain.graph.evaluation import FullNeighbourEvaluation
 from quatrain.graph.loader import Batches, PeekableBatches, share
-from quatrain.graph.model import network
+from quatrain.graph.model import build_network
 from quatrain.graph.prefetch import LookAhead, Preparation
-from quatrain.graph.study import Study
+from quatrain.graph.study import GnnStudy
 from quatrain.graph.tuning.pipeline import OverheadEstimate
 from quatrain.graph.tuning.trace import TraceWriter
 from quatrain.progress import Meter
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 class GnnTrainer:
     """One training process: its share of the vertices, its features, its replica of the network."""
 
-    def __init__(self, study: Study, job: Job, graph: Any, machine: int, trainer: int) -> None:
+    def __init__(self, study: GnnStudy, job: Job, graph: Any, machine: int, trainer: int) -> None:
         """Take up the last checkpoint, if there is one."""
         self.study, self.config, self.epoch = study, study.config.train, 0
         self.rank, self.ranks = machine * job.trainers + trainer, job.machines * job.trainers
@@ -56,12 +57,15 @@ class GnnTrainer:
         self.graph = graph
         facts = read_facts(job.parts)
         torch.manual_seed(derive(study.seed, "weights"))
-        self.model = network(self.config, facts.features, facts.classes).to(self.device)
+        self.model = build_network(self.config, facts.features, facts.classes).to(self.device)
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=self.config.lr)
         self.history: list[dict[str, Any]] = []
         self.mail = RpcClient()
         self.labels = feature_path.plain(graph.ndata[LABELS], self.config, self.mail)
-        self.everything = DistTensorFeatures(graph.ndata[FEATURES], self.mail)
+        features = DistTensorFeatures(graph.ndata[FEATURES], self.mail)
+        self.evaluation = FullNeighbourEvaluation(
+            graph, self.model, features, trainer=trainer, trainers=job.trainers, device=self.device
+        )
         self.rows = 0
         self.spared: OverheadEstimate
         self.traced: feature_path.TracingReader | None = None
@@ -88,15 +92,15 @@ class GnnTrainer:
         checkpoint.save(self.study.checkpoint, {**state, "epoch": self.epoch, "history": self.history})
         write_json(self.study.folder / "epochs.json", self.history)
 
-    def batches(self, part: str) -> Batches:
-        """Return this trainer's batches of a part of the vertices."""
+    def batches(self) -> Batches:
+        """Return this trainer's batches of the training vertices."""
         with np.load(self.splits) as splits:
-            vertices = share(splits[part], self.rank, self.ranks)
-        return Batches(self.graph, vertices, self.config, derive(self.study.seed, part, self.rank), self.mail)
+            vertices = share(splits["train"], self.rank, self.ranks)
+        return Batches(self.graph, vertices, self.config, derive(self.study.seed, "train", self.rank), self.mail)
 
     def run(self) -> None:
         """Train to the last epoch, then tell the accuracy on the test vertices."""
-        batches = self.batches("train")
+        batches = self.batches()
         stream = PeekableBatches(batches.stream(range(self.epoch, self.config.epochs)))
         preparation = self.preparation(batches, stream)
         meter = None if self.rank else Meter(self.study.folder, "train", total=self.config.epochs, done=self.epoch)
@@ -180,17 +184,9 @@ class GnnTrainer:
         self.optimizer.step()
         return float(loss.detach())
 
-    @torch.no_grad()
     def accuracy(self, part: str) -> float:
-        """Return the share of a part's vertices that are labelled rightly, over all trainers."""
-        self.model.eval()
-        right = torch.zeros(2, dtype=torch.float64, device=self.device)
-        for batch in self.batches(part).stream([0]):
-            rows, labels = self.everything.read(batch.inputs), self.labels.read(batch.outputs)
-            scores = self.model([block.to(self.device) for block in batch.blocks], rows.to(self.device))
-            right += torch.tensor([(scores.argmax(1).cpu() == labels).sum(), len(labels)], device=self.device)
-        dist.all_reduce(right)
-        return float(right[0] / right[1])
+        """Return the share of a split's vertices that get their own label, over all trainers."""
+        return self.evaluation.accuracy(self.splits, part)
 
 
 def device(trainer: int) -> torch.device:
@@ -212,7 +208,6 @@ def joined(job: Job, machine: int, trainer: int) -> Iterator[Any]:
 
     What is raised meanwhile is printed and ends the process at once: DGL's own farewell would wait for the others.
     """
-    torch.set_num_threads(job.threads)
     join(job, machine, "client")
     rank, ranks = machine * job.trainers + trainer, job.machines * job.trainers
     own = device(trainer)
@@ -235,7 +230,7 @@ def main() -> None:
     folder, machine, trainer = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
     job = Job.read(folder)
     with joined(job, machine, trainer) as graph:
-        GnnTrainer(Study.read(folder), job, graph, machine, trainer).run()
+        GnnTrainer(GnnStudy.read(folder), job, graph, machine, trainer).run()
 
 
 if __name__ == "__main__":

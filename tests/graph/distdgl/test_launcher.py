@@ -13,7 +13,7 @@ from quatrain.errors import UsageError
 from quatrain.files import write_json
 from quatrain.graph.distdgl import launcher
 from quatrain.graph.distdgl.job import SHM, Job
-from quatrain.graph.distdgl.launcher import Died, Keeper, ending, free_ports
+from quatrain.graph.distdgl.launcher import HostSupervisor, ProcessFailed, default_threads, ending, free_ports
 
 PROGRAMS = {
     "quits": "raise SystemExit(0)",
@@ -35,7 +35,7 @@ def job(tmp_path, monkeypatch):
 
 
 def kept(job, server, trainer, machines=(0,)):
-    return Keeper(job, machines, "127.0.0.1", {"server": server, "train": trainer})
+    return HostSupervisor(job, machines, "127.0.0.1", {"server": server, "train": trainer})
 
 
 def alive(keeper):
@@ -53,7 +53,7 @@ def test_a_job_ends_when_all_of_its_processes_have(job):
 def test_one_death_ends_all_with_the_end_of_its_log(job, program, words):
     keeper = kept(job, "stays", program)
 
-    with pytest.raises(Died, match=words) as caught:
+    with pytest.raises(ProcessFailed, match=words) as caught:
         keeper.run()
 
     assert not alive(keeper)
@@ -63,7 +63,7 @@ def test_one_death_ends_all_with_the_end_of_its_log(job, program, words):
 def test_a_dead_server_ends_its_trainers(job):
     keeper = kept(job, "fails", "stays")
 
-    with pytest.raises(Died, match="server-0"):
+    with pytest.raises(ProcessFailed, match="server-0"):
         keeper.run()
     assert not alive(keeper)
 
@@ -72,7 +72,7 @@ def test_a_death_on_another_machine_ends_this_one(job):
     keeper = kept(job, "stays", "stays")
     (job.place / "failed").write_text("server-1 was ended by SIGKILL")
 
-    with pytest.raises(Died, match="server-1"):
+    with pytest.raises(ProcessFailed, match="server-1"):
         keeper.run()
     assert not alive(keeper)
 
@@ -107,8 +107,9 @@ def test_a_keeper_that_is_killed_takes_its_processes_with_it(job, tmp_path):
         "import os, pathlib, sys, time\npathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(600)\n"
     )
     program = (
-        "import sys; from quatrain.graph.distdgl.launcher import Keeper; from quatrain.graph.distdgl.job import Job; "
-        "from pathlib import Path; Keeper(Job.read(Path(sys.argv[1])), [0], '127.0.0.1', "
+        "import sys; from quatrain.graph.distdgl.launcher import HostSupervisor; "
+        "from quatrain.graph.distdgl.job import Job; from pathlib import Path; "
+        "HostSupervisor(Job.read(Path(sys.argv[1])), [0], '127.0.0.1', "
         "{'server': 'tells', 'train': 'tells'}).run()"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(job.folder)]) as keeper:
@@ -137,8 +138,8 @@ def test_machines_that_do_not_appear_are_named(job, monkeypatch):
     monkeypatch.setattr(launcher, "PATIENCE_S", 0.0)
     two = Job(folder=job.folder, name="qtest1234", parts=job.parts, machines=2, trainers=1)
 
-    with pytest.raises(Died, match="machine1"):
-        Keeper(two, [0], "127.0.0.1").run()
+    with pytest.raises(ProcessFailed, match="machine1"):
+        HostSupervisor(two, [0], "127.0.0.1").run()
 
 
 def test_addresses_of_an_earlier_job_in_the_folder_do_not_count(job, monkeypatch):
@@ -146,14 +147,21 @@ def test_addresses_of_an_earlier_job_in_the_folder_do_not_count(job, monkeypatch
     two = Job(folder=job.folder, name="qtest1234", parts=job.parts, machines=2, trainers=1)
     write_json(job.place / "machine1.json", {"address": "127.0.0.1", "port": 1, "meeting": 2, "name": "qearlier"})
 
-    with pytest.raises(Died, match="machine1"):
-        Keeper(two, [0], "127.0.0.1").run()
+    with pytest.raises(ProcessFailed, match="machine1"):
+        HostSupervisor(two, [0], "127.0.0.1").run()
 
 
 def test_a_folder_without_a_job_is_a_usage_error(tmp_path):
     with keep(tmp_path, 0) as keeper:
         assert keeper.wait(60) == 2
         assert keeper.stderr.read().startswith(b"quatrain: ")
+
+
+@pytest.mark.parametrize(("cores", "trainers", "threads"), [(128, 4, 16), (2, 2, 1), (2, 16, 1), (8, 1, 4)])
+def test_processes_get_half_of_their_share_of_the_cores_unless_a_number_is_given(cores, trainers, threads, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+
+    assert default_threads(trainers) == threads
 
 
 def test_endings_are_told_in_words():

@@ -11,7 +11,7 @@ from quatrain.graph.dataset import folder as plain
 from quatrain.graph.dataset import synthetic
 from quatrain.graph.dataset.ogb import read
 from quatrain.graph.distdgl.import_dgl import dgl
-from quatrain.graph.distdgl.partition import Facts, partition, read_facts, table
+from quatrain.graph.distdgl.partition import PartitionFacts, partition, read_facts, table
 
 # DGL reads its memory from /proc/self/status without closing it
 pytestmark = pytest.mark.filterwarnings("ignore:.*/proc/self/status")
@@ -72,7 +72,7 @@ def test_splits_keep_their_vertices_under_the_new_numbers(graph, parts):
 
 
 def test_the_table_tells_each_part_and_the_cut(graph, tmp_path):
-    facts = Facts(
+    facts = PartitionFacts(
         graph="0", method="metis", vertices=30, edges=100, features=2, classes=2, cut=0.25,
         parts=({"inner": 10, "halo": 5, "edges": 40, "train": 3}, {"inner": 20, "halo": 4, "edges": 60, "train": 5}),
     )  # fmt: skip

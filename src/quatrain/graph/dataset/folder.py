@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from quatrain.errors import UsageError
-from quatrain.graph.dataset.graph import PARTS, Graph, Ints, Table
+from quatrain.graph.dataset.graph import PARTS, FeatureTable, Graph, Ints
 from quatrain.graph.dataset.ogb import whole
 
 KINDS = {"edges": ("npy", "csv"), "features": ("npy", "h5"), "labels": ("npy", "csv")} | dict.fromkeys(
@@ -59,14 +59,14 @@ def _edges(pairs: npt.NDArray[Any]) -> Ints:
     return np.ascontiguousarray((pairs if pairs.shape[0] == 2 and pairs.shape[1] != 2 else pairs.T).astype(np.int64))
 
 
-def _features(path: Path) -> Table:
+def _features(path: Path) -> FeatureTable:
     if path.suffix == ".npy":
-        rows: Table = np.load(path, mmap_mode="r", allow_pickle=False)
+        rows: FeatureTable = np.load(path, mmap_mode="r", allow_pickle=False)
         return rows
     file = h5py.File(path, "r")  # stays open as long as the dataset is in use
     names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
     name = "features" if "features" in names else names[0] if len(names) == 1 else None
     if name is None:
         raise KeyError(f"{path.name} holds {', '.join(names) or 'nothing'}; name one dataset 'features'")
-    dataset: Table = file[name]
+    dataset: FeatureTable = file[name]
     return dataset

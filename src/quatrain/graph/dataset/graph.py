@@ -25,7 +25,7 @@ PARTS = ("train", "valid", "test")
 SLICE_BYTES = 1 << 26
 
 
-class Table(Protocol):
+class FeatureTable(Protocol):
     """What numpy arrays, memory maps and HDF5 datasets have in common."""
 
     @property
@@ -47,7 +47,7 @@ class Graph:
     name: str
     edges: Ints
     """(2, E): sources above targets."""
-    features: Table
+    features: FeatureTable
     """(V, F), any floating type."""
     labels: Ints
     """(V,): -1 where unknown."""
@@ -95,7 +95,7 @@ class Graph:
         return result
 
 
-def rows_of_slice(features: Table) -> int:
+def rows_of_slice(features: FeatureTable) -> int:
     """Return how many rows are read at a time."""
     return max(1, SLICE_BYTES // (4 * features.shape[1]))
 

@@ -43,8 +43,8 @@ class Job:
     machines: int
     trainers: int
     port: int = 0
-    threads: int = 1
-    """OpenMP threads of a process."""
+    threads: int | None = None
+    """OpenMP threads per process; None: chosen by the launcher from the cores of the host."""
 
     @property
     def place(self) -> Path:
@@ -105,7 +105,6 @@ class Job:
             "DGL_NUM_CLIENT": str(self.machines * self.trainers),
             "DGL_GRAPH_FORMAT": "csc,coo",
             "DGL_DIST_MAX_TRY_TIMES": str(TRIES),
-            "OMP_NUM_THREADS": str(self.threads),
         }
 
     def buffer(self, machine: int) -> Path:

@@ -36,7 +36,7 @@ PROGRAMS = {"server": "quatrain.graph.distdgl.server", "train": "quatrain.graph.
 """The modules of a machine's processes."""
 
 
-class Died(Exception):  # noqa: N818 - what happened, not what is wrong with the input
+class ProcessFailed(Exception):  # noqa: N818 - an event of the run, not a mistake of the user
     """A process of the job, here or on another machine, ended before its time."""
 
 
@@ -49,7 +49,7 @@ class Child:
     log: Path
 
 
-class Keeper:
+class HostSupervisor:
     """The machines of one host."""
 
     def __init__(self, job: Job, machines: Sequence[int], address: str, programs: Mapping[str, str] = PROGRAMS) -> None:
@@ -58,7 +58,7 @@ class Keeper:
         self.children: list[Child] = []
 
     def run(self) -> None:
-        """Start everything, wait for the end of all trainers and servers; Died when one of them fails."""
+        """Start everything, wait for the end of all trainers and servers; ProcessFailed when one of them fails."""
         with self._clean():
             self._publish()
             self._await_others()
@@ -86,7 +86,7 @@ class Keeper:
         until = time.monotonic() + PATIENCE_S
         while lacking := [path for path in paths if not _is_of(path, self.job.name)]:
             if time.monotonic() > until:
-                raise Died(f"{lacking[0].stem} of {len(paths)} did not appear within {PATIENCE_S:.0f} s")
+                raise ProcessFailed(f"{lacking[0].stem} of {len(paths)} did not appear within {PATIENCE_S:.0f} s")
             self._look()
             time.sleep(POLL_S)
         records = [read_json(path) for path in paths]
@@ -97,7 +97,8 @@ class Keeper:
         log = self.job.folder / "logs" / f"{name}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         command = [sys.executable, "-m", self.programs[role], str(self.job.folder), *map(str, numbers)]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.job.threads)}
+        trainers = len(self.machines) * self.job.trainers
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.job.threads or default_threads(trainers))}
         if self.address.startswith("127."):
             environment["GLOO_SOCKET_IFNAME"] = "lo"
         with log.open("wb") as sink:
@@ -108,15 +109,15 @@ class Keeper:
         self.children.append(Child(name, process, log))
 
     def _look(self) -> None:
-        """Raise Died when a child here has failed, or another machine tells that one of its own has."""
+        """Raise ProcessFailed when a child here has failed, or another machine tells that one of its own has."""
         failed = self.job.place / "failed"
         for child in self.children:
             if code := child.process.poll():
                 text = f"{child.name} {ending(code)}; the end of {child.log}:\n{tail(child.log)}"
                 write_text(failed, text)
-                raise Died(text)
+                raise ProcessFailed(text)
         if failed.exists():
-            raise Died(failed.read_text(encoding="utf8"))
+            raise ProcessFailed(failed.read_text(encoding="utf8"))
 
     @contextlib.contextmanager
     def _clean(self) -> Iterator[None]:
@@ -147,6 +148,14 @@ def _undisturbed() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def default_threads(trainers: int) -> int:
+    """Return the OpenMP threads per process on a host with some trainers: half of each trainer's share of the cores.
+
+    The other half serves the thread that prepares batches and the servers.
+    """
+    return max(1, len(os.sched_getaffinity(0)) // trainers // 2)
 
 
 def free_ports(address: str, first: int, count: int) -> list[int]:
@@ -233,11 +242,11 @@ def main() -> int:
     try:
         job = Job.read(given.run_dir)
         alone = len(given.machines) == job.machines
-        Keeper(job, given.machines, given.address or ("127.0.0.1" if alone else own_address())).run()
+        HostSupervisor(job, given.machines, given.address or ("127.0.0.1" if alone else own_address())).run()
     except UsageError as error:
         print(f"quatrain: {error}", file=sys.stderr)
         return 2
-    except Died as death:
+    except ProcessFailed as death:
         print(death, file=sys.stderr)
         return 1
     return 0

@@ -35,7 +35,7 @@ NAME = "graph"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class PartitionFacts:
     """What a folder of parts holds."""
 
     graph: str
@@ -86,16 +86,16 @@ def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder
     return place
 
 
-def read_facts(folder: Path) -> Facts:
+def read_facts(folder: Path) -> PartitionFacts:
     """Return facts.json of a folder of parts; UsageError when it is none."""
     try:
         record = read_json(folder / "facts.json")
-        return Facts(**{**record, "parts": tuple(record["parts"])})
+        return PartitionFacts(**{**record, "parts": tuple(record["parts"])})
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UsageError(f"{str(folder)!r} holds no parts of a graph: {error}") from error
 
 
-def table(facts: Facts) -> str:
+def table(facts: PartitionFacts) -> str:
     """Return the facts as text: a line a part, then the cut and the balance."""
     lines = [f"{'part':>6}{'vertices':>12}{'halo':>12}{'halo share':>12}{'edges':>14}{'training':>12}"]
     for index, part in enumerate(facts.parts):
@@ -121,7 +121,7 @@ def _cut(graph: Graph, identity: str, method: str, parts: int, undirected: bool,
         ranges = read_json(work / f"{NAME}.json")["node_map"]["_N"]
         rows = [_part(graph, original, splits["train"], work, index, ranges) for index in range(len(ranges))]
         cut = sum(sum(row["cut_from"]) for row in rows) / max(1, edges)
-        facts = Facts(
+        facts = PartitionFacts(
             graph=identity, method=method, vertices=graph.vertices, edges=edges, features=graph.features.shape[1],
             classes=graph.classes, cut=cut, parts=tuple(rows),
         )  # fmt: skip
