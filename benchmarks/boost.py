@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 from lines import emit
 
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.data.textures import SEEN, smooth_noise
 from quatrain.micrograph import BoostConfig, MergingConfig, RemovalConfig, boost
 from quatrain.micrograph.boost import Result, grey
 from quatrain.micrograph.config import RULES, DataConfig, MasksConfig, mini
 from quatrain.micrograph.embedders import embedder
 from quatrain.micrograph.evaluate import interval, score
-from quatrain.micrograph.inputs import Picture, find, load
+from quatrain.micrograph.inputs import LoadedImage, find, load
 from quatrain.micrograph.masks import encoded
 from quatrain.micrograph.proposals import propose
 
@@ -45,7 +45,7 @@ class Case:
     """One image with truth and its raw masks."""
 
     name: str
-    picture: Picture
+    picture: LoadedImage
     records: dict[str, list[dict[str, Any]]]
     """By what SAM saw: the image as it is (`plain`), or its equalised contrast besides (`both`)."""
     kind: str
@@ -89,13 +89,15 @@ def main() -> None:
 
 def made_cases(per_class: int, masks: MasksConfig) -> Iterable[Case]:
     """Give made images, 512 px, of many regions, until every class of difficulty has its number."""
-    images = MadeImages(count=100_000, seed=11, size_px=512, materials=SEEN, layouts=("mosaic", "islands"), alike=0.5)
+    images = SyntheticImages(
+        count=100_000, seed=11, size_px=512, materials=SEEN, layouts=("mosaic", "islands"), alike=0.5
+    )
     left = dict.fromkeys(KINDS, per_class)
     for index in range(images.count):
         image_HW, labels_HW = images.micrograph(index)
         _, rank = np.unique(labels_HW, return_inverse=True)
         truth_HW = rank.reshape(labels_HW.shape).astype(np.int64) + 1
-        picture = Picture(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), scale=None, truth_HW=truth_HW)
+        picture = LoadedImage(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), scale=None, truth_HW=truth_HW)
         kind = _kind(picture)
         if left[kind]:
             left[kind] -= 1
@@ -113,7 +115,7 @@ def real_cases(folder: Path, masks: MasksConfig) -> Iterable[Case]:
             yield _case(item.name, picture, masks, "real")
 
 
-def _case(name: str, picture: Picture, masks: MasksConfig, kind: str) -> Case:
+def _case(name: str, picture: LoadedImage, masks: MasksConfig, kind: str) -> Case:
     began = time.perf_counter()
     views = ("plain", "both") if masks.source == "sam" else ("plain",)
     settings = {view: replace(masks, contrast=view) for view in views}
@@ -123,7 +125,7 @@ def _case(name: str, picture: Picture, masks: MasksConfig, kind: str) -> Case:
     return Case(name, picture, records, kind)
 
 
-def _kind(picture: Picture) -> str:
+def _kind(picture: LoadedImage) -> str:
     from quatrain.micrograph.evaluate import difficulty
 
     assert picture.truth_HW is not None

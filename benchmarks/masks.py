@@ -33,7 +33,7 @@ from lines import emit
 from torch import Tensor
 from torch.nn import functional
 
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.sam.automatic.encoder import encode
 from quatrain.sam.automatic.generator import MaskGenerator
 from quatrain.sam.automatic.point_decoder import PointDecoder
@@ -82,7 +82,7 @@ def resized(value: Tensor, size: torch.Size) -> Tensor:
 
 def images(sam: Sam, count: int) -> list[np.ndarray]:
     """Return made micrographs of the model's size."""
-    made = MadeImages(count=count, seed=5, size_px=sam.image_encoder.img_size)
+    made = SyntheticImages(count=count, seed=5, size_px=sam.image_encoder.img_size)
     return [made.read(index).image_HWC for index in range(count)]
 
 

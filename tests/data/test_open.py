@@ -13,7 +13,7 @@ from quatrain.data.folder import FolderImages
 from quatrain.data.open import LAYOUTS, open_images
 from quatrain.data.sa1b import Sa1bImages
 from quatrain.data.stack import StackImages
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.data.textures import SEEN, UNSEEN
 from quatrain.errors import UsageError
 
@@ -96,7 +96,7 @@ def test_a_folder_of_deep_pairs_in_tiff_is_a_folder_not_a_stack(tmp_path):
 def test_made_images_are_made_of_the_materials_named(source, materials):
     how = {"alike": 1.0, "specimen": True} if source == "made:unseen" else {}
 
-    assert opened(source, count=5) == MadeImages(count=5, size_px=64, seed=3, materials=materials, **how)
+    assert opened(source, count=5) == SyntheticImages(count=5, size_px=64, seed=3, materials=materials, **how)
 
 
 def test_a_material_that_does_not_exist_is_answered_with_the_nearest(tmp_path):

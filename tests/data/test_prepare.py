@@ -67,7 +67,9 @@ def test_a_point_of_a_prepared_mask_lies_in_the_original_mask(height, width, fit
     image = sample(height, width, seed, count=1)
     prepared = prepare(image, 64, fit=fit)
 
-    for x, y in np.floor(prepared.to_original(points(prepared.masks_NSS, image="a", seed=seed)) + 0.5).astype(int):
+    scale = np.divide(prepared.original_hw[::-1], prepared.valid_hw[::-1])  # pixel centres meet pixel centres
+    points_N2 = (points(prepared.masks_NSS, image="a", seed=seed) + 0.5) * scale
+    for x, y in np.floor(points_N2).astype(int):
         assert image.masks_NHW[0, y, x]
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quatrain.data.synthetic import LAYOUTS, MadeImages
+from quatrain.data.synthetic import LAYOUTS, SyntheticImages
 from quatrain.errors import UsageError
 
 FLAT = ("flat", "flat")  # two materials that only their greys tell apart
@@ -16,7 +16,7 @@ REACH = range(-6, 7)
 
 
 def small(**changes):
-    return MadeImages(**({"count": 6, "seed": 11, "size_px": 48} | changes))
+    return SyntheticImages(**({"count": 6, "seed": 11, "size_px": 48} | changes))
 
 
 def assert_equal(one, other):
@@ -167,7 +167,7 @@ def test_every_layout_fills_the_image_with_some_of_its_materials(layout, seed, s
 
 def test_alike_images_have_closer_greys_than_others():
     def spread(alike: float) -> float:
-        made = MadeImages(count=12, size_px=64, seed=4, materials=("flat", "amorphous"), alike=alike)
+        made = SyntheticImages(count=12, size_px=64, seed=4, materials=("flat", "amorphous"), alike=alike)
         pairs = [made.micrograph(index) for index in range(12)]
         return float(
             np.mean([np.ptp([image[labels == k].mean() for k in np.unique(labels)]) for image, labels in pairs])
@@ -177,7 +177,7 @@ def test_alike_images_have_closer_greys_than_others():
 
 
 def test_a_material_of_one_specimen_has_its_grey_in_every_image_and_another_place_in_each():
-    def shown(images: MadeImages, index: int) -> np.ndarray:
+    def shown(images: SyntheticImages, index: int) -> np.ndarray:
         rng = np.random.default_rng(index)
         return images._painted(rng, ["lattice"])[0]
 
@@ -192,4 +192,4 @@ def test_a_material_of_one_specimen_has_its_grey_in_every_image_and_another_plac
 @pytest.mark.parametrize("alike", [-0.1, 1.1])
 def test_a_share_of_alike_images_outside_0_to_1_is_refused(alike):
     with pytest.raises(ValueError, match="alike"):
-        MadeImages(count=1, seed=0, alike=alike)
+        SyntheticImages(count=1, seed=0, alike=alike)

@@ -12,7 +12,7 @@ from pycocotools import mask as coco_mask
 from quatrain.data.micrographs import Scale, read
 from quatrain.micrograph import boost
 from quatrain.micrograph.config import BatchConfig
-from quatrain.micrograph.inputs import Picture
+from quatrain.micrograph.inputs import LoadedImage
 from quatrain.micrograph.measure import mask_rows, region_diameters
 from quatrain.micrograph.outputs import write_image
 
@@ -21,7 +21,7 @@ from quatrain.micrograph.outputs import write_image
 def written(tmp_path_factory):
     """The files of one image of 0.25 nm pixels."""
     image, truth, masks = two_materials()
-    picture = Picture(
+    picture = LoadedImage(
         image_HWC=np.repeat(image[..., None], 3, axis=2), scale=Scale(size=0.25, unit="nm"), truth_HW=truth
     )
     result = boost(image, masks, k=2)
@@ -120,7 +120,7 @@ def test_without_a_pixel_size_there_are_no_nm(tmp_path):
     rows = mask_rows(result, image, None)
 
     assert {row["area_nm2"] for row in rows} == {None}
-    picture = Picture(image_HWC=np.repeat(image[..., None], 3, axis=2), scale=None, truth_HW=None)
+    picture = LoadedImage(image_HWC=np.repeat(image[..., None], 3, axis=2), scale=None, truth_HW=None)
     write_image(tmp_path / "b", "b", picture, boost(image, [], k=2), BatchConfig())
     assert tifffile.imread(tmp_path / "b" / "labels.tif").max() == 0
     assert not (tmp_path / "b" / "truth.png").exists()

@@ -6,7 +6,7 @@ import pytest
 from micrograph_world import two_materials
 from pycocotools import mask as coco_mask
 
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.errors import UsageError
 from quatrain.micrograph import boost
 from quatrain.micrograph.config import PRESETS, RULES, MasksConfig
@@ -18,7 +18,7 @@ SAM = MasksConfig(points_per_side=4, pred_iou_thresh=0.5, stability_score_thresh
 
 
 def image_of(side=256):
-    grey, _ = MadeImages(count=1, seed=0, size_px=side).micrograph(0)
+    grey, _ = SyntheticImages(count=1, seed=0, size_px=side).micrograph(0)
     return np.repeat(grey[..., None], 3, axis=2)
 
 

@@ -6,7 +6,7 @@ from PIL import Image
 from quatrain.files import plain, read_json, write_json
 from quatrain.micrograph import stages
 from quatrain.micrograph.config import BatchConfig, MasksConfig, MergingConfig
-from quatrain.micrograph.inputs import Item, find
+from quatrain.micrograph.inputs import InputImage, find
 from quatrain.micrograph.report import write_report
 
 
@@ -84,7 +84,7 @@ def test_a_finished_image_is_not_done_again(run):
 
 
 def test_chunks_hold_no_more_than_asked(tmp_path):
-    items = [Item(name=f"i{i}", path="") for i in range(7)]
+    items = [InputImage(name=f"i{i}", path="") for i in range(7)]
 
     assert [len(chunk) for chunk in stages.chunks(tmp_path, BatchConfig(chunk=3), items)] == [3, 3, 1]
 
@@ -132,7 +132,7 @@ def test_the_overlay_is_told(run):
 
 
 def test_a_result_that_a_crash_tore_is_made_again(tmp_path):
-    item = Item(name="a", path="")
+    item = InputImage(name="a", path="")
     (tmp_path / "images" / "a").mkdir(parents=True)
     (tmp_path / "images" / "a" / "result.json").write_text('{"na')
 

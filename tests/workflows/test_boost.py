@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.files import read_json, read_lines
 from quatrain.hpc.worker import TaskError
 from quatrain.micrograph.config import BatchConfig, mini
-from quatrain.micrograph.inputs import Item
+from quatrain.micrograph.inputs import InputImage
 from quatrain.workflows import boost
 
 SCRIPT = Path(boost.__file__)
@@ -27,7 +27,7 @@ def finished(tmp_path_factory):
     """A folder of two good images and a broken one, boosted on real workers and then resumed."""
     root = tmp_path_factory.mktemp("boost")
     (root / "images").mkdir()
-    made = MadeImages(count=2, seed=0, size_px=256)
+    made = SyntheticImages(count=2, seed=0, size_px=256)
     for index in range(2):
         image, truth = made.micrograph(index)
         Image.fromarray(image).save(root / "images" / f"{index}.png")
@@ -140,7 +140,7 @@ def test_the_plan_counts_chunks():
 def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second_time():
     lost, future = [], Future()
     future.set_exception(TaskError("task boost-0001 failed: its worker died"))
-    chunk = [Item(name="a", path="a.png"), Item(name="b", path="b.png")]
+    chunk = [InputImage(name="a", path="a.png"), InputImage(name="b", path="b.png")]
 
     assert boost._told(future, chunk, lost, again=False) == []
     assert lost == chunk

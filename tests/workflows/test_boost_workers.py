@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.files import read_json, read_lines
 from quatrain.hpc import tasks
 from quatrain.workflows import boost
@@ -20,7 +20,7 @@ NAMES = ("a", "b", "c", "poison", "d", "e")
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("images")
-    made = MadeImages(count=len(NAMES), seed=0, size_px=128)
+    made = SyntheticImages(count=len(NAMES), seed=0, size_px=128)
     for index, name in enumerate(NAMES):
         Image.fromarray(made.micrograph(index)[0]).save(folder / f"{name}.png")
     return folder

@@ -202,10 +202,10 @@ def test_wrong_inputs_are_told_before_a_run_folder_is_made(flags, words, tmp_pat
 def test_images_that_are_passed_over_are_counted_and_named(tmp_path, capsys, monkeypatch):
     from PIL import Image
 
-    from quatrain.data.synthetic import MadeImages
+    from quatrain.data.synthetic import SyntheticImages
 
     for index in range(4):
-        image, labels = MadeImages(count=4, seed=1, size_px=64).micrograph(index)
+        image, labels = SyntheticImages(count=4, seed=1, size_px=64).micrograph(index)
         Image.fromarray(image).save(tmp_path / f"{index}.png")
         Image.fromarray(labels).save(tmp_path / f"{index}_truth.png")
     (tmp_path / "0.png").write_bytes(b"no image")

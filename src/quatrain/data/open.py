@@ -42,7 +42,7 @@ def open_images(source: str, *, size_px: int, seed: int, count: int = 64, layout
 
 
 def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
-    from quatrain.data.synthetic import MadeImages
+    from quatrain.data.synthetic import SyntheticImages
     from quatrain.data.textures import SEEN, TEXTURES, UNSEEN
 
     named = tuple(dict.fromkeys(name.strip() for name in materials.split(",")))
@@ -53,8 +53,8 @@ def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
     if len(names) < 2:
         raise UsageError(f"'made:{materials}' names one material: name two or more, or 'made:seen' or 'made:unseen'")
     if materials == "unseen":  # one specimen, as a user's folder is; its materials are told apart by texture alone
-        return MadeImages(count=count, size_px=size_px, seed=seed, materials=names, alike=1.0, specimen=True)
-    return MadeImages(count=count, size_px=size_px, seed=seed, materials=names)
+        return SyntheticImages(count=count, size_px=size_px, seed=seed, materials=names, alike=1.0, specimen=True)
+    return SyntheticImages(count=count, size_px=size_px, seed=seed, materials=names)
 
 
 def _open_files(path: Path, layout: str) -> ImageSet:

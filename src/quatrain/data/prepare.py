@@ -33,11 +33,6 @@ class Prepared:
     original_hw: tuple[int, int]
     """Height and width of the image before."""
 
-    def to_original(self, points_N2: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return points (x, y) of this input in pixels of the original image, float32 (N, 2); centres meet centres."""
-        scale = np.divide(self.original_hw[::-1], self.valid_hw[::-1])
-        return ((points_N2 + 0.5) * scale - 0.5).astype(np.float32)
-
 
 def resized_hw(height: int, width: int, longest_px: int) -> tuple[int, int]:
     """Return height and width with the longer side at `longest_px`, rounded as segment_anything rounds them."""

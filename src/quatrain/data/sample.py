@@ -76,7 +76,7 @@ class ImageSet(Protocol):
         """Decode image `index`; raise UsageError with the file's name when it has gone bad since it was listed."""
 
 
-def readable(images: ImageSet, index: int) -> Sample | None:
+def read_or_none(images: ImageSet, index: int) -> Sample | None:
     """Decode an image; None, with its name and the reason in the log, when it has gone bad since it was listed."""
     try:
         return images.read(index)
@@ -86,7 +86,7 @@ def readable(images: ImageSet, index: int) -> Sample | None:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Noted:
+class LoggedImages:
     """A source that also writes down, one JSON line each, the images that went bad since they were listed."""
 
     images: ImageSet
@@ -114,7 +114,7 @@ class Noted:
             raise
 
 
-def noted(path: Path) -> tuple[Skipped, ...]:
+def read_unreadable(path: Path) -> tuple[Skipped, ...]:
     """Return the images that were written down in a file, each once; none where there is no file."""
     lines = {str(line["name"]): str(line["reason"]) for line in read_lines(path)}
     return tuple(Skipped(name=name, reason=reason) for name, reason in lines.items())

@@ -22,7 +22,7 @@ Layout = Callable[[np.random.Generator, int, int], Labels]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class MadeImages:
+class SyntheticImages:
     """A set of made micrographs; image i depends on the seed and on i alone. It follows the ImageSet protocol."""
 
     count: int

@@ -12,7 +12,7 @@ from quatrain.data.decode import UnreadableError, read_labels
 from quatrain.data.folder import TRUTH, is_truth
 from quatrain.data.micrographs import SUFFIXES, Scale, frames, read
 from quatrain.data.sample import to_rgb8
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.data.textures import SEEN, TEXTURES, UNSEEN
 from quatrain.errors import UsageError, unknown
 from quatrain.micrograph.config import BatchConfig, DataConfig
@@ -22,7 +22,7 @@ _TRUTH_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Item:
+class InputImage:
     """One image to boost."""
 
     name: str
@@ -34,7 +34,7 @@ class Item:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class LoadedImage:
     """An image as boosting takes it."""
 
     image_HWC: NDArray[np.uint8]
@@ -43,15 +43,15 @@ class Picture:
     """Materials from 1; 0 is not scored. None where no truth is given."""
 
 
-def find(data: DataConfig) -> list[Item]:
+def find(data: DataConfig) -> list[InputImage]:
     """List the images of a source; stacks become one item a frame. Files are looked into only for their frames.
 
     A file that is broken stays in the list, so that its outcome is told. Raise UsageError when there is none.
     """
     if data.data.partition(":")[0] == "made":
-        from quatrain.micrograph.inputs import made_set
+        from quatrain.micrograph.inputs import synthetic_set
 
-        return [Item(name=name, path="", frame=index) for index, name in enumerate(made_set(data).names)]
+        return [InputImage(name=name, path="", frame=index) for index, name in enumerate(synthetic_set(data).names)]
     files, path = _listed(data), Path(data.data).expanduser()
     names = _names(files, path.parent if path.is_file() else path)
     return [item for name, file in zip(names, files, strict=True) for item in _items(name, file, data.key)]
@@ -113,31 +113,33 @@ def _names(files: list[Path], root: Path) -> list[str]:
     ]
 
 
-def _items(name: str, file: Path, key: str) -> list[Item]:
+def _items(name: str, file: Path, key: str) -> list[InputImage]:
     try:
         count = frames(file, key)
     except UnreadableError:
         count = 1  # its own turn tells what is wrong with it
     path = str(file.resolve())
     if count == 1:
-        return [Item(name=name, path=path)]
+        return [InputImage(name=name, path=path)]
     width = len(str(count - 1))
-    return [Item(name=f"{name}-{frame:0{width}d}", path=path, frame=frame) for frame in range(count)]
+    return [InputImage(name=f"{name}-{frame:0{width}d}", path=path, frame=frame) for frame in range(count)]
 
 
-def load(item: Item, data: DataConfig) -> Picture:
+def load(item: InputImage, data: DataConfig) -> LoadedImage:
     """Read one image and its truth; raise UsageError, naming the file, when it cannot be used."""
     if not item.path:
-        from quatrain.micrograph.inputs import made_picture
+        from quatrain.micrograph.inputs import load_synthetic
 
-        return made_picture(data, item.frame)
+        return load_synthetic(data, item.frame)
     path = Path(item.path)
     try:
         micrograph = read(path, item.frame, data.key)
         image_HWC = to_rgb8(micrograph.pixels)
     except ValueError as error:
         raise UsageError(f"{item.path!r} cannot be used: {error}") from error
-    return Picture(image_HWC=image_HWC, scale=micrograph.scale, truth_HW=_truth(path, item.frame, image_HWC.shape[:2]))
+    return LoadedImage(
+        image_HWC=image_HWC, scale=micrograph.scale, truth_HW=_truth(path, item.frame, image_HWC.shape[:2])
+    )
 
 
 def _truth(image: Path, frame: int, hw: tuple[int, ...]) -> NDArray[np.int64] | None:
@@ -162,7 +164,7 @@ MADE_NM = 0.5
 """Side of a made pixel, so that sizes in nm have something to show."""
 
 
-def made_set(data: DataConfig) -> MadeImages:
+def synthetic_set(data: DataConfig) -> SyntheticImages:
     """Return the set that "made", "made:seen", "made:unseen" or "made:MATERIAL,MATERIAL" names."""
     words = data.data.partition(":")[2]
     named = tuple(dict.fromkeys(word.strip() for word in words.split(",")))
@@ -172,14 +174,14 @@ def made_set(data: DataConfig) -> MadeImages:
             raise unknown("material", material, (*TEXTURES, "seen", "unseen"))
     if len(materials) < 2:
         raise UsageError(f"{data.data!r} names one material: name two or more, or 'made:seen' or 'made:unseen'")
-    return MadeImages(count=data.images, size_px=data.made_px, seed=data.made_seed, materials=materials)
+    return SyntheticImages(count=data.images, size_px=data.made_px, seed=data.made_seed, materials=materials)
 
 
-def made_picture(data: DataConfig, index: int) -> Picture:
+def load_synthetic(data: DataConfig, index: int) -> LoadedImage:
     """Return made image `index` with its truth."""
-    grey_HW, labels_HW = made_set(data).micrograph(index)
+    grey_HW, labels_HW = synthetic_set(data).micrograph(index)
     values, rank = np.unique(labels_HW, return_inverse=True)
     truth_HW = rank.reshape(labels_HW.shape).astype(np.int64) + 1 if len(values) else None
-    return Picture(
+    return LoadedImage(
         image_HWC=np.repeat(grey_HW[..., None], 3, axis=2), scale=Scale(size=MADE_NM, unit="nm"), truth_HW=truth_HW
     )

@@ -19,7 +19,7 @@ from quatrain.data.micrographs import Scale
 from quatrain.files import plain, replacing, write_json, write_text
 from quatrain.hdf5_tables import write_columns
 from quatrain.micrograph.boost import Result, grey
-from quatrain.micrograph.inputs import Picture
+from quatrain.micrograph.inputs import LoadedImage
 from quatrain.micrograph.masks import Mask
 from quatrain.micrograph.measure import mask_rows
 from quatrain.report.overlay import overlay
@@ -29,7 +29,7 @@ _SHOWN = 64
 """How many masks a picture of overlapping ones shows, the largest."""
 
 
-def write_image(folder: Path, name: str, picture: Picture, result: Result, settings: Any) -> None:
+def write_image(folder: Path, name: str, picture: LoadedImage, result: Result, settings: Any) -> None:
     """Write all files of one image into its folder; see docs/boost.md for what is in each."""
     folder.mkdir(parents=True, exist_ok=True)
     grey_HW = grey(picture.image_HWC)
@@ -134,7 +134,7 @@ def _write_masks(group: Any, masks: Sequence[Mask]) -> None:
 # Pictures
 
 
-def write_pictures(folder: Path, picture: Picture, result: Result) -> None:
+def write_pictures(folder: Path, picture: LoadedImage, result: Result) -> None:
     """Write overlay.png, and raw.png, kept.png, image.png and truth.png for the gallery."""
     image, hw = picture.image_HWC, result.labels.shape
     pictures = {

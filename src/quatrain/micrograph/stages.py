@@ -18,7 +18,7 @@ from quatrain.files import read_json, write_json
 from quatrain.micrograph.boost import Result, boost, grey
 from quatrain.micrograph.config import BatchConfig
 from quatrain.micrograph.evaluate import score
-from quatrain.micrograph.inputs import Item, Picture, load
+from quatrain.micrograph.inputs import InputImage, LoadedImage, load
 from quatrain.micrograph.measure import region_diameters
 from quatrain.micrograph.outputs import write_image
 
@@ -28,14 +28,16 @@ _TROUBLE = (UsageError, UnreadableError, ValueError, OSError, MemoryError, Runti
 """What may go wrong with one image: its file, its masks, its size (torch tells of full memory by RuntimeError)."""
 
 
-def chunks(folder: str | os.PathLike[str], config: BatchConfig, items: Sequence[Item]) -> Iterator[list[Item]]:
+def chunks(
+    folder: str | os.PathLike[str], config: BatchConfig, items: Sequence[InputImage]
+) -> Iterator[list[InputImage]]:
     """Yield the images that have no result yet, a task's worth at a time."""
     left = [item for item in items if finished(folder, item) is None]
     for start in range(0, len(left), config.chunk):
         yield left[start : start + config.chunk]
 
 
-def finished(folder: str | os.PathLike[str], item: Item) -> Outcome | None:
+def finished(folder: str | os.PathLike[str], item: InputImage) -> Outcome | None:
     """Return the outcome of an image that an earlier try finished, or None."""
     try:
         outcome = read_json(image_folder(folder, item.name) / RESULT)
@@ -49,12 +51,14 @@ def image_folder(folder: str | os.PathLike[str], name: str) -> Path:
     return Path(folder) / "images" / name
 
 
-def process(folder: str | os.PathLike[str], config: BatchConfig, items: Sequence[Item], seed: int) -> list[Outcome]:
+def process(
+    folder: str | os.PathLike[str], config: BatchConfig, items: Sequence[InputImage], seed: int
+) -> list[Outcome]:
     """Boost a chunk of images, write each one's files as it is done, and return their outcomes."""
     return [finished(folder, item) or _process_one(folder, config, item, seed) for item in items]
 
 
-def _process_one(folder: str | os.PathLike[str], config: BatchConfig, item: Item, seed: int) -> Outcome:
+def _process_one(folder: str | os.PathLike[str], config: BatchConfig, item: InputImage, seed: int) -> Outcome:
     began, used = time.monotonic(), time.process_time()
     try:
         outcome = _boosted(folder, config, item, seed)
@@ -66,13 +70,13 @@ def _process_one(folder: str | os.PathLike[str], config: BatchConfig, item: Item
     return outcome
 
 
-def failed(item: Item, reason: str, seconds: float = 0.0) -> Outcome:
+def failed(item: InputImage, reason: str, seconds: float = 0.0) -> Outcome:
     """Return the outcome of an image that could not be boosted."""
     words = " ".join(reason.split())
     return {"name": item.name, "state": "failed", "seconds": round(seconds, 3), "error": words, "path": item.path}
 
 
-def _boosted(folder: str | os.PathLike[str], config: BatchConfig, item: Item, seed: int) -> Outcome:
+def _boosted(folder: str | os.PathLike[str], config: BatchConfig, item: InputImage, seed: int) -> Outcome:
     from quatrain.micrograph.embedders import embedder
     from quatrain.micrograph.proposals import propose
 
@@ -92,14 +96,14 @@ def _boosted(folder: str | os.PathLike[str], config: BatchConfig, item: Item, se
     return _outcome(item, config, picture, result)
 
 
-def materials(config: BatchConfig, picture: Picture) -> Any:
+def materials(config: BatchConfig, picture: LoadedImage) -> Any:
     """Return the number of materials to look for in an image, or "auto"."""
     if config.k != "truth":
         return config.k
     return "auto" if picture.truth_HW is None else max(1, int(picture.truth_HW.max()))
 
 
-def _outcome(item: Item, config: BatchConfig, picture: Picture, result: Result) -> Outcome:
+def _outcome(item: InputImage, config: BatchConfig, picture: LoadedImage, result: Result) -> Outcome:
     scale = picture.scale
     outcome: Outcome = {
         "name": item.name,

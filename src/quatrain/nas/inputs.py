@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from quatrain.data.open import open_images
-from quatrain.data.sample import noted
+from quatrain.data.sample import read_unreadable
 from quatrain.nas.config import NasConfig
 from quatrain.sam.registry import check_checkpoint, shape
 
@@ -15,7 +15,7 @@ UNREADABLE = "unreadable.jsonl"
 
 def unreadable(folder: Path) -> list[str]:
     """Return the images of a study that went bad after they were listed, each with its reason."""
-    return [f"{one.name}: {one.reason}" for one in noted(folder / UNREADABLE)]
+    return [f"{one.name}: {one.reason}" for one in read_unreadable(folder / UNREADABLE)]
 
 
 def check_inputs(config: NasConfig) -> None:

@@ -23,7 +23,7 @@ import torch
 
 from quatrain import checkpoint
 from quatrain.data.open import open_images
-from quatrain.data.sample import ImageSet, Noted
+from quatrain.data.sample import ImageSet, LoggedImages
 from quatrain.data.split import Split, split
 from quatrain.errors import UsageError
 from quatrain.files import read_json, write_json
@@ -115,7 +115,7 @@ class Study:
     @cached_property
     def images(self) -> ImageSet:
         """All images of the source; those that cannot be read are noted in the run folder."""
-        return Noted(images=_images(self.config, self.seed), path=self.folder / UNREADABLE)
+        return LoggedImages(images=_images(self.config, self.seed), path=self.folder / UNREADABLE)
 
     def indices(self, part: Part) -> list[int]:
         """Return where the images of a part stand in `images`; raise UsageError when one is no longer there."""

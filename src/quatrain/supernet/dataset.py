@@ -14,7 +14,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from quatrain.data.prepare import Prepared, augment, prepare
-from quatrain.data.sample import ImageSet, Sample, readable
+from quatrain.data.sample import ImageSet, Sample, read_or_none
 from quatrain.errors import UsageError
 from quatrain.seeding import derive, numpy_rng
 from quatrain.supernet.config import Fit
@@ -70,7 +70,7 @@ class TrainingItems(Dataset[Item]):
         """Read an image, keeping the decoded ones of a small set and the knowledge of those that cannot be read."""
         if index in self._cache:
             return self._cache[index]
-        sample = readable(self.images, index)
+        sample = read_or_none(self.images, index)
         if sample is None or len(self.indices) <= CACHED_IMAGES:
             self._cache[index] = sample
         return sample

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from quatrain.data import prompts
 from quatrain.data.prepare import Prepared, prepare
-from quatrain.data.sample import ImageSet, Sample, readable
+from quatrain.data.sample import ImageSet, Sample, read_or_none
 from quatrain.errors import UsageError
 from quatrain.sam.batched_decoder import decode, normalise, upsample
 from quatrain.sam.official import Sam
@@ -83,7 +83,7 @@ class Exam:
 
         Raise UsageError when none is left.
         """
-        samples = (sample for index in indices if (sample := readable(images, index)) is not None)
+        samples = (sample for index in indices if (sample := read_or_none(images, index)) is not None)
         ready = (prepare(_first(sample, max_objects), image_px, fit=fit) for sample in samples)
         kept = [_repeated(prepared, points) for prepared in ready if len(prepared.masks_NSS)]
         if not kept:

@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from quatrain import checkpoint
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.data.textures import SEEN
 from quatrain.files import append_line, read_lines, write_text
 from quatrain.sam.build import build
@@ -80,7 +80,7 @@ def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> S
         _train(folder, number, stage, grown, size)
         model = grown
     exam = Exam.of(
-        MadeImages(count=held_out, seed=SEED + 1, size_px=size.image_px),
+        SyntheticImages(count=held_out, seed=SEED + 1, size_px=size.image_px),
         range(held_out),
         image_px=size.image_px,
         seed=SEED,
@@ -93,7 +93,9 @@ def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> S
 
 def _train(folder: Path, number: int, stage: Stage, model: Sam, size: SamShape) -> None:
     config = stage.train
-    images = MadeImages(count=config.steps * config.batch, seed=derive(SEED, "stage", number), size_px=size.image_px)
+    images = SyntheticImages(
+        count=config.steps * config.batch, seed=derive(SEED, "stage", number), size_px=size.image_px
+    )
     items = TrainingItems(
         images=images,
         indices=range(len(images)),

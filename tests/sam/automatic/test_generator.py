@@ -9,7 +9,7 @@ import torch
 from scipy import ndimage
 
 import quatrain
-from quatrain.data.synthetic import MadeImages
+from quatrain.data.synthetic import SyntheticImages
 from quatrain.sam.automatic.generator import MaskGenerator, MaskSettings
 from quatrain.sam.build import load_mini
 from quatrain.sam.official import SamAutomaticMaskGenerator
@@ -29,7 +29,7 @@ def model():
 
 
 def _image(index, rows=256, columns=256):
-    image = MadeImages(count=6, seed=5).read(index).image_HWC
+    image = SyntheticImages(count=6, seed=5).read(index).image_HWC
     return np.ascontiguousarray(np.tile(image, (2, 2, 1))[:rows, :columns])
 
 
