@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from quatrain.report.charts import (
     Bar,
     Curve,
-    Group,
-    Mark,
-    architecture,
+    Distribution,
+    LabelledPoint,
     bars,
+    block_widths,
     curves,
-    front,
     histogram,
+    pareto_front,
     running_mean,
-    spread,
+    spread_labels,
 )
 
 
@@ -33,21 +33,28 @@ def drawn_front(**changes: object) -> str:
         "points": [(1.0, 70.0), (2.0, 80.0)],
         "others": [(1.5, 60.0)],
         "best": [(1.0, 70.0), (2.0, 80.0)],
-        "marks": [Mark(x=2.5, y=79.0, label="pretrained"), Mark(x=2.0, y=80.0, label="best", strong=True)],
+        "labelled": [
+            LabelledPoint(x=2.5, y=79.0, label="pretrained"),
+            LabelledPoint(x=2.0, y=80.0, label="best", strong=True),
+        ],
         "limit": 2.2,
         "x_label": "size",
         "y_label": "quality",
     }
-    return front(**(known | changes))
+    return pareto_front(**(known | changes))
 
 
 CHARTS = {
     "front": drawn_front,
     "curves": lambda: curves([Curve(label="loss", x=range(50), y=range(50))], x_label="step", y_label="loss"),
     "bars": lambda: bars(
-        [Bar(height=3, lit=True), Bar(height=-1, starred=True)], y_label="y", lit="a", unlit="b", starred="c"
+        [Bar(height=3, highlighted=True), Bar(height=-1, starred=True)],
+        y_label="y",
+        highlighted="a",
+        plain="b",
+        starred="c",
     ),
-    "architecture": lambda: architecture([96, 0], [384, 384], starred=[True, False], meaning="global"),
+    "architecture": lambda: block_widths([96, 0], [384, 384], starred=[True, False], meaning="global"),
 }
 
 
@@ -83,7 +90,7 @@ def test_marks_and_the_limit_are_labelled():
 
 
 def test_a_front_without_baselines_or_proposals_can_be_drawn():
-    assert "quality" in texts(drawn_front(marks=[], points=[], best=[]))
+    assert "quality" in texts(drawn_front(labelled=[], points=[], best=[]))
 
 
 def test_the_names_of_curves_stand_above_the_drawing():
@@ -106,7 +113,7 @@ def test_a_dropped_block_is_named_and_the_others_tell_their_width():
 
 @given(st.lists(st.floats(0, 100), max_size=8).map(sorted), st.floats(0.1, 10))
 def test_spread_labels_never_touch_and_stay_in_order(values, gap):
-    placed = spread(values, gap, 0, 100)
+    placed = spread_labels(values, gap, 0, 100)
 
     assert all(later - earlier >= gap - 1e-9 for earlier, later in itertools.pairwise(placed))
     assert len(placed) == len(values)
@@ -128,7 +135,10 @@ def test_a_running_mean_of_a_constant_is_the_constant():
 
 
 def test_a_histogram_counts_every_group_and_stands_for_itself():
-    groups = [Group(label="material 1", values=[3.0, 30.0, 300.0]), Group(label="material 2", values=[5.0])]
+    groups = [
+        Distribution(label="material 1", values=[3.0, 30.0, 300.0]),
+        Distribution(label="material 2", values=[5.0]),
+    ]
 
     svg = histogram(groups, x_label="diameter, nm", y_label="regions")
 
@@ -139,4 +149,4 @@ def test_a_histogram_counts_every_group_and_stands_for_itself():
 
 
 def test_a_histogram_of_one_size_is_drawn():
-    assert histogram([Group(label="a", values=[7.0, 7.0])], x_label="x", y_label="y").startswith("<svg")
+    assert histogram([Distribution(label="a", values=[7.0, 7.0])], x_label="x", y_label="y").startswith("<svg")

@@ -3,12 +3,12 @@ import re
 import numpy as np
 import pytest
 
-from quatrain.report.charts import Stack
+from quatrain.report.charts import StackedBar
 from quatrain.report.flows import flows, short
 
 
 def drawn(amount):
-    sides = [Stack(label=f"part{index}", parts=(3, 4)) for index in range(len(amount))]
+    sides = [StackedBar(label=f"part{index}", parts=(3, 4)) for index in range(len(amount))]
     return flows(amount, sides, names=("own", "other"), labels=("from", "to", "things"))
 
 

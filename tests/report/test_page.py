@@ -5,14 +5,14 @@ from html.parser import HTMLParser
 from quatrain.report.page import (
     Cell,
     Chart,
-    Facts,
+    DataTable,
     Gallery,
+    GalleryImage,
+    KeyValues,
     Note,
     Page,
-    Picture,
-    Row,
     Section,
-    Table,
+    TableRow,
     Tile,
     render,
     write,
@@ -20,14 +20,14 @@ from quatrain.report.page import (
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 BLOCKS = (
-    Table(
+    DataTable(
         columns=("net", "size"),
-        rows=(Row(name="best", cells=(Cell(text="1.5", share=0.25),), marked=True),),
+        rows=(TableRow(name="best", cells=(Cell(text="1.5", share=0.25),), marked=True),),
         caption="t",
     ),
     Chart(svg='<svg viewBox="0 0 1 1"><text>drawn</text></svg>', caption="a chart"),
-    Gallery(columns=("image",), rows=((Picture(uri=PIXEL, alt="one", caption="first"),),)),
-    Facts(items=(("seed", "0"),)),
+    Gallery(columns=("image",), rows=((GalleryImage(uri=PIXEL, alt="one", caption="first"),),)),
+    KeyValues(items=(("seed", "0"),)),
     Note(text="left out"),
 )
 
@@ -73,9 +73,9 @@ def test_text_is_escaped_wherever_it_stands():
     evil = "<script>alert(1)</script>"
     blocks = (
         Note(text=evil),
-        Facts(items=((evil, evil),)),
-        Table(columns=(evil,), rows=(Row(name=evil, note=evil, cells=(Cell(text=evil),)),), caption=evil),
-        Gallery(columns=(evil,), rows=((Picture(uri=PIXEL, alt=f'"{evil}', caption=evil),),), caption=evil),
+        KeyValues(items=((evil, evil),)),
+        DataTable(columns=(evil,), rows=(TableRow(name=evil, note=evil, cells=(Cell(text=evil),)),), caption=evil),
+        Gallery(columns=(evil,), rows=((GalleryImage(uri=PIXEL, alt=f'"{evil}', caption=evil),),), caption=evil),
     )
     tiles = (Tile(name=evil, value=evil, change=evil),)
     section = Section(title=evil, lead=evil, blocks=blocks)

@@ -9,10 +9,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from quatrain.report.charts import Curve, Stack, curves, stacks
+from quatrain.report.charts import Curve, StackedBar, curves, stacked_bars
 from quatrain.report.flows import flows
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
-from quatrain.report.page import Cell, Chart, Facts, Page, Row, Section, Table, Tile
+from quatrain.report.page import Cell, Chart, DataTable, KeyValues, Page, Section, TableRow, Tile
 from quatrain.report.text import UNKNOWN, count, duration, figure, percent
 
 TIMES = {"sample_s": "sampling", "pull_s": "pull", "lookup_s": "look-up", "copy_s": "copy"}
@@ -121,10 +121,10 @@ def _policies(title: str, folder: RunFolder) -> Section:
         "Means over the epochs behind the first; the loss is the last one's. Look-up and copy are the preparing "
         "thread's, much of which training does not wait for; the next column is what an epoch would be shorter at most."
     )
-    return Section(title=title, blocks=(Table(columns=columns, rows=rows, caption=caption),))
+    return Section(title=title, blocks=(DataTable(columns=columns, rows=rows, caption=caption),))
 
 
-def _policy(name: str, epochs: list[dict[str, Any]], slowest: float) -> Row:
+def _policy(name: str, epochs: list[dict[str, Any]], slowest: float) -> TableRow:
     seconds, pulled = steady(epochs, "seconds"), steady(epochs, "remote_bytes")
     overhead = (steady(epochs, "lookup_s") or 0.0) + (steady(epochs, "copy_s") or 0.0)
     cells = (
@@ -136,7 +136,7 @@ def _policy(name: str, epochs: list[dict[str, Any]], slowest: float) -> Row:
         Cell(text=figure(steady(epochs, "overhead_s"))),
         Cell(text=figure(epochs[-1].get("loss"))),
     )
-    return Row(name=name, cells=cells)
+    return TableRow(name=name, cells=cells)
 
 
 def _time(title: str, folder: RunFolder) -> Section:
@@ -144,10 +144,10 @@ def _time(title: str, folder: RunFolder) -> Section:
     charts = []
     for names, who in ((TIMES, "the thread that prepares batches"), (MAIN, "the thread that trains")):
         values = [
-            Stack(label=policy, parts=tuple(steady(epochs, key) or 0.0 for key in names))
+            StackedBar(label=policy, parts=tuple(steady(epochs, key) or 0.0 for key in names))
             for policy, epochs in found.items()
         ]
-        svg = stacks(values, names=tuple(names.values()), x_label="seconds an epoch")
+        svg = stacked_bars(values, names=tuple(names.values()), x_label="seconds an epoch")
         charts.append(Chart(svg=svg, caption=f"Of {who}."))
     return Section(title=title, lead=_TIME, blocks=tuple(charts))
 
@@ -195,7 +195,7 @@ def _partition(title: str, folder: RunFolder) -> Section:
     if not facts:
         raise Missing("the graph has not been cut yet")
     parts = list(enumerate(facts["parts"]))
-    values = [Stack(label=str(index), parts=(part["inner"], part["halo"])) for index, part in parts]
+    values = [StackedBar(label=str(index), parts=(part["inner"], part["halo"])) for index, part in parts]
     svg = flows(
         [part.get("cut_from", [0] * len(parts)) for _, part in parts],
         values,
@@ -207,10 +207,12 @@ def _partition(title: str, folder: RunFolder) -> Section:
         f"{facts['method']}; {percent(facts['cut'])} % of the edges are cut."
     )
     rows = tuple(
-        Row(name=str(index), cells=tuple(Cell(text=count(part[key])) for key in ("inner", "halo", "edges", "train")))
+        TableRow(
+            name=str(index), cells=tuple(Cell(text=count(part[key])) for key in ("inner", "halo", "edges", "train"))
+        )
         for index, part in parts
     )
-    table = Table(columns=("machine", "vertices", "halo", "edges", "training vertices"), rows=rows)
+    table = DataTable(columns=("machine", "vertices", "halo", "edges", "training vertices"), rows=rows)
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=_CUT), table))
 
 
@@ -226,4 +228,4 @@ def _made(title: str, folder: RunFolder) -> Section:
         "training time": duration(sum(row.get("seconds", 0.0) for row in folder.rows("epochs.json"))),
     }
     items = tuple((name, str(value)) for name, value in own.items() if value is not None)
-    return Section(title=title, blocks=(Facts(items=items + folder.facts()),))
+    return Section(title=title, blocks=(KeyValues(items=items + folder.facts()),))

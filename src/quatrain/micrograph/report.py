@@ -13,10 +13,10 @@ import numpy as np
 from quatrain.micrograph.config import MasksConfig, MergingConfig, RemovalConfig
 from quatrain.micrograph.evaluate import DEFINITIONS, DIFFICULTY, interval
 from quatrain.micrograph.stages import RESULT, image_folder
-from quatrain.report.charts import Group, histogram
+from quatrain.report.charts import Distribution, histogram
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.overlay import data_uri
-from quatrain.report.page import Cell, Chart, Facts, Gallery, Page, Picture, Row, Section, Table, Tile
+from quatrain.report.page import Cell, Chart, DataTable, Gallery, GalleryImage, KeyValues, Page, Section, TableRow, Tile
 from quatrain.report.text import UNKNOWN, count, figure, percent
 
 _MOST_ROWS = 12
@@ -142,7 +142,7 @@ def _gallery(title: str, folder: RunFolder) -> Section:
 _GALLERY = "Of raw and kept masks the 64 largest are drawn; a colour of materials means nothing across images."
 
 
-def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> tuple[Picture, ...]:
+def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> tuple[GalleryImage, ...]:
     name = str(outcome["name"])
     where = image_folder(folder.path, name)
     captions = {
@@ -154,9 +154,9 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
     if with_truth:
         captions["truth"] = (outcome.get("scores") or {}).get("difficulty", "")
     return tuple(
-        Picture(uri=data_uri(where / f"{part}.png"), alt=f"{name}: {part}", caption=caption)
+        GalleryImage(uri=data_uri(where / f"{part}.png"), alt=f"{name}: {part}", caption=caption)
         if (where / f"{part}.png").is_file() or part != "truth"
-        else Picture(uri="data:,", alt=f"{name}: no truth", caption="no truth")
+        else GalleryImage(uri="data:,", alt=f"{name}: no truth", caption="no truth")
         for part, caption in captions.items()
     )
 
@@ -180,7 +180,7 @@ def _ablation(title: str, folder: RunFolder) -> Section:
     for name in names:
         steps = [s for one in scored for s in one["scores"]["ablation"] if s["step"] == name]
         rows.append(
-            Row(
+            TableRow(
                 name=_NAMES.get(name, name),
                 marked=name == "merging",
                 cells=(
@@ -192,7 +192,7 @@ def _ablation(title: str, folder: RunFolder) -> Section:
                 ),
             )
         )
-    table = Table(columns=_ABLATION, rows=tuple(rows), caption=DEFINITIONS)
+    table = DataTable(columns=_ABLATION, rows=tuple(rows), caption=DEFINITIONS)
     lead = f"One step after another on the same masks; means over {len(scored)} images with truth."
     return Section(title=title, lead=lead, blocks=(table,))
 
@@ -224,11 +224,11 @@ def _difficulty(title: str, folder: RunFolder) -> Section:
         "raw\nmean IoU, %",
         "boosted\nmean IoU, %",
     )
-    table = Table(columns=(*columns, "ARI", "boundary F1"), rows=tuple(rows), caption=DIFFICULTY)
+    table = DataTable(columns=(*columns, "ARI", "boundary F1"), rows=tuple(rows), caption=DIFFICULTY)
     return Section(title=title, blocks=(table,))
 
 
-def _kind_row(kind: str, outcomes: Sequence[dict[str, Any]]) -> Row:
+def _kind_row(kind: str, outcomes: Sequence[dict[str, Any]]) -> TableRow:
     def mean(name: str) -> float | None:
         values = [one["scores"][name] for one in outcomes if one["scores"][name] is not None]
         return float(np.mean(values)) if values else None
@@ -240,7 +240,7 @@ def _kind_row(kind: str, outcomes: Sequence[dict[str, Any]]) -> Row:
         *(Cell(text=percent(share), share=share) for share in (raw, boosted)),
         *(Cell(text=figure(mean(name))) for name in ("ari", "boundary_f1")),
     )
-    return Row(name=kind, cells=cells)
+    return TableRow(name=kind, cells=cells)
 
 
 def _sizes(title: str, folder: RunFolder) -> Section:
@@ -252,7 +252,7 @@ def _sizes(title: str, folder: RunFolder) -> Section:
         factor = outcome["pixel_nm"] if in_nm else 1
         for material, diameters in outcome.get("diameters_px", {}).items():
             sizes.setdefault(f"material {material}", []).extend(factor * diameter for diameter in diameters)
-    groups = [Group(label=name, values=values) for name, values in sorted(sizes.items()) if values]
+    groups = [Distribution(label=name, values=values) for name, values in sorted(sizes.items()) if values]
     if not groups:
         raise Missing("no region was found")
     caption = f"Connected regions of each material in {count(len(chosen))} images; material 1 is each image's largest."
@@ -266,7 +266,7 @@ def _images(title: str, folder: RunFolder) -> Section:
     lines = folder.mapping("summary.json").get("images") or []
     if not lines:
         raise Missing("summary.json names no image")
-    table = Table(
+    table = DataTable(
         columns=(
             "image",
             "seconds",
@@ -281,10 +281,10 @@ def _images(title: str, folder: RunFolder) -> Section:
     return Section(title=title, blocks=(table,))
 
 
-def _image_row(line: dict[str, Any]) -> Row:
+def _image_row(line: dict[str, Any]) -> TableRow:
     whole = [line.get(key) for key in ("masks_raw", "masks_kept", "materials")]
     shares = [line.get(key) for key in ("mean_iou_raw", "mean_iou_boosted")]
-    return Row(
+    return TableRow(
         name=str(line["name"]),
         note=f"failed: {line['error']}" if line.get("error") else "",
         cells=(
@@ -299,7 +299,7 @@ def _thresholds(title: str, folder: RunFolder) -> Section:
     configuration = _configuration(folder)
     kinds = {"masks": MasksConfig, "removal": RemovalConfig, "merging": MergingConfig}
     rows = [
-        Row(
+        TableRow(
             name=f"{part}.{one.name}",
             cells=(Cell(text=_value(configuration[part].get(one.name))), Cell(text=_origin(one))),
         )
@@ -312,7 +312,7 @@ def _thresholds(title: str, folder: RunFolder) -> Section:
         raise Missing("run.json tells no settings")
     lead = "Whose default each setting has: the paper's, or ours where it is silent."
     return Section(
-        title=title, lead=lead, blocks=(Table(columns=("setting", "value", "default of"), rows=tuple(rows)),)
+        title=title, lead=lead, blocks=(DataTable(columns=("setting", "value", "default of"), rows=tuple(rows)),)
     )
 
 
@@ -330,4 +330,4 @@ def _made(title: str, folder: RunFolder) -> Section:
     configuration = _configuration(folder)
     own = {name: configuration.get(name) for name in ("data", "k")}
     items = tuple((name, str(value)) for name, value in own.items() if value)
-    return Section(title=title, blocks=(Facts(items=items + folder.facts()),))
+    return Section(title=title, blocks=(KeyValues(items=items + folder.facts()),))

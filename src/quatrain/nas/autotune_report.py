@@ -16,7 +16,7 @@ from quatrain.nas.history import GOOD, busy_share, climb, occupied, popular
 from quatrain.nas.report import examples, made, net_table, net_widths
 from quatrain.report import charts
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
-from quatrain.report.page import Cell, Chart, Note, Page, Row, Section, Table, Tile
+from quatrain.report.page import Cell, Chart, DataTable, Note, Page, Section, TableRow, Tile
 from quatrain.report.text import figure, millions
 from quatrain.sam.registry import SHAPES
 from quatrain.search.evaluations import pareto
@@ -133,11 +133,11 @@ def _front(title: str, folder: RunFolder) -> Section:
     except Missing:
         rows = []
     best = (folder.mapping("summary.json").get("best") or {}).get("subnet")
-    svg = charts.front(
+    svg = charts.pareto_front(
         points=[place for place, line in zip(places, found, strict=True) if line.get("proposed", True)],
         others=[place for place, line in zip(places, found, strict=True) if not line.get("proposed", True)],
         best=pareto(places, place=lambda place: place),
-        marks=_marks(folder, {line["key"]: place for line, place in zip(found, places, strict=True)}, best),
+        labelled=_marks(folder, {line["key"]: place for line, place in zip(found, places, strict=True)}, best),
         limit=limit if limit < max(size for size, _ in places) else None,
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
@@ -148,20 +148,24 @@ def _front(title: str, folder: RunFolder) -> Section:
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
 
-def _band(row: dict[str, Any]) -> charts.Band:
+def _band(row: dict[str, Any]) -> charts.RangeBand:
     heights = {name: 100 * row[key] for name, key in (("low", "lowest"), ("mean", "mean"), ("high", "highest"))}
-    return charts.Band(left=row["least_params"] / 1e6, right=row["most_params"] / 1e6, **heights)
+    return charts.RangeBand(left=row["least_params"] / 1e6, right=row["most_params"] / 1e6, **heights)
 
 
-def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str | None) -> list[charts.Mark]:
-    marks = [charts.Mark(x=places[best][0], y=places[best][1], label="best", strong=True)] if best in places else []
+def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str | None) -> list[charts.LabelledPoint]:
+    marks = (
+        [charts.LabelledPoint(x=places[best][0], y=places[best][1], label="best", strong=True)]
+        if best in places
+        else []
+    )
     try:
         rows = folder.rows("table.json")
     except Missing:
         return marks
     known = [row for row in rows if row.get("name") in ("pretrained", "fine-tuned", "largest", "smallest")]
     return marks + [
-        charts.Mark(x=row["params"] / 1e6, y=100 * row["miou_validation"], label=row["name"]) for row in known
+        charts.LabelledPoint(x=row["params"] / 1e6, y=100 * row["miou_validation"], label=row["name"]) for row in known
     ]
 
 
@@ -173,7 +177,7 @@ def _climb(title: str, folder: RunFolder) -> Section:
     if not way.images:
         raise Missing("the search has measured no net on all images")
     luck = [charts.Curve(label="random nets of the best one's size, mean", x=[], y=[y]) for y in _luck(folder)]
-    svg = charts.climb(
+    svg = charts.search_curve(
         [(x, 100 * y) for x, y in zip(way.images, way.scores, strict=True)],
         charts.Curve(label="best so far", x=way.images, y=[100 * y for y in way.best]),
         luck,
@@ -214,7 +218,7 @@ def _popular(title: str, folder: RunFolder) -> Section:
     sam = SHAPES.get(str(_start(folder).get("model")))
     starred = [sam is not None and block in sam.global_blocks for block in range(space.depth)]
     rows = [(str(width) if width else "dropped", shares) for width, shares in popular(space, nets)]
-    svg = charts.shares(rows, starred=starred, meaning="global attention")
+    svg = charts.share_heatmap(rows, starred=starred, meaning="global attention")
     caption = f"Percent of the best {100 * GOOD:.0f} % of {len(nets):,} nets that drop a block or give its MLP a width."
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
@@ -224,7 +228,7 @@ def _exported(title: str, folder: RunFolder) -> Section:
     if not record:
         raise Missing("the run was not asked for it (--onnx)")
     graphs = [record[name] for name in ("encoder", "decoder")]
-    rows = tuple(Row(name=graph["file"], cells=_graph_cells(graph)) for graph in graphs)
+    rows = tuple(TableRow(name=graph["file"], cells=_graph_cells(graph)) for graph in graphs)
     columns = ("graph", "largest difference\nfrom torch", "torch\nms", "onnxruntime\nms")
     allowed, threads = f"{graphs[0]['tolerance']:.0e}", graphs[0]["threads"]
     caption = (
@@ -232,7 +236,7 @@ def _exported(title: str, folder: RunFolder) -> Section:
         f"have been written. Medians with {threads} threads on a worker's processor: one image for the encoder, three "
         "prompts of two points for the decoder."
     )
-    return Section(title=title, blocks=(Table(columns=columns, rows=rows, caption=caption),))
+    return Section(title=title, blocks=(DataTable(columns=columns, rows=rows, caption=caption),))
 
 
 def _graph_cells(graph: dict[str, Any]) -> tuple[Cell, ...]:

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quatrain.report.charts import Bar, Curve, Mark, architecture, bars, curves, front
+from quatrain.report.charts import Bar, Curve, LabelledPoint, bars, block_widths, curves, pareto_front
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.overlay import data_uri
-from quatrain.report.page import Cell, Chart, Facts, Gallery, Page, Picture, Row, Section, Table, Tile
+from quatrain.report.page import Cell, Chart, DataTable, Gallery, GalleryImage, KeyValues, Page, Section, TableRow, Tile
 from quatrain.report.text import count, figure, millions, percent
 from quatrain.sam.registry import SHAPES, SamShape
 from quatrain.search.evaluations import pareto
@@ -196,14 +196,14 @@ def net_table(title: str, folder: RunFolder) -> Section:
     most = max((row.get("params") or 0 for row in rows), default=0)
     if not most:
         raise Missing("table.json holds no net")
-    table = Table(columns=_COLUMNS, rows=tuple(_row(row, most) for row in rows))
+    table = DataTable(columns=_COLUMNS, rows=tuple(_row(row, most) for row in rows))
     return Section(title=title, lead="All measured on the same held-out images.", blocks=(table,))
 
 
-def _row(row: dict[str, Any], most: float) -> Row:
+def _row(row: dict[str, Any], most: float) -> TableRow:
     params, oracle = row.get("params"), row.get("miou_oracle")
     spread = f" ± {100 * row['spread']:.1f}" if row.get("spread") is not None else ""
-    return Row(
+    return TableRow(
         name=str(row.get("name", "")),
         note=str(row.get("note") or ""),
         marked=_kind(row) == "best",
@@ -229,11 +229,11 @@ def _front(title: str, folder: RunFolder) -> Section:
     others = [line["key"] for line in found if not line.get("proposed", True)]
     limit = (start.get("max_params") or math.inf) / 1e6
     marks, elsewhere = _marks(folder, places)
-    svg = front(
+    svg = pareto_front(
         points=[place for key, place in places.items() if key not in others],
         others=[places[key] for key in others],
         best=pareto(places.values(), place=lambda place: place),
-        marks=marks,
+        labelled=marks,
         limit=limit if limit < max(size for size, _ in places.values()) else None,
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
@@ -244,13 +244,13 @@ def _front(title: str, folder: RunFolder) -> Section:
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
 
-def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[list[Mark], list[str]]:
+def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[list[LabelledPoint], list[str]]:
     """Return the baselines to label, and the names of those that only the held-out images have measured."""
     try:
         rows = folder.rows("table.json")
     except Missing:
         return [], []
-    marks: dict[str, Mark] = {}
+    marks: dict[str, LabelledPoint] = {}
     elsewhere: list[str] = []
     best = (folder.mapping("summary.json").get("best") or {}).get("subnet")
     for row in rows:
@@ -258,7 +258,7 @@ def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[l
         own = _validated(row, places, best if kind == "best" else None)
         height = row.get("miou_oracle") if own is None else own
         if kind and kind not in marks and size and height is not None:
-            marks[kind] = Mark(x=size / 1e6, y=100 * height, label=kind, strong=kind == "best")
+            marks[kind] = LabelledPoint(x=size / 1e6, y=100 * height, label=kind, strong=kind == "best")
             elsewhere += [kind] if own is None else []
     return list(marks.values()), elsewhere
 
@@ -282,7 +282,7 @@ def net_widths(title: str, folder: RunFolder) -> Section:
     lead = f"{len(subnet.kept)} of {sam.depth} blocks stay, with {100 * share:.0f} % of the MLP channels."
     if dropped:
         lead += f" Dropped: {', '.join(dropped)}."
-    svg = architecture(subnet.widths, full_subnet(sam).widths, starred=_starred(sam), meaning=_GLOBAL)
+    svg = block_widths(subnet.widths, full_subnet(sam).widths, starred=_starred(sam), meaning=_GLOBAL)
     caption = "Every block's MLP width (filled) inside that of the full net (pale); dashed blocks are skipped whole."
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=caption),))
 
@@ -297,7 +297,7 @@ def _starred(sam: SamShape) -> list[bool]:
 
 def examples(title: str, folder: RunFolder) -> Section:
     """Return held-out images with the masks of the pretrained and the found net."""
-    rows: list[tuple[Picture, ...]] = []
+    rows: list[tuple[GalleryImage, ...]] = []
     for example in folder.rows("examples.json")[:_MOST_EXAMPLES]:
         try:
             rows.append(_pictures(example, folder))
@@ -313,7 +313,7 @@ def examples(title: str, folder: RunFolder) -> Section:
     return Section(title=title, blocks=(gallery,))
 
 
-def _pictures(example: dict[str, Any], folder: RunFolder) -> tuple[Picture, ...]:
+def _pictures(example: dict[str, Any], folder: RunFolder) -> tuple[GalleryImage, ...]:
     name = str(example["name"])
     captions = {
         "image": name,
@@ -322,7 +322,7 @@ def _pictures(example: dict[str, Any], folder: RunFolder) -> tuple[Picture, ...]
         "found": f"mIoU {percent(example.get('iou_found'))} %",
     }
     return tuple(
-        Picture(uri=data_uri(folder.path / example[part]), alt=f"{name}: {part}", caption=caption)
+        GalleryImage(uri=data_uri(folder.path / example[part]), alt=f"{name}: {part}", caption=caption)
         for part, caption in captions.items()
     )
 
@@ -358,11 +358,11 @@ def _importance(title: str, folder: RunFolder) -> Section:
     sam = _sam(folder)
     removable = importance.get("removable", [])
     values = [
-        Bar(height=100 * value, lit=block in removable, starred=starred)
+        Bar(height=100 * value, highlighted=block in removable, starred=starred)
         for block, (value, starred) in enumerate(zip(importance["importance"], _starred(sam), strict=True))
     ]
     svg = bars(
-        values, y_label="mIoU points lost without it", lit="removable", unlit="always kept", starred=_GLOBAL
+        values, y_label="mIoU points lost without it", highlighted="removable", plain="always kept", starred=_GLOBAL
     )  # fmt: skip
     lead = "Each block was left out in turn, before any training; those that are missed least may be dropped."
     chances = [f"{block} ({p:.2g})" for block, p in zip(removable, importance.get("probability", []), strict=False)]
@@ -375,7 +375,7 @@ def made(title: str, folder: RunFolder) -> Section:
     asked = _asked(folder)
     own = {"model": asked.get("model"), "data": asked.get("data"), "images": _split(folder)}
     items = tuple((name, str(value)) for name, value in own.items() if value)
-    return Section(title=title, lead=_DEFINITIONS, blocks=(Facts(items=items + folder.facts()),))
+    return Section(title=title, lead=_DEFINITIONS, blocks=(KeyValues(items=items + folder.facts()),))
 
 
 def _split(folder: RunFolder) -> str:

@@ -58,7 +58,7 @@ STYLE: Any = {  # matplotlib types the keys of rc_context one by one
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Mark:
+class LabelledPoint:
     """A labelled point."""
 
     x: float
@@ -77,7 +77,7 @@ class Curve:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Group:
+class Distribution:
     """Values whose distribution is drawn."""
 
     label: str
@@ -89,14 +89,14 @@ class Bar:
     """One bar of a row of bars that stand for numbered things, such as blocks."""
 
     height: float
-    lit: bool = False
+    highlighted: bool = False
     """Drawn in the accent colour."""
     starred: bool = False
     """Marked under its number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Band:
+class RangeBand:
     """A range of heights over a range of x, with its mean."""
 
     left: float
@@ -107,7 +107,7 @@ class Band:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stack:
+class StackedBar:
     """A bar that lies, made of parts."""
 
     label: str
@@ -135,16 +135,16 @@ def as_svg(figure: Figure, salt: str) -> str:
 
 
 @mpl.rc_context(STYLE)
-def front(
+def pareto_front(
     *,
     points: Sequence[tuple[float, float]],
     others: Sequence[tuple[float, float]],
     best: Sequence[tuple[float, float]],
-    marks: Sequence[Mark],
+    labelled: Sequence[LabelledPoint],
     limit: float | None,
     x_label: str,
     y_label: str,
-    bands: Sequence[Band] = (),
+    bands: Sequence[RangeBand] = (),
     band_label: str = "",
 ) -> str:
     """Draw everything measured, the front of the best as a staircase, bands behind it, and labelled marks.
@@ -170,7 +170,7 @@ def front(
         axes.scatter(x, y, s=24, color=BLUE, zorder=4, label="best for their size")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.margins(x=0.08, y=0.1)
-    _place_marks(axes, marks)
+    _label_points(axes, labelled)
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=3, fontsize=8.5, handletextpad=0.3)
     return as_svg(figure, "front")
 
@@ -181,29 +181,29 @@ def _dots(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label:
         axes.scatter(x, y, s=15, color=colour, alpha=0.55, linewidths=0, label=label, zorder=2)
 
 
-def _place_marks(axes: Axes, marks: Sequence[Mark]) -> None:
+def _label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
     """Label the marks beside their points, on the side with more room, moved apart where they would touch."""
-    for mark in marks:
+    for point in points:
         axes.scatter(
-            [mark.x], [mark.y], s=170 if mark.strong else 42, marker="*" if mark.strong else "D",
+            [point.x], [point.y], s=170 if point.strong else 42, marker="*" if point.strong else "D",
             color=ORANGE, edgecolors=PAPER, linewidths=0.8, zorder=6,
         )  # fmt: skip
     low, high = axes.get_ylim()
     middle = sum(axes.get_xlim()) / 2
     for side, sign in (("left", 1), ("right", -1)):
-        group = sorted((m for m in marks if (m.x < middle) == (side == "left")), key=lambda mark: mark.y)
-        heights = spread([mark.y for mark in group], 0.055 * (high - low), low, high)
-        for mark, height in zip(group, heights, strict=True):
+        group = sorted((p for p in points if (p.x < middle) == (side == "left")), key=lambda point: point.y)
+        heights = spread_labels([point.y for point in group], 0.055 * (high - low), low, high)
+        for point, height in zip(group, heights, strict=True):
             axes.annotate(
-                mark.label, (mark.x, mark.y), xytext=(12 * sign, (height - mark.y) / (high - low) * 240),
+                point.label, (point.x, point.y), xytext=(12 * sign, (height - point.y) / (high - low) * 240),
                 textcoords="offset points", ha=side, va="center", zorder=7, color=INK,
-                fontweight="bold" if mark.strong else "normal", fontsize=9,
+                fontweight="bold" if point.strong else "normal", fontsize=9,
                 bbox={"facecolor": PAPER, "edgecolor": "none", "alpha": 0.75, "pad": 1.2},
                 arrowprops={"arrowstyle": "-", "color": MUTED, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3},
             )  # fmt: skip
 
 
-def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+def spread_labels(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
     """Return ascending `values` moved as little as a sweep up and one down need to leave `gap` between them.
 
     They stay between `low` and `high` where these leave room for all.
@@ -223,7 +223,7 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
 def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     """Draw noisy series: each value faint, a running mean over it."""
     figure, axes = _axes(8.4, 3.6)
-    for colour, line in zip(cycle(len(lines)), lines, strict=True):
+    for colour, line in zip(series_colours(len(lines)), lines, strict=True):
         axes.plot(line.x, line.y, color=colour, alpha=0.22, linewidth=0.8)
         axes.plot(line.x, running_mean(line.y), color=colour, linewidth=1.8, label=line.label)
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -233,7 +233,7 @@ def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
     return as_svg(figure, "curves")
 
 
-def cycle(count: int) -> list[str]:
+def series_colours(count: int) -> list[str]:
     """Return as many colours of the charts, in their order, from the first again where they end."""
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
@@ -249,11 +249,11 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 
 @mpl.rc_context(STYLE)
-def stacks(values: Sequence[Stack], *, names: Sequence[str], x_label: str) -> str:
+def stacked_bars(values: Sequence[StackedBar], *, names: Sequence[str], x_label: str) -> str:
     """Draw lying bars below each other, each of the named parts."""
     figure, axes = _axes(8.4, 0.9 + 0.4 * len(values))
     start = np.zeros(len(values))
-    for index, (name, colour) in enumerate(zip(names, cycle(len(names)), strict=True)):
+    for index, (name, colour) in enumerate(zip(names, series_colours(len(names)), strict=True)):
         width = np.array([value.parts[index] for value in values])
         axes.barh(range(len(values)), width, left=start, height=0.62, color=colour, label=name)
         start += width
@@ -262,15 +262,15 @@ def stacks(values: Sequence[Stack], *, names: Sequence[str], x_label: str) -> st
     axes.grid(visible=False, axis="y")
     axes.set(xlabel=x_label)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=len(names), fontsize=8.5)
-    return as_svg(figure, f"stacks {x_label} {' '.join(names)}")
+    return as_svg(figure, f"stacked_bars {x_label} {' '.join(names)}")
 
 
 @mpl.rc_context(STYLE)
-def bars(values: Sequence[Bar], *, y_label: str, lit: str, unlit: str, starred: str) -> str:
-    """Draw numbered bars, the lit ones in the accent colour, the starred ones marked under their number."""
+def bars(values: Sequence[Bar], *, y_label: str, highlighted: str, plain: str, starred: str) -> str:
+    """Draw numbered bars, the highlighted ones in the accent colour, the starred ones marked under their number."""
     figure, axes = _axes(8.4, 3.0)
-    for label, want, colour in ((unlit, False, MUTED), (lit, True, BLUE)):
-        chosen = [index for index, bar in enumerate(values) if bar.lit is want]
+    for label, want, colour in ((plain, False, MUTED), (highlighted, True, BLUE)):
+        chosen = [index for index, bar in enumerate(values) if bar.highlighted is want]
         if chosen:
             axes.bar(chosen, [values[i].height for i in chosen], width=0.68, color=colour, alpha=0.9, label=label)
     axes.axhline(0, color=MUTED, linewidth=0.8)
@@ -289,7 +289,7 @@ def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
 
 
 @mpl.rc_context(STYLE)
-def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int = 24) -> str:
+def histogram(groups: Sequence[Distribution], *, x_label: str, y_label: str, bins: int = 24) -> str:
     """Draw how positive values are distributed, over logarithmic bins common to all groups, stacked."""
     figure, axes = _axes(8.4, 3.2)
     every = np.concatenate([np.asarray(group.values, float) for group in groups])
@@ -297,7 +297,7 @@ def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int 
     edges = np.geomspace(low * 0.95, high * 1.05, bins + 1)
     axes.hist(
         [list(group.values) for group in groups], bins=list(edges), stacked=True,
-        color=cycle(len(groups)), label=[f"{group.label} ({len(group.values):,})" for group in groups],
+        color=series_colours(len(groups)), label=[f"{group.label} ({len(group.values):,})" for group in groups],
     )  # fmt: skip
     axes.set_xscale("log")
     axes.set(xlabel=x_label, ylabel=y_label)
@@ -310,7 +310,7 @@ def histogram(groups: Sequence[Group], *, x_label: str, y_label: str, bins: int 
 
 
 @mpl.rc_context(STYLE)
-def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequence[bool], meaning: str) -> str:
+def block_widths(widths: Sequence[int], full: Sequence[int], *, starred: Sequence[bool], meaning: str) -> str:
     """Draw every block's MLP width inside the outline of the full network's; a width of 0 is a dropped block."""
     figure, axes = _axes(8.4, 2.7)
     top = max(full)
@@ -338,7 +338,7 @@ def architecture(widths: Sequence[int], full: Sequence[int], *, starred: Sequenc
 
 
 @mpl.rc_context(STYLE)
-def climb(
+def search_curve(
     tries: Sequence[tuple[float, float]], best: Curve, levels: Sequence[Curve], *, x_label: str, y_label: str
 ) -> str:
     """Draw every try as a dot, the best so far as a staircase, and level lines to reach; levels use their first y."""
@@ -354,7 +354,7 @@ def climb(
 
 
 @mpl.rc_context(STYLE)
-def shares(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Sequence[bool], meaning: str) -> str:
+def share_heatmap(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Sequence[bool], meaning: str) -> str:
     """Draw a grid of shares from 0 to 1, a row a label and a column a block; None is what a block cannot be."""
     figure, axes = _axes(8.4, 0.5 + 0.36 * max(2, len(rows)))
     for height, (_, values) in enumerate(rows):

@@ -13,17 +13,17 @@ from matplotlib.path import Path
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from quatrain.report.charts import BLUE, INK, STYLE, Stack, as_svg, cycle
+from quatrain.report.charts import BLUE, INK, STYLE, StackedBar, as_svg, series_colours
 
 
 @mpl.rc_context(STYLE)
 def flows(
-    values: Sequence[Sequence[float]], sides: Sequence[Stack], *, names: Sequence[str], labels: Sequence[str]
+    values: Sequence[Sequence[float]], sides: Sequence[StackedBar], *, names: Sequence[str], labels: Sequence[str]
 ) -> str:
     """Draw what comes to each row from each column as a matrix of shades, and beside each row its stack.
 
     The shades go by the square root, with numbers where there is room for them; the diagonal stays empty. `labels` are
-    those of the columns, of the rows and of the stacks.
+    those of the columns, of the rows and of the stacked bars.
     """
     amount = np.array(values, float)
     count = len(amount)
@@ -37,7 +37,7 @@ def flows(
             text = short(float(amount[row, column]))
             cells.annotate(text, (column, row), ha="center", va="center", fontsize=7.5, color=INK)
     start = np.zeros(count)
-    for index, (name, colour) in enumerate(zip(names, cycle(len(names)), strict=True)):
+    for index, (name, colour) in enumerate(zip(names, series_colours(len(names)), strict=True)):
         width = np.array([one.parts[index] for one in sides])
         beside.barh(range(count), width, left=start, height=0.72, color=colour, label=name)
         start += width

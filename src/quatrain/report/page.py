@@ -33,7 +33,7 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Row:
+class TableRow:
     """One line of a table."""
 
     name: str
@@ -43,12 +43,12 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Table:
+class DataTable:
     """Rows of figures; the first column holds the rows' names."""
 
     kind: ClassVar[str] = "table"
     columns: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[TableRow, ...]
     caption: str = ""
 
 
@@ -62,7 +62,7 @@ class Chart:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Picture:
+class GalleryImage:
     """An image as a data URI."""
 
     uri: str
@@ -76,12 +76,12 @@ class Gallery:
 
     kind: ClassVar[str] = "gallery"
     columns: tuple[str, ...]
-    rows: tuple[tuple[Picture, ...], ...]
+    rows: tuple[tuple[GalleryImage, ...], ...]
     caption: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Facts:
+class KeyValues:
     """Names and values."""
 
     kind: ClassVar[str] = "facts"
@@ -96,7 +96,7 @@ class Note:
     text: str
 
 
-Block = Table | Chart | Gallery | Facts | Note
+Block = DataTable | Chart | Gallery | KeyValues | Note
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
