@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from quatrain.files import read_json
 from quatrain.graph import stages
-from quatrain.graph.config import BufferConfig, PartitionConfig
+from quatrain.graph.config import CacheConfig, PartitionConfig
 from quatrain.graph.dataset.load import open_graph
 from quatrain.graph.dataset.ogb_package import accuracy, ogb_table
 from quatrain.graph.distdgl.import_dgl import dgl
@@ -33,7 +33,7 @@ def settings(machines, trainers, **train):
         config,
         cluster=replace(config.cluster, machines=machines, trainers=trainers),
         partition=PartitionConfig(method="random"),
-        buffer=BufferConfig(policy="none"),
+        buffer=CacheConfig(policy="none"),
     )
 
 

@@ -16,7 +16,10 @@ from quatrain.graph.features.cache import BatchLookup, FeatureCache
 
 @dataclass(kw_only=True, slots=True)
 class ReadMetrics:
-    """RankStats over reads. The halo's hit rate leaves remote vertices outside the halo out, the remote one counts them."""
+    """Counters of reads.
+
+    The halo hit rate leaves out remote vertices outside the halo; the remote hit rate counts them.
+    """
 
     halo_hits: int = 0
     halo_misses: int = 0

@@ -6,7 +6,8 @@ Every configuration is replayed, which gives its hits and rows exactly. Its time
 
 since the rows of one batch travel while the next is sampled. Without overlap (stock DistDGL, a buffer that trainers
 share) or look-ahead it is the sum. With look-ahead of depth d, step i is prepared once step i - d has begun to train;
-without (d = 0) everything is in turn (`pace.PrefetchPipeline`). Times of look-up and policy are those of the replay itself, on
+without (d = 0) everything is in turn (`PrefetchPipeline`).
+Times of look-up and policy are those of the replay itself, on
 this machine. The bandwidth is a trainer's share.
 """
 
