@@ -1,12 +1,12 @@
-"""How near the policies come to the best that any policy could do, on traces of made graphs.
+"""Hit rates of the policies against the optimum, on traces of synthetic graphs.
 
     python benchmarks/buffer_hits.py [--quick] [--seeds 0 1 2] [--fractions 0.25 0.5] [--batch 250]
 
-A made graph (RMAT, or communities with power-law degrees) is cut into 4 parts; one trainer samples its own vertices,
-epoch by epoch in a new order, 2 layers with fan-outs 10 and 25; every policy is replayed over what it read. Any remote
-vertex may be kept, hit rates are those over all remote accesses, from the first step on, and all policies have f |H|
-rows. `oracle` is Belady's rule told the whole trace and filled with what is used first: no policy with as many rows has
-more hits, but for `carry`, which has the batch before as well. `best static` holds what most steps of the trace access.
+A synthetic graph (RMAT, or communities with power-law degrees) is cut into 4 parts. One trainer samples its vertices in
+a new order per epoch, 2 layers with fan-outs 10 and 25. Each policy is replayed over that trace. All remote vertices
+are candidates, hit rates are over all remote accesses from the first step on, and all policies have f |H| rows.
+`oracle` is Belady's rule with the whole trace announced, filled with the rows used first. No policy with as many rows
+has more hits, except with `carry`, which also has the previous batch. `best static` holds what most steps read.
 """
 
 from __future__ import annotations
@@ -41,20 +41,20 @@ class Graph:
         self.degrees = np.diff(self.starts)
 
     def sample(self, vertices: Ints, fanout: int, rng: np.random.Generator) -> Ints:
-        """Up to `fanout` in-neighbours of each vertex, drawn with replacement."""
+        """Return up to `fanout` in-neighbours of each vertex, drawn with replacement."""
         vertices = vertices[self.degrees[vertices] > 0]
         picks = rng.random((fanout, len(vertices))) * self.degrees[vertices]
         return np.unique(self.tails[self.starts[vertices] + picks.astype(np.int64)])
 
     def halo(self, first: int, stop: int) -> HaloTable:
-        """Vertices outside a part with an edge into it."""
+        """Return the halo of a part."""
         tails = np.unique(self.tails[self.starts[first] : self.starts[stop]])
         ids = tails[(tails < first) | (tails >= stop)]
         return HaloTable(ids, self.degrees[ids])
 
 
 def rmat(scale: int, degree: int, rng: np.random.Generator) -> Graph:
-    """RMAT with the usual .57 .19 .19 .05, cut at random."""
+    """Return an RMAT graph with the usual .57 .19 .19 .05, cut at random."""
     edges = degree * 2**scale // 2
     source = target = np.zeros(edges, np.int64)
     for _ in range(scale):
@@ -65,7 +65,7 @@ def rmat(scale: int, degree: int, rng: np.random.Generator) -> Graph:
 
 
 def communities(count: int, degree: int, rng: np.random.Generator) -> Graph:
-    """64 communities in a row, 85 % of the edges within one, power-law degrees; parts are runs of communities."""
+    """Return 64 communities with 85 % of the edges within one and power-law degrees; a part is a run of them."""
     edges, size = degree * count // 2, count // 64
     weight = rng.permutation((1 + np.arange(size)) ** -0.6)
     within = np.cumsum(weight) / weight.sum()
@@ -75,7 +75,7 @@ def communities(count: int, degree: int, rng: np.random.Generator) -> Graph:
 
 
 def steps(graph: Graph, own: range, batch: int, epochs: int, rng: np.random.Generator) -> Iterator[tuple[int, Ints]]:
-    """What each step reads: the seeds, their sampled neighbours and those of these."""
+    """Yield epoch and ids of each step: the seeds, their sampled neighbours and the neighbours of these."""
     train = rng.permutation(np.arange(own.start, own.stop))[: len(own) // 2]
     for epoch in range(epochs):
         order = rng.permutation(train)
@@ -88,7 +88,7 @@ def steps(graph: Graph, own: range, batch: int, epochs: int, rng: np.random.Gene
 
 
 def record(graph: Graph, *, batch: int, epochs: int, rng: np.random.Generator) -> Trace:
-    """The trace of the second part's trainer."""
+    """Return the trace of the second part's trainer."""
     own = range(graph.count // PARTS, 2 * graph.count // PARTS)
     rows, local, epoch = [], [], []
     for number, read in steps(graph, own, batch, epochs, rng):
@@ -106,25 +106,25 @@ def record(graph: Graph, *, batch: int, epochs: int, rng: np.random.Generator) -
     )
 
 
-POLICIES = {
+CASES = {
     "static-degree": CacheConfig(policy="static-degree"),
     "presample": CacheConfig(policy="presample", window=16),
     "paper": CacheConfig(policy="paper"),
     "paper, score reset": CacheConfig(policy="paper", score_transfer="reset"),
     "paper, delta 16": CacheConfig(policy="paper", interval=16),
-    "counts": CacheConfig(policy="counts"),
-    "counts, delta 1": CacheConfig(policy="counts", interval=1),
-    "schedule, window 4": CacheConfig(policy="schedule", window=4, carry=False),
-    "schedule, window 16": CacheConfig(policy="schedule", window=16, carry=False),
-    "schedule, window 16, carry": CacheConfig(policy="schedule", window=16, carry=True),
+    "lfu": CacheConfig(policy="lfu"),
+    "lfu, delta 1": CacheConfig(policy="lfu", interval=1),
+    "belady, window 4": CacheConfig(policy="belady", window=4, carry=False),
+    "belady, window 16": CacheConfig(policy="belady", window=16, carry=False),
+    "belady, window 16, carry": CacheConfig(policy="belady", window=16, carry=True),
     "best static": CacheConfig(policy="presample", window=10**6),
-    "oracle": CacheConfig(policy="schedule", window=10**6, carry=False),
+    "oracle": CacheConfig(policy="belady", window=10**6, carry=False),
 }
 GRAPHS = {"rmat": rmat, "communities": communities}
 
 
 def scale_of(name: str, quick: bool) -> int:
-    """The first number of a graph: a power of two for RMAT, vertices for communities."""
+    """Return the size of a graph: log2 of the vertices for RMAT, vertices for communities."""
     power = 13 if quick else 16
     return power if name == "rmat" else 2**power
 
@@ -137,13 +137,13 @@ def measure(name: str, seeds: list[int], fractions: list[float], *, quick: bool,
         traces.append(record(graph, batch=batch, epochs=4 if quick else 8, rng=numpy_rng(seed, "sampling", name)))
     for fraction in fractions:
         done: dict[str, list[Replay]] = {}
-        for policy, config in POLICIES.items():
-            among = "remote" if config.policy != "static-degree" else "halo"  # which for it is the same
+        for policy, config in CASES.items():
+            among = "remote" if config.policy != "static-degree" else "halo"  # the same for it
             done[policy] = [replay(one, replace(config, fraction=fraction, candidates=among)) for one in traces]
-        tell(f"{name}, f {fraction}, batch {batch}", done)
+        report(f"{name}, f {fraction}, batch {batch}", done)
 
 
-def tell(case: str, done: dict[str, list[Replay]]) -> None:
+def report(case: str, done: dict[str, list[Replay]]) -> None:
     """Print each policy's hit rate, the same against the oracle's, and the share of remote rows that it pulls."""
     for policy, replays in done.items():
         hits = [one.remote_hit_rate for one in replays]
@@ -151,9 +151,9 @@ def tell(case: str, done: dict[str, list[Replay]]) -> None:
             one.remote_hit_rate / best.remote_hit_rate for one, best in zip(replays, done["oracle"], strict=True)
         ]
         pulled = [one.remote_rows.sum() / (one.remote_hits + one.remote_misses).sum() for one in replays]
-        asked, ok = (">= 0.97", min(against) >= 0.97) if policy.startswith("schedule") else ("", None)
+        goal, ok = (">= 0.97", min(against) >= 0.97) if policy.startswith("belady") else ("", None)
         emit("buffer_hits", f"{case}, {policy}", "remote hit rate", hits, unit="", goal="", ok=None)
-        emit("buffer_hits", f"{case}, {policy}", "hits against the oracle's", against, unit="times", goal=asked, ok=ok)
+        emit("buffer_hits", f"{case}, {policy}", "hits against the oracle's", against, unit="times", goal=goal, ok=ok)
         emit("buffer_hits", f"{case}, {policy}", "rows pulled against none", pulled, unit="times", goal="", ok=None)
 
 

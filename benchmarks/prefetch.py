@@ -1,14 +1,14 @@
-"""Epoch times of DistDGL and of every buffer policy over a slow link, with the floor: all features local.
+"""Epoch times of DistDGL and of each cache policy over a slow link, and the floor: all features local.
 
     python benchmarks/prefetch.py [--quick] [--graphs rmat community] [--mbit 200 50] [--seeds 0 1 2] [--cases NAME ...]
 
-Two machines in network namespaces, joined by a veth pair that `tc tbf` holds to the bandwidth both ways, each with a
-/dev/shm of its own; DistDGL's servers and one trainer on each. Every case of a graph and bandwidth runs in the same
-processes, one after the other, and again for every seed: stock is DistDGL with its own sampler and no look-ahead, floor
-a copy of all features on both machines. All but stock have two batches ready ahead. The first epoch of a case, which
-warms up, is not counted, nor are the last three, for which a policy that looks ahead has sampled before (`presample`
-looks further ahead than that: its sampling is done in the first epoch). Where namespaces are not allowed, both machines
-share a host, features go through a source that sleeps, and the lines say so: that is no measurement of a network.
+Two machines run in network namespaces, each with its own /dev/shm, DistDGL server and trainer. A veth pair joins them;
+`tc tbf` limits its bandwidth both ways. All cases of a graph and bandwidth run in the same processes, one after the
+other, and again for each seed. `stock` is DistDGL with its own sampler and no look-ahead; `floor` has a copy of all
+features on both machines. All cases but stock prepare two batches ahead. Not counted are the first epoch of a case,
+which warms up, and the last three, for which a policy that looks ahead has sampled before (`presample` samples in the
+first epoch only). If namespaces are not allowed, both machines share a host and features come from a throttled source.
+The output lines then say so: those times are not measurements of a network.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import prefetch_foretold
+import prefetch_predicted
 from lines import emit
-from prefetch_foretold import COUNTED
 from prefetch_link import ADDRESSES, HOSTS, LINK, network, received, sleepy, throttle
+from prefetch_predicted import COUNTED
 
 from quatrain.files import read_json, write_json
 from quatrain.graph.config import CacheConfig, ClusterConfig, GnnConfig, SyntheticConfig, TrainConfig
@@ -53,7 +53,7 @@ class Case:
     wire: str = "float32"
 
     def buffer(self, base: GnnConfig) -> CacheConfig:
-        """Return the buffer of the case, all that the case leaves open as is best for its policy."""
+        """Return the cache settings of the case; what it leaves open has the policy's default."""
         same = ("policy", "fraction", "candidates", "carry", "wire")
         return replace(base.buffer, **{name: getattr(self, name) for name in same})
 
@@ -72,18 +72,18 @@ CASES = {
     **{
         f"{policy} {name}": Case(policy, fraction)
         for name, fraction in ((".25", 0.25), (".5", 0.5))
-        for policy in ("static-degree", "presample", "paper", "counts", "schedule")
+        for policy in ("static-degree", "presample", "paper", "lfu", "belady")
     },
-    "schedule .25 halo": Case("schedule", candidates="halo", carry=False),
-    "schedule .25 float16": Case("schedule", wire="float16"),
+    "belady .25 halo": Case("belady", candidates="halo", carry=False),
+    "belady .25 float16": Case("belady", wire="float16"),
     "floor": Case("none", replicate=True),
 }
 RECORD = "record"
-"""Not measured: writes the trace that predictions are made from."""
+"""Not measured: records the trace for the predictions."""
 
 
 def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
-    """Return what all cases share."""
+    """Return the settings that all cases share."""
     train = TrainConfig(
         epochs=arguments.epochs, batch=1000, fanout=(10, 25), hidden=16, evaluate_every=0, save_every=0
     )  # fmt: skip
@@ -94,11 +94,11 @@ def base(arguments: argparse.Namespace, kind: str) -> GnnConfig:
     )
 
 
-# The processes of the job: this script again, with --keep as keeper of a machine, and as the trainers' module
+# The processes of the job: this script again, with --keep as supervisor of a machine, and as the trainers' module
 
 
 def keep(folder: Path, number: int, alone: bool) -> None:
-    """Look after one machine, or after both where they share a host."""
+    """Supervise one machine, or both if they share a host."""
     job = Job.read(folder)
     programs = {**launcher.PROGRAMS, "train": "prefetch"}
     os.environ["PYTHONPATH"] = str(Path(__file__).parent)
@@ -120,20 +120,20 @@ def train(folder: Path, number: int, trainer: int) -> None:
     plan, job = read_json(folder / "plan.json"), Job.read(folder)
 
     class Measured(GnnTrainer):
-        """A trainer that notes what the link carried, and judges its network over a free link."""
+        """A trainer that records the bytes on the link, and evaluates with an unthrottled link."""
 
         wire: list[int]
 
-        def train(self, steps: Any) -> None:
+        def train(self, prepared: Any) -> None:
             """Train one epoch."""
             before = received()
-            super().train(steps)
+            super().train(prepared)
             moved = torch.tensor([float(received() - before)])
             dist.all_reduce(moved)
             self.wire.append(int(moved))
 
         def accuracy(self, part: str) -> float:
-            """Judge without the throttle."""
+            """Evaluate with an unthrottled link."""
             if plan["network"]:
                 throttle(None)
             dist.barrier()
@@ -149,7 +149,7 @@ def train(folder: Path, number: int, trainer: int) -> None:
             if plan["network"]:
                 throttle(None)
             else:
-                # the trainer looks both up there
+                # the feature path uses both names
                 feature_path.IndexedSource = feature_path.DistTensorFeatures = partial(  # type: ignore[misc, assignment]
                     sleepy, own=feature_path.own_vertices(graph), mbit=item["mbit"]
                 )
@@ -206,23 +206,23 @@ def measure(arguments: argparse.Namespace, kind: str, linked: bool, root: Path) 
 
 
 def launch(folder: Path, linked: bool) -> None:
-    """Run the keepers, one in each namespace, and wait for them."""
+    """Run the supervisors, one in each namespace, and wait for them."""
     own = [sys.executable, __file__, "--keep", str(folder)]
     if not linked:
         subprocess.run([*own, "0", "alone"], check=True)
         return
     private = ["unshare", "-m", "--propagation", "private", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"']
-    keepers = [
+    supervisors = [
         subprocess.Popen(["ip", "netns", "exec", host, *private, "sh", *own, str(number)])
         for number, host in enumerate(HOSTS)
     ]
     try:
-        codes = [keeper.wait() for keeper in keepers]
+        codes = [supervisor.wait() for supervisor in supervisors]
     finally:
-        for keeper in keepers:
-            keeper.terminate()
+        for supervisor in supervisors:
+            supervisor.terminate()
     if any(codes):
-        raise SystemExit(f"a keeper ended with {codes}: see {folder}/logs")
+        raise SystemExit(f"a supervisor ended with {codes}: see {folder}/logs")
 
 
 def mean(rows: list[Any], key: str) -> list[float]:
@@ -233,13 +233,13 @@ def mean(rows: list[Any], key: str) -> list[float]:
 GOALS = {
     (200.0, f"{name} {fraction}"): goal
     for fraction, goal in ((".25", 0.45), (".5", 0.65))
-    for name in ("counts", "schedule")
+    for name in ("lfu", "belady")
 }
-"""How much below stock's an epoch's time is to be."""
+"""Goals for the saved share of stock's epoch time."""
 
 
 def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], traces: Path, shared: GnnConfig) -> None:
-    """Print the lines of one graph; what is foretold comes from the first seed's trace."""
+    """Print the lines of one graph; predictions come from the trace of the first seed."""
     for (mbit, name), rows in results.items():
         case = f"{kind} {mbit:g} Mbit/s {label}: {name}"
         seconds = mean(rows, "seconds")
@@ -256,15 +256,15 @@ def report(kind: str, label: str, results: dict[tuple[float, str], list[Any]], t
         if name != "floor":
             model = TuneConfig(mbit_s=mbit, depth=CASES[name].look_ahead, overlap=not CASES[name].stock)
             counted = [row["epochs"] for row in rows]
-            prefetch_foretold.compare(case, traces, CASES[name].buffer(shared), model, counted)
+            prefetch_predicted.compare(case, traces, CASES[name].buffer(shared), model, counted)
 
 
 def overhead(case: str, rows: list[Any], seconds: list[float]) -> None:
-    """Print what look-up and copy take: on the preparing thread, beside the one that trains, and of the epoch."""
+    """Print the time of lookup and copy on the preparing thread, and what they add to the epoch."""
     own = [a + b for a, b in zip(mean(rows, "lookup_s"), mean(rows, "copy_s"), strict=True)]
     for name, taken, goal in (
-        ("look-up + copy, preparing thread", own, None),
-        ("look-up + copy, what they add", mean(rows, "overhead_s"), 0.05),
+        ("lookup + copy, preparing thread", own, None),
+        ("lookup + copy, added to the epoch", mean(rows, "overhead_s"), 0.05),
     ):
         ratio = [a / b for a, b in zip(taken, seconds, strict=True)]
         emit("prefetch", case, name, ratio, unit="of epoch", goal=f"<= {goal}" if goal else "",
@@ -281,9 +281,9 @@ def compare(case: str, mbit: float, name: str, rows: list[Any], results: dict[tu
         emit("prefetch", case, "epoch below stock", saved, unit="ratio", goal=f">= {goal}" if goal else "",
              ok=statistics.median(saved) >= goal if goal else None)  # fmt: skip
         faster = [b / a for a, b in zip(seconds, times, strict=True)]
-        asked = mbit == 50 and name.startswith("schedule .25")
-        emit("prefetch", case, "throughput over stock", faster, unit="x", goal=">= 3" if asked else "",
-             ok=statistics.median(faster) >= 3 if asked else None)  # fmt: skip
+        has_goal = mbit == 50 and name.startswith("belady .25")
+        emit("prefetch", case, "throughput over stock", faster, unit="x", goal=">= 3" if has_goal else "",
+             ok=statistics.median(faster) >= 3 if has_goal else None)  # fmt: skip
         share = [a / b for a, b in zip(pulled, size, strict=True)]
         half = ".25" in name
         emit("prefetch", case, "feature bytes over stock", share, unit="ratio", goal="<= 0.5" if half else "",
@@ -311,18 +311,20 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", choices=tuple(CASES), default=list(CASES))
     parser.add_argument("--vertices", type=int, default=50_000)
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--window", type=int, help="steps known in advance; the policy's own when left out")
+    parser.add_argument("--window", type=int, help="steps to look ahead; default: the policy's")
     parser.add_argument("--network", action=argparse.BooleanOptionalAction, default=True,
-                        help="use network namespaces where they are allowed")  # fmt: skip
-    parser.add_argument("--judge", action=argparse.BooleanOptionalAction, default=True, help="tell the test accuracy")
-    parser.add_argument("--keep-files", type=Path, help="leave the run folders there")
+                        help="use network namespaces if they are allowed")  # fmt: skip
+    parser.add_argument(
+        "--judge", action=argparse.BooleanOptionalAction, default=True, help="evaluate on the test vertices"
+    )
+    parser.add_argument("--keep-files", type=Path, help="keep the run folders there")
     arguments = parser.parse_args()
     if arguments.epochs < 5:
-        parser.error(f"--epochs is {arguments.epochs}; of fewer than 5 none is counted")
+        parser.error(f"--epochs is {arguments.epochs}; it must be at least 5, because 4 epochs are not counted")
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     if arguments.quick:
         arguments.graphs, arguments.mbit, arguments.seeds = ["community"], [200.0], [0]
-        arguments.cases, arguments.epochs = ["stock", "counts .25", "schedule .25", "floor"], 6
+        arguments.cases, arguments.epochs = ["stock", "lfu .25", "belady .25", "floor"], 6
     root = arguments.keep_files or Path(tempfile.mkdtemp(prefix="prefetch-"))
     root = root.resolve()
     try:

@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quatrain.graph.features.source import FeatureSource, IndexedSource, ThrottledSource
+from throttled import ThrottledSource
+
+from quatrain.graph.features.source import FeatureSource, IndexedSource
 
 if TYPE_CHECKING:
     from quatrain.graph.distdgl.rpc import RpcClient
@@ -26,7 +28,7 @@ def sh(*words: str) -> None:
 
 @contextlib.contextmanager
 def network(*, wanted: bool) -> Iterator[bool]:
-    """Make two namespaces with a link between them; give False where that is not allowed or not wanted."""
+    """Create two namespaces with a link between them; yield False if that is not allowed or not wanted."""
     remove()
     try:
         if not wanted:
@@ -49,14 +51,14 @@ def network(*, wanted: bool) -> Iterator[bool]:
 
 
 def remove() -> None:
-    """Remove what an earlier run may have left."""
+    """Remove the namespaces if they exist."""
     for host in HOSTS:
         with contextlib.suppress(OSError):
             subprocess.run(["ip", "netns", "del", host], check=False, capture_output=True)
 
 
 def throttle(mbit: float | None) -> None:
-    """Hold what this host sends to a bandwidth, or to none."""
+    """Limit what this host sends to `mbit`, in Mbit/s; None removes the limit."""
     if mbit is None:
         subprocess.run(["tc", "qdisc", "del", "dev", LINK, "root"], check=False, capture_output=True)
         return
@@ -74,11 +76,11 @@ def received() -> int:
     return 0
 
 
-def sleepy(rows: Any, mail: RpcClient | None = None, *, own: range, mbit: float) -> FeatureSource:
-    """Return DistDGL's rows where there is no network: those of the other part take their time, without a link."""
+def sleepy(rows: Any, client: RpcClient | None = None, *, own: range, mbit: float) -> FeatureSource:
+    """Return a source of DistDGL's rows without a network: rows of the other part are delayed."""
     from quatrain.graph.distdgl.remote_features import (
-        DistTensorFeatures,  # DGL reads its part in the job when it is imported
+        DistTensorFeatures,  # importing DGL reads environment variables of the job
     )
 
-    source: FeatureSource = IndexedSource(rows) if mail is None else DistTensorFeatures(rows, mail)
+    source: FeatureSource = IndexedSource(rows) if client is None else DistTensorFeatures(rows, client)
     return ThrottledSource(source, mbit_s=mbit, own=own)

@@ -24,5 +24,5 @@ def test_machines_of_a_graph_start_by_srun_one_on_each_node_and_train_together(s
         *("server-0.log", "server-1.log", "train-0-0.log", "train-1-0.log")
     }
     summary = driver.summary()
-    assert (summary["state"], summary["policy"], len(summary["epochs"])) == ("done", "schedule", 2)
+    assert (summary["state"], summary["policy"], len(summary["epochs"])) == ("done", "belady", 2)
     assert not driver.jobs()

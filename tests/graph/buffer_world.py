@@ -7,19 +7,19 @@ from hypothesis import strategies as st
 
 from quatrain.graph.config import CacheConfig
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.policies import POLICIES
+from quatrain.graph.features.policies import BUILT_IN
 
 COUNT, LOCAL = 60, range(20, 40)
 REMOTE = [vertex for vertex in range(COUNT) if vertex not in LOCAL]
 
 
 @st.composite
-def configs(draw, policies=tuple(POLICIES)):
-    """Any configuration of the policies."""
+def configs(draw, policies=tuple(spec.name for spec in BUILT_IN)):
+    """A configuration of one of the policies."""
     policy = draw(st.sampled_from(policies))
     return CacheConfig(
         policy=policy,
-        carry=draw(st.sampled_from([None, False, *([True] if policy == "schedule" else [])])),
+        carry=draw(st.sampled_from([None, False, *([True] if policy == "belady" else [])])),
         fraction=draw(st.sampled_from([0.0, 0.1, 0.25, 0.5, 1.0])),
         decay=draw(st.sampled_from([0.5, 0.75, 0.995])),
         interval=draw(st.integers(1, 5)),
@@ -41,6 +41,6 @@ def halos(draw, vertices=tuple(REMOTE)):
 
 
 def steps(vertices, *, least=1, most=12):
-    """What some steps read, repeats and empty steps among them."""
+    """Ids that some steps read, with repeats and empty steps."""
     one = st.lists(st.sampled_from(list(vertices)), max_size=30).map(lambda ids: np.array(ids, np.int64))
     return st.lists(one, min_size=least, max_size=most)

@@ -14,12 +14,12 @@ from quatrain.graph.dataset.graph import PARTS
 
 
 def small(**train):
-    """Settings of a training that takes little beside its start."""
+    """Settings of a short training."""
     return GnnConfig(
         made=SyntheticConfig(vertices=2000, degree=8.0, features=8, classes=4),
         cluster=ClusterConfig(machines=2),
         train=TrainConfig(**{"epochs": 3, "batch": 40, "fanout": (4, 4), "lr": 0.03, "evaluate_every": 2, **train}),
-        buffer=CacheConfig(policy="counts", interval=2),
+        buffer=CacheConfig(policy="lfu", interval=2),
     )
 
 

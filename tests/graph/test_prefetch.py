@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import threading
+from types import SimpleNamespace
 
 import pytest
+import torch
 
-from quatrain.graph.prefetch import LookAhead
+from quatrain.graph.loader import Batch
+from quatrain.graph.prefetch import LookAhead, Preparation, pipelined
 
 
 def failing(after):
     yield from range(after)
-    raise RuntimeError("the sampler died")
+    raise RuntimeError("the sampler failed")
 
 
 @pytest.mark.parametrize("depth", [1, 2, 5])
@@ -47,7 +50,7 @@ def test_the_next_batch_is_prepared_while_the_consumer_holds_one():
         assert second.wait(60)
 
 
-def test_one_thread_alone_iterates_and_prepares():
+def test_one_thread_samples_and_prepares():
     threads = set()
 
     def batches():
@@ -64,7 +67,7 @@ def test_one_thread_alone_iterates_and_prepares():
     assert threading.get_ident() not in threads
 
 
-def test_an_error_of_the_loader_arrives_after_the_batches_before_it():
+def test_an_error_of_the_sampler_is_raised_after_the_batches_before_it():
     got = []
     with LookAhead(failing(3), depth=2) as ahead, pytest.raises(RuntimeError, match="sampler"):
         got.extend(ahead)
@@ -72,20 +75,20 @@ def test_an_error_of_the_loader_arrives_after_the_batches_before_it():
         next(ahead)
 
 
-def test_an_error_of_the_preparation_arrives():
+def test_an_error_of_the_preparation_is_raised():
     with LookAhead(1 / batch for batch in (1, 0)) as ahead:
         assert next(ahead) == 1
         with pytest.raises(ZeroDivisionError):
             next(ahead)
 
 
-def test_a_batch_may_be_an_exception_or_nothing():
+def test_a_batch_may_be_an_exception_or_none():
     error = ValueError("only data")
     with LookAhead([None, error]) as ahead:
         assert list(ahead) == [None, error]
 
 
-def test_leaving_early_ends_the_thread():
+def test_closing_early_ends_the_thread():
     with LookAhead(iter(int, 1), depth=3) as ahead:
         next(ahead)
         thread = ahead._thread
@@ -93,15 +96,15 @@ def test_leaving_early_ends_the_thread():
     assert list(ahead) == []
 
 
-def test_leaving_is_possible_when_nothing_was_taken():
+def test_closing_is_possible_before_the_first_batch():
     LookAhead(range(10)).close()
 
 
-def test_a_loader_that_hangs_is_told_and_does_not_keep_the_process():
+def test_a_sampler_that_hangs_is_a_timeout_and_does_not_keep_the_process():
     free = threading.Event()
     ahead = LookAhead(free.wait() for _ in range(1))
     try:
-        with pytest.raises(TimeoutError, match="not ended"):
+        with pytest.raises(TimeoutError, match="did not end"):
             ahead.close(timeout_s=0.01)
         assert ahead._thread.daemon
     finally:
@@ -109,6 +112,73 @@ def test_a_loader_that_hangs_is_told_and_does_not_keep_the_process():
         ahead._thread.join()
 
 
-def test_a_depth_of_zero_is_no_look_ahead():
+def test_a_depth_of_0_is_refused():
     with pytest.raises(ValueError, match="depth is 0"):
         LookAhead([], depth=0)
+
+
+FEATURES = torch.arange(40.0).view(20, 2)
+LABELS = torch.arange(20) % 3
+
+
+class LoggingReader:
+    """A feature reader that logs when reads start and finish; each part of a read takes a second."""
+
+    def __init__(self):
+        self.log = []
+
+    def start_read(self, ids_n, metrics):
+        self.log.append(f"start {ids_n.tolist()}")
+        metrics.lookup_s += 1
+        metrics.policy_s += 1
+
+        def finish():
+            self.log.append(f"finish {ids_n.tolist()}")
+            metrics.copy_s += 1
+            return FEATURES[ids_n]
+
+        return finish
+
+
+class Labels:
+    def read(self, ids_n):
+        return LABELS[ids_n]
+
+
+def batches(count):
+    for number in range(count):
+        yield Batch(torch.tensor([number, number + 1]), torch.tensor([number]), [], 0.5)
+
+
+def prepared(count, *, overlaps):
+    reader = LoggingReader()
+    preparation = Preparation(SimpleNamespace(seconds=0.0), reader, Labels(), overlaps=overlaps)
+    return list(preparation.prepare(batches(count))), reader.log
+
+
+@pytest.mark.parametrize("overlaps", [False, True])
+@pytest.mark.parametrize("count", [0, 1, 5])
+def test_each_batch_gets_its_own_features_and_labels(count, overlaps):
+    ready, _ = prepared(count, overlaps=overlaps)
+
+    assert len(ready) == count
+    for number, batch in enumerate(ready):
+        assert torch.equal(batch.features, FEATURES[number : number + 2])
+        assert batch.labels.tolist() == [number % 3]
+        assert batch.metrics.cache_s == 3
+    assert sum(batch.cache_s for batch in ready) == 3 * count
+
+
+def test_a_batch_starts_before_the_previous_one_has_finished_only_with_overlap():
+    assert prepared(2, overlaps=False)[1] == ["start [0, 1]", "finish [0, 1]", "start [1, 2]", "finish [1, 2]"]
+    assert prepared(2, overlaps=True)[1] == ["start [0, 1]", "start [1, 2]", "finish [0, 1]", "finish [1, 2]"]
+
+
+def test_cache_time_is_counted_in_the_batch_during_which_it_was_spent():
+    ready, _ = prepared(3, overlaps=True)
+
+    assert [batch.cache_s for batch in ready] == [2 + 2 + 1, 2 + 1, 1]
+
+
+def test_pipelined_yields_all_items():
+    assert [list(pipelined(range(count))) for count in range(4)] == [[], [0], [0, 1], [0, 1, 2]]

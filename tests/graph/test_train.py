@@ -52,7 +52,7 @@ def test_the_outcome_tells_every_epoch_and_what_was_learnt(plain):
 
     assert last["loss"] < first["loss"]
     assert 0.5 < plain["test_accuracy"] <= 1
-    assert plain["policy"] == "counts"
+    assert plain["policy"] == "lfu"
     assert plain["buffer_rows"] > 0
     assert 0 < last["halo_hit_rate"] <= 1
     assert 0 < last["remote_hit_rate"] <= last["halo_hit_rate"]
@@ -118,7 +118,7 @@ def wait_for(condition, seconds=120):
 
 
 def test_what_is_kept_and_how_far_is_looked_ahead_change_no_loss(plain, parts, tmp_path):
-    config = replace(small(look_ahead=0), buffer=CacheConfig(policy="schedule", window=3), record_trace=True)
+    config = replace(small(look_ahead=0), buffer=CacheConfig(policy="belady", window=3), record_trace=True)
 
     foreseen = train(tmp_path, config, parts)
 

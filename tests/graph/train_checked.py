@@ -1,4 +1,4 @@
-"""A trainer that first holds what comes by mail against DistDGL's own pulls; started as quatrain.graph.train is."""
+"""A trainer that first compares rows read by RPC with DistDGL's own pulls; started as quatrain.graph.train is."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from quatrain.graph.feature_path import own_vertices
 
 
 def check(graph):
-    """Compare features, labels and halves of some, single and no vertices, collected in the reverse order."""
+    """Compare features, labels and float16 features of some, single and no vertices, waited for in reverse order."""
     everyone, own = torch.arange(graph.num_nodes()), own_vertices(graph)
     away = everyone[(everyone < own.start) | (everyone >= own.stop)]
     some = torch.randint(0, len(everyone), (50,), generator=torch.Generator().manual_seed(own.start))
-    asked = [everyone, away, everyone[own.start : own.stop], away[:1], everyone[own.start : own.start + 1], some]
-    mail = RpcClient()
+    requested = [everyone, away, everyone[own.start : own.stop], away[:1], everyone[own.start : own.start + 1], some]
+    client = RpcClient()
     for key in (FEATURES, LABELS):
-        tensor, source = graph.ndata[key], DistTensorFeatures(graph.ndata[key], mail)
-        ends = [source.ask(vertices) for vertices in asked]
-        for vertices, end in zip(reversed(asked), reversed(ends), strict=True):
-            assert torch.equal(end(), tensor[vertices])
+        tensor, source = graph.ndata[key], DistTensorFeatures(graph.ndata[key], client)
+        waits = [source.read_async(ids) for ids in requested]
+        for ids, wait in zip(reversed(requested), reversed(waits), strict=True):
+            assert torch.equal(wait(), tensor[ids])
         assert source.read(everyone[:0]).shape == (0, *tensor.shape[1:])
-    halves = float16_features(graph, partial(DistTensorFeatures, mail=mail))
-    assert torch.equal(halves.read(away), graph.ndata[FEATURES][away].half().float())
+    reduced = float16_features(graph, partial(DistTensorFeatures, client=client))
+    assert torch.equal(reduced.read(away), graph.ndata[FEATURES][away].half().float())
 
 
 class Checked(train.GnnTrainer):

@@ -1,4 +1,4 @@
-"""A trainer whose fourth step fails; started as quatrain.graph.train is."""
+"""A trainer whose fourth step fails; started like quatrain.graph.train."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from quatrain.graph import train
 
 
 class Failing(train.GnnTrainer):
-    """Raises on one machine, while answers that it has asked for are under way."""
+    """Raises on one machine while requests are pending."""
 
     taken = 0
 

@@ -1,4 +1,4 @@
-"""A trainer that is killed right after its first checkpoint; started as quatrain.graph.train is."""
+"""A trainer that is killed right after its first checkpoint; started like quatrain.graph.train."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from quatrain.graph import train
 
 
 class Killed(train.GnnTrainer):
-    """Dies by SIGKILL, as from a lack of memory."""
+    """Ended by SIGKILL, as when memory runs out."""
 
     def save(self):
         super().save()

@@ -38,7 +38,7 @@ def test_with_a_small_made_graph_it_runs_from_partition_to_report(tmp_path):
     [
         (["--buffer.fraction", "1.5"], "fraction is 1.5"),
         (["--buffer.policy", "paper", "--buffer.interval", "0"], "interval is 0"),
-        (["--buffer.policy", "count"], "did you mean 'counts'"),
+        (["--buffer.policy", "belad"], "did you mean 'belady'"),
         (["--cluster.port", "80"], "port is 80"),
         (["--data", "made:tree"], "made:community"),
         (["--compare", "best"], "policy 'best'"),
@@ -97,12 +97,12 @@ def test_a_trace_is_ranked_on_the_command_line(tmp_path, capsys):
             writer.step(np.arange(10 + step, 20 + step), 5)
             writer.times(sample_s=0.01, train_s=0.02)
 
-    words = ["tune", str(tmp_path / "t.h5"), "--policies", "counts", "schedule", "--out", str(tmp_path / "r.json")]
+    words = ["tune", str(tmp_path / "t.h5"), "--policies", "lfu", "belady", "--out", str(tmp_path / "r.json")]
     assert gnn.main(words) == 0
 
     said = capsys.readouterr()
     assert "halo hits %" in said.out
-    assert {row["buffer"]["policy"] for row in read_json(tmp_path / "r.json")} == {"counts", "schedule"}
+    assert {row["buffer"]["policy"] for row in read_json(tmp_path / "r.json")} == {"lfu", "belady"}
     assert "replayed" in said.err
 
 

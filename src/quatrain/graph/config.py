@@ -1,4 +1,4 @@
-"""Every setting of the gnn workflow, and its presets. Nothing here needs torch or DGL, so that planning is quick."""
+"""Settings of the gnn workflow, and its presets. Needs neither torch nor DGL, so that planning is fast."""
 
 from __future__ import annotations
 
@@ -7,60 +7,52 @@ from pathlib import Path
 from typing import Literal
 
 from quatrain.errors import unknown
-
-POLICIES = ("none", "static-degree", "presample", "paper", "counts", "schedule")
-"""What a run may choose from; `quatrain.graph.features.policies` builds them."""
-EVICTING = ("paper", "counts")
-"""Policies that change the buffer every `interval` steps."""
-FORESEEING = ("presample", "schedule")
-"""Policies that need to be told accesses in advance."""
+from quatrain.graph.features.policies import PolicySpec, current_name, policies, policy_spec
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CacheConfig:
-    """Which remote rows are kept, how many, and how that changes."""
+    """Cache of remote features: what it may hold, how many rows, and how its content changes."""
 
-    policy: str = "schedule"
-    """schedule, counts, presample, static-degree, paper, or none."""
+    policy: str = "belady"
+    """belady, lfu, presample, static-degree, paper, none, or a policy of another installed package."""
     fraction: float = 0.25
-    """Rows of the buffer as a share of the halo's vertices (f)."""
+    """Rows of the cache as a share of the halo's vertices (f)."""
     decay: float = 0.995
-    """`paper`: factor on the score of a buffered row for each step that does not use it (gamma)."""
+    """`paper`: factor on the score of a cached row for each step that does not read it (gamma)."""
     interval: int = 32
-    """`paper`, `counts`: steps between two changes of the buffer (delta)."""
+    """`paper`, `lfu`: steps between two replacements (delta)."""
     window: int | None = None
-    """`schedule`: steps known in advance (none given: 8); `presample`: steps that are counted before the first (64)."""
+    """`belady`: steps to look ahead (default 8). `presample`: steps that are counted before the first (default 64)."""
     candidates: Literal["halo", "remote"] | None = None
-    """What may be kept: vertices of the halo, as published, or any vertex of another part; none given: what is best
-    for the policy, remote for `schedule`, else halo. `fraction` stays one of the halo. Sampling more than one layer
-    reaches remote vertices outside the halo."""
+    """Vertices that may be cached: the halo, as published, or all vertices of other parts. Default: remote for
+    `belady`, else halo. `fraction` is always a share of the halo. Sampling of two or more layers reaches remote
+    vertices outside the halo."""
     carry: bool | None = None
-    """`schedule`: take rows from the batch before as well, which look-ahead keeps in memory anyway, so that the buffer
-    need not hold what the step before has read (none given: yes). Whoever trains must not write into the features."""
+    """`belady`: also reuse rows of the previous batch, which look-ahead keeps in memory anyway; the cache then need not
+    hold what the step before has read. Default: yes. Training must not write to the features."""
     wire: Literal["float32", "float16"] = "float32"
-    """float16: features travel in half the bytes and LOSE PRECISION (11 of 24 bits stay); batches are then no longer
-    bit for bit those of DistDGL. Costs every machine a second copy of its features. Not with the policy `none`."""
+    """float16: features are transferred in half the bytes and LOSE PRECISION (11 of 24 bits are kept); batches then
+    differ from those of DistDGL. Each machine holds a second copy of its features. Not with the policy `none`."""
     score_transfer: Literal["paper", "reset"] = "paper"
-    """`paper`: what a newcomer's score begins with, the accesses that it was counted for (published) or 1."""
+    """`paper`: first score of an admitted row: its number of misses (published) or 1."""
     alpha_decimals: int | None = None
     """`paper`, quirk: decimals to which the threshold gamma**delta is rounded (the authors' code: 3)."""
     victims: Literal["lowest-score", "id-order"] = "lowest-score"
-    """`paper`, quirk: which rows below the threshold leave first (the authors' code: id-order)."""
+    """`paper`, quirk: which rows below the threshold are evicted first (the authors' code: id-order)."""
     count_on_eviction: bool = True
     """`paper`, quirk: count the misses of a step that evicts (the authors' code: False)."""
 
     def __post_init__(self) -> None:
-        if self.policy not in POLICIES:
-            raise unknown("policy", self.policy, POLICIES)
+        object.__setattr__(self, "policy", policy_spec(self.policy).name)
         if not 0 <= self.fraction <= 1:
             raise ValueError(f"fraction is {self.fraction}; it must lie between 0 and 1")
         if not 0 < self.decay < 1:
             raise ValueError(f"decay is {self.decay}; it must lie between 0 and 1, both excluded")
-        if self.interval < (1 if self.policy in EVICTING else 0):
-            raise ValueError(f"interval is {self.interval}; {self.policy!r} needs at least 1 step between two changes")
+        if self.interval < (1 if self.spec.uses_interval else 0):
+            raise ValueError(f"interval is {self.interval}; {self.policy!r} needs at least 1 step between replacements")
         if self.window is not None and self.window < 1:
             raise ValueError(f"window is {self.window}; it must be at least 1 step")
-        self._suits_the_policy()
         if self.alpha_decimals is not None and self.alpha_decimals < 1:
             raise ValueError(f"alpha_decimals is {self.alpha_decimals}; it must be at least 1, or None for no rounding")
         for name, known in (
@@ -71,49 +63,62 @@ class CacheConfig:
         ):
             if getattr(self, name) not in known:
                 raise unknown(name, getattr(self, name), [word for word in known if word])
+        self._check_against_policy()
 
-    def _suits_the_policy(self) -> None:
-        if self.carry and self.policy != "schedule":
-            raise ValueError(f"carry is True; only 'schedule' knows what to leave to it, {self.policy!r} does not")
-        if self.wire == "float16" and self.policy == "none":
-            raise ValueError("wire is 'float16'; 'none' reads features as DistDGL does: choose another policy")
-        if self.candidates == "remote" and self.policy == "static-degree":
-            raise ValueError("candidates is 'remote'; 'static-degree' knows degrees of the halo only: leave it out")
+    def _check_against_policy(self) -> None:
+        spec = self.spec
+        if self.carry and not spec.carries:
+            able = ", ".join(repr(one.name) for one in policies().values() if one.carries)
+            raise ValueError(f"carry is True; {spec.name!r} cannot reuse rows of the previous batch: choose {able}")
+        if self.wire == "float16" and not spec.caches:
+            raise ValueError(f"wire is 'float16'; {spec.name!r} reads features as DistDGL does: choose another policy")
+        if self.candidates is not None and self.candidates not in spec.candidates:
+            allowed = " or ".join(map(repr, spec.candidates))
+            raise ValueError(f"candidates is {self.candidates!r}; {spec.name!r} allows only {allowed}: leave it out")
 
     @property
-    def number_bytes(self) -> int:
-        """Bytes of a number on the wire."""
+    def spec(self) -> PolicySpec:
+        """Row of the policy table."""
+        return policy_spec(self.policy)
+
+    @property
+    def bytes_per_number(self) -> int:
+        """Transferred bytes per number of a feature."""
         return 2 if self.wire == "float16" else 4
 
     @property
-    def known_steps(self) -> int:
-        """The window: as given, or the policy's own."""
-        return self.window or (8 if self.policy == "schedule" else 64)
+    def effective_window(self) -> int:
+        """The window as given, else the policy's default, in steps."""
+        return self.window or self.spec.window
 
     @property
-    def among(self) -> Literal["halo", "remote"]:
-        """The candidates: as given, or the policy's own."""
-        return self.candidates or ("remote" if self.policy == "schedule" else "halo")
+    def effective_candidates(self) -> str:
+        """The candidates as given, else the policy's default."""
+        return self.candidates or self.spec.candidates[0]
 
     @property
-    def carries(self) -> bool:
-        """Whether rows of the batch before are taken: as given, or as is best for the policy."""
-        return self.policy == "schedule" if self.carry is None else self.carry
+    def effective_carry(self) -> bool:
+        """Whether rows of the previous batch are reused: as given, else the policy's default."""
+        return self.spec.carries if self.carry is None else self.carry
 
-    def of_policy(self, policy: str) -> CacheConfig:
-        """Return the same for another policy, without what that one would refuse."""
-        carry = self.carry if policy == "schedule" else None
-        among = self.candidates if policy != "static-degree" else None
-        wire = self.wire if policy != "none" else "float32"
-        return replace(self, policy=policy, carry=carry, candidates=among, wire=wire)
+    def with_policy(self, policy: str) -> CacheConfig:
+        """Return the same settings for another policy, without those that it would refuse."""
+        spec = policy_spec(policy)
+        return replace(
+            self,
+            policy=spec.name,
+            carry=self.carry if spec.carries else None,
+            candidates=self.candidates if self.candidates in spec.candidates else None,
+            wire=self.wire if spec.caches else "float32",
+        )
 
-    def rows(self, halo: int) -> int:
-        """Return how many rows the buffer has beside a halo of `halo` vertices: floor(f |H|), none without a policy."""
-        return 0 if self.policy == "none" else int(self.fraction * halo)
+    def capacity(self, halo_size: int) -> int:
+        """Return the rows of the cache beside a halo of `halo_size` vertices: floor(fraction * halo_size)."""
+        return int(self.fraction * halo_size) if self.spec.caches else 0
 
 
 def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: int = 32) -> CacheConfig:
-    """Return the `paper` policy with every quirk of the authors' public code, for comparisons with it."""
+    """Return the `paper` policy with all quirks of the authors' public code, for comparisons with it."""
     return CacheConfig(
         policy="paper",
         fraction=fraction,
@@ -126,23 +131,23 @@ def reference_quirks(*, fraction: float = 0.25, decay: float = 0.995, interval: 
 
 
 SYNTHETIC = ("community", "rmat")
-"""Graphs that the package makes itself."""
+"""Graphs that the package generates."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticConfig:
-    """Size of a made graph (`--data made:community` or `made:rmat`)."""
+    """Size of a synthetic graph (`--data made:community` or `made:rmat`)."""
 
     vertices: int = 50_000
     """Vertices."""
     degree: float = 10.0
-    """Mean number of neighbours; power-law distributed over the vertices."""
+    """Mean number of neighbours per vertex; power-law distributed."""
     features: int = 100
-    """Features of a vertex."""
+    """Numbers per feature vector."""
     classes: int = 10
-    """Labels."""
+    """Number of labels."""
     seed: int = 0
-    """Every edge and feature follows from it, apart from the run's own seed."""
+    """Seed of all edges and features, independent of the run's seed."""
 
     def __post_init__(self) -> None:
         if not 10 <= self.vertices < 2**31:
@@ -157,12 +162,12 @@ class SyntheticConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionConfig:
-    """How the graph is cut, one part a machine."""
+    """How the graph is partitioned, one part per machine."""
 
     method: Literal["metis", "random"] = "metis"
-    """metis cuts few edges; random is there to compare with."""
+    """metis cuts few edges; random is for comparison."""
     folder: Path | None = None
-    """Where this graph's parts lie, or are put; none given: in a cache beside the run folders."""
+    """Folder of the parts, read or written. Default: a cache beside the run folders."""
 
     def __post_init__(self) -> None:
         if self.folder is not None:
@@ -171,16 +176,16 @@ class PartitionConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClusterConfig:
-    """How many processes train, and where their servers listen."""
+    """Number of training processes, and the ports of their servers."""
 
     machines: int = 2
-    """Parts of the graph; on one host as many stand side by side as are asked for."""
+    """Parts of the graph. One host can run several."""
     trainers: int = 1
-    """Training processes a machine."""
+    """Training processes per machine."""
     share_buffer: bool = False
-    """One buffer for all trainers of a machine instead of one each (not with the policy schedule)."""
+    """One cache for all trainers of a machine instead of one each (not with the policy belady)."""
     port: int = 0
-    """The first server's port, the next machine on the same host takes the next one; 0: any free ones."""
+    """Port of the first server; each further machine on the same host uses the next one. 0: any free ports."""
 
     def __post_init__(self) -> None:
         if self.machines < 1 or self.trainers < 1:
@@ -191,34 +196,34 @@ class ClusterConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """What is trained, and how."""
+    """Network and training."""
 
     model: Literal["sage", "gat"] = "sage"
     """GraphSAGE with mean aggregation, or a graph attention network."""
     epochs: int = 10
     """Passes over the training vertices."""
     batch: int = 1000
-    """Training vertices a step and trainer."""
+    """Training vertices per step and trainer."""
     fanout: tuple[int, ...] = (10, 25)
-    """Neighbours drawn a vertex: of the input layer first, of the training vertices last."""
+    """Neighbours drawn per vertex: of the input layer first, of the training vertices last."""
     hidden: int = 16
-    """Channels between the layers."""
+    """Hidden channels."""
     heads: int = 2
-    """Attention heads of gat."""
+    """Attention heads (gat)."""
     dropout: float = 0.5
-    """Share of hidden channels left out in training."""
+    """Dropout rate of hidden channels."""
     lr: float = 0.003
-    """Adam's learning rate."""
+    """Learning rate of Adam."""
     sampler: Literal["seeded", "stock"] = "seeded"
-    """seeded draws the same neighbours in every run and sends few bytes; stock is DistDGL's own."""
+    """seeded: the same neighbours in every run, and few bytes per request; stock: DistDGL's own sampler."""
     look_ahead: int = 2
-    """Batches made ready while one trains; 0: in turn with it and on the same thread, as in stock DistDGL."""
+    """Batches prepared while one trains. 0: prepared between training steps on the same thread, as in stock DistDGL."""
     replicate: bool = False
-    """Copy all features to every trainer first: the floor that no buffer gets below, if there is the memory."""
+    """Copy all features to each trainer first: the lowest epoch time that any cache can reach, if memory allows."""
     evaluate_every: int = 5
-    """Epochs between two looks at the validation vertices; 0 never looks."""
+    """Epochs between two evaluations on the validation vertices; 0: never."""
     save_every: int = 1
-    """Epochs between two checkpoints, beside those after each look at the validation vertices; 0: only those."""
+    """Epochs between two checkpoints, beside those after each evaluation; 0: only those."""
     threads: int | None = None
     """OpenMP threads per process. Default: cores of the host / its trainers / 2, at least 1."""
 
@@ -240,35 +245,39 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GnnConfig:
-    """Distributed training of a graph network, from a graph to a report."""
+    """Distributed training of a graph network, from the graph to the report."""
 
     data: str = "made:community"
     """made:community, made:rmat, an OGB folder (such as dataset/ogbn_products), or a folder with edges.npy|csv,
     features.npy|h5, labels.npy|csv and splits."""
     made: SyntheticConfig = field(default_factory=SyntheticConfig)
-    """Size of a made graph."""
+    """Size of a synthetic graph."""
     undirected: bool = True
-    """Let every edge lead both ways."""
+    """Add the reverse of each edge."""
     partition: PartitionConfig = field(default_factory=PartitionConfig)
-    """How the graph is cut."""
+    """How the graph is partitioned."""
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
-    """How many processes train."""
+    """Number of training processes."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """What is trained."""
+    """Network and training."""
     buffer: CacheConfig = field(default_factory=CacheConfig)
-    """Which features of other machines' vertices are kept."""
+    """Cache of features of other machines' vertices."""
     record_trace: bool = False
-    """Write down in traces/ what every trainer reads, for `quatrain gnn tune`."""
+    """Record in traces/ what each trainer reads, for `quatrain gnn tune`."""
     compare: tuple[str, ...] = ()
-    """Policies that are trained with as well, for the report to set them side by side."""
+    """Further policies to train with; the report compares them."""
 
     def __post_init__(self) -> None:
-        if self.cluster.share_buffer and self.buffer.policy == "schedule":
-            raise ValueError("share_buffer is set, but the policy 'schedule' knows one trainer's steps: take 'counts'")
+        if self.cluster.share_buffer and not self.buffer.spec.shareable:
+            raise ValueError(
+                f"share_buffer is set, but the policy {self.buffer.policy!r} knows the steps of one trainer only: "
+                "choose 'lfu'"
+            )
+        object.__setattr__(self, "compare", tuple(map(current_name, self.compare)))
         for policy in self.compare:
-            self.with_policy(policy)  # says what is wrong with it
+            self.with_policy(policy)  # refuses an unknown policy
         kind, made, name = self.data.partition(":")
-        if kind != "made":  # workers may stand in another folder than the driver
+        if kind != "made":  # workers may run in another folder than the driver
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         elif not made or name not in SYNTHETIC:
             raise ValueError(
@@ -276,12 +285,12 @@ class GnnConfig:
             )
 
     def with_policy(self, policy: str) -> GnnConfig:
-        """Return the same training with another policy, and nothing else to compare with."""
-        return replace(self, buffer=self.buffer.of_policy(policy), compare=())
+        """Return the same training with another policy and nothing to compare."""
+        return replace(self, buffer=self.buffer.with_policy(policy), compare=())
 
 
 def mini() -> GnnConfig:
-    """About a minute on a laptop: a made graph of 20,000 vertices on two machines that share the host."""
+    """Return settings for about a minute on a laptop: synthetic graph, two machines on one host."""
     return GnnConfig(
         made=SyntheticConfig(vertices=20_000),
         train=TrainConfig(epochs=10, batch=500),
@@ -290,7 +299,7 @@ def mini() -> GnnConfig:
 
 
 def default() -> GnnConfig:
-    """The canonical method for real graphs on a cluster."""
+    """Return settings for real graphs on a cluster."""
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=30, batch=1000, hidden=256, lr=0.003),
@@ -298,7 +307,7 @@ def default() -> GnnConfig:
 
 
 def paper() -> GnnConfig:
-    """MassiveGNN's public settings (arXiv 2410.22697), one by one."""
+    """Return MassiveGNN's published settings (arXiv 2410.22697)."""
     return GnnConfig(
         cluster=ClusterConfig(machines=4, trainers=4),
         train=TrainConfig(epochs=100, batch=2000, fanout=(10, 25), hidden=16, dropout=0.5, lr=0.003),
@@ -307,4 +316,4 @@ def paper() -> GnnConfig:
 
 
 PRESETS = {"mini": mini, "default": default, "paper": paper}
-"""What each preset is called; the first is taken when none is named."""
+"""Presets by name; the first is the default."""

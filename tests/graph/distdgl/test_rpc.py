@@ -8,8 +8,8 @@ from quatrain.graph.distdgl import rpc
 from quatrain.graph.distdgl.rpc import RpcClient
 
 
-class Post:
-    """DGL's messages as far as RpcClient sees them, whose answers come in any order."""
+class FakeRpc:
+    """The part of DGL's RPC that RpcClient uses; answers arrive in any order."""
 
     def __init__(self, order):
         self.sent, self.order = [], iter(order)
@@ -31,12 +31,12 @@ class Post:
 
 
 @given(st.permutations(range(6)), st.permutations(range(3)))
-def test_answers_may_arrive_and_be_collected_in_any_order(arrival, collection):
+def test_answers_may_arrive_and_be_waited_for_in_any_order(arrival, waits):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rpc, "rpc", Post(arrival))
-        post = RpcClient()
-        letters = [post.post([(0, f"{one}a"), (1, f"{one}b")]) for one in range(3)]
+        patch.setattr(rpc, "rpc", FakeRpc(arrival))
+        client = RpcClient()
+        requests = [client.send([(0, f"{one}a"), (1, f"{one}b")]) for one in range(3)]
 
-        for one in collection:
-            assert post.collect(letters[one]) == [(0, f"{one}a"), (1, f"{one}b")]
-        assert post.collect(post.post([])) == []
+        for one in waits:
+            assert client.wait(requests[one]) == [(0, f"{one}a"), (1, f"{one}b")]
+        assert client.wait(client.send([])) == []

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.sampler import Neighbours, _merged, packed, subsets
-from quatrain.graph.loader import Batch, PeekableBatches, share
+from quatrain.graph.loader import Batch, PeekableBatches, rank_vertices
 
 SIZES = st.lists(st.integers(5, 40), min_size=1, max_size=30)
 
@@ -87,7 +87,7 @@ def test_no_vertices_travel_too():
 @given(st.integers(1, 200), st.integers(1, 7))
 def test_trainers_get_equal_shares_that_cover_everything(count, ranks):
     vertices = np.arange(count)
-    shares = [share(vertices, rank, ranks) for rank in range(ranks)]
+    shares = [rank_vertices(vertices, rank, ranks) for rank in range(ranks)]
 
     assert len({len(one) for one in shares}) == 1
     assert set(np.concatenate(shares)) == set(vertices)
@@ -100,7 +100,7 @@ def batches(count):
 
 def test_a_batch_that_was_looked_at_is_still_there_when_its_turn_comes():
     stream = PeekableBatches(batches(5))
-    ahead = stream.accesses()
+    ahead = stream.peek_inputs()
     seen = [int(next(ahead)) for _ in range(3)]
 
     assert seen == [0, 1, 2]
@@ -112,4 +112,4 @@ def test_nothing_is_kept_for_one_who_does_not_look_ahead():
     stream = PeekableBatches(batches(3))
 
     assert [int(batch.outputs) for batch in stream] == [0, 1, 2]
-    assert not stream._seen
+    assert not stream._peeked

@@ -9,34 +9,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.graph.config import CacheConfig
-from quatrain.graph.features.belady import foresee
 from quatrain.graph.features.candidates import HaloTable
-from quatrain.graph.features.policies import make_policy
+from quatrain.graph.features.policy import make_policy
 
 SIZE = 6
 
 
-def scheduled(rows, window, accesses, size=SIZE, carry=False):
-    config = CacheConfig(policy="schedule", window=window, carry=carry)
+def belady(rows, window, accesses, size=SIZE, carry=False):
+    config = CacheConfig(policy="belady", window=window, carry=carry)
     return make_policy(config, HaloTable(range(size), [1] * size), rows, iter(accesses))
 
 
 def hits(policy, accesses):
-    """Run a policy as a buffer does; check each swap and return the hits over distinct accesses."""
+    """Run a policy as a cache does; check each swap and return the hits over distinct accesses."""
     resident, count = set(policy.fill().tolist()), 0
     for accessed in accesses:
         inside = np.array([at in resident for at in accessed.tolist()], bool)
         swap = policy.step(accessed[inside], accessed[~inside])
-        assert set(swap.leaving.tolist()) <= resident
-        assert set(swap.coming.tolist()) <= set(accessed[~inside].tolist())
-        assert len(swap.leaving) == len(swap.coming) == len(set(swap.coming.tolist()))
+        assert set(swap.evicted.tolist()) <= resident
+        assert set(swap.admitted.tolist()) <= set(accessed[~inside].tolist())
+        assert len(swap.evicted) == len(swap.admitted) == len(set(swap.admitted.tolist()))
         count += len(set(accessed.tolist()) & resident)
-        resident = resident - set(swap.leaving.tolist()) | set(swap.coming.tolist())
+        resident = resident - set(swap.evicted.tolist()) | set(swap.admitted.tolist())
     return count
 
 
 def most_hits(rows, accesses):
-    """The most hits that any choice of what to keep can have, by trying all of them."""
+    """The most hits of any choice of cached positions, by exhaustive search."""
     best = {frozenset(choice): 0 for choice in combinations(range(SIZE), rows)}
     for accessed in accesses:
         step, after = set(accessed.tolist()), {}
@@ -49,28 +48,28 @@ def most_hits(rows, accesses):
 
 
 @given(st.integers(0, SIZE), steps(range(SIZE), most=7))
-def test_nothing_beats_a_schedule_that_is_told_everything(rows, accesses):
-    assert hits(scheduled(rows, 99, accesses), accesses) == most_hits(rows, accesses)
+def test_no_choice_has_more_hits_than_belady_with_the_whole_future_announced(rows, accesses):
+    assert hits(belady(rows, 99, accesses), accesses) == most_hits(rows, accesses)
 
 
 def carried_hits(policy, accesses):
-    """The same where the batch before is there too: newcomers come from it, and cost no byte."""
+    """The same with rows of the previous batch: admitted rows are among them and cost no bytes."""
     resident, before, count = set(policy.fill().tolist()), set(), 0
     for accessed in accesses:
         there = resident | before
         inside = np.array([at in there for at in accessed.tolist()], bool)
         swap = policy.step(accessed[inside], accessed[~inside])
-        assert set(swap.leaving.tolist()) <= resident
-        assert set(swap.coming.tolist()) <= before - resident - set(accessed.tolist())
-        assert len(swap.leaving) == len(swap.coming) == len(set(swap.coming.tolist()))
+        assert set(swap.evicted.tolist()) <= resident
+        assert set(swap.admitted.tolist()) <= before - resident - set(accessed.tolist())
+        assert len(swap.evicted) == len(swap.admitted) == len(set(swap.admitted.tolist()))
         count += len(set(accessed.tolist()) & there)
-        resident = resident - set(swap.leaving.tolist()) | set(swap.coming.tolist())
+        resident = resident - set(swap.evicted.tolist()) | set(swap.admitted.tolist())
         before = set(accessed.tolist())
     return count
 
 
 def most_carried_hits(rows, accesses):
-    """The most hits with the batch before, by trying all choices."""
+    """The most hits with rows of the previous batch, by exhaustive search."""
     best, before = {frozenset(choice): 0 for choice in combinations(range(SIZE), rows)}, set()
     for accessed in accesses:
         step, after = set(accessed.tolist()), {}
@@ -83,70 +82,54 @@ def most_carried_hits(rows, accesses):
 
 
 @given(st.integers(0, SIZE), steps(range(SIZE), most=7))
-def test_nothing_beats_a_schedule_that_carries_either(rows, accesses):
-    policy = scheduled(rows, 99, accesses, carry=True)
+def test_no_choice_has_more_hits_than_belady_with_carry(rows, accesses):
+    policy = belady(rows, 99, accesses, carry=True)
 
     assert carried_hits(policy, accesses) == most_carried_hits(rows, accesses)
 
 
 @given(st.integers(0, SIZE), st.integers(1, 4), steps(range(SIZE), most=30))
-def test_a_window_changes_what_is_kept_and_not_what_is_allowed(rows, window, accesses):
-    assert hits(scheduled(rows, window, accesses), accesses) <= hits(scheduled(rows, 99, accesses), accesses)
+def test_a_short_window_never_has_more_hits_than_the_whole_future(rows, window, accesses):
+    assert hits(belady(rows, window, accesses), accesses) <= hits(belady(rows, 99, accesses), accesses)
 
 
 @given(st.integers(1, 8), st.integers(1, 5))
-def test_a_schedule_asks_no_further_ahead_than_its_window(window, taken):
-    asked = 0
+def test_belady_samples_no_further_ahead_than_its_window(window, taken):
+    sampled = 0
 
-    def telling():
-        nonlocal asked
+    def sample():
+        nonlocal sampled
         for _ in range(30):
-            asked += 1
+            sampled += 1
             yield np.array([1], np.int64)
 
-    policy = scheduled(2, window, telling())
+    policy = belady(2, window, sample())
     policy.fill()
     for step in range(taken):
         policy.step(np.array([1]), np.array([], np.int64))
-        assert asked <= step + window + 1
+        assert sampled <= step + window + 1
 
 
-def test_what_was_foretold_must_come():
-    policy = scheduled(1, 4, [np.array([0]), np.array([1])])
+def test_a_batch_that_was_not_announced_is_an_error():
+    policy = belady(1, 4, [np.array([0]), np.array([1])])
     policy.fill()
 
-    with pytest.raises(ValueError, match="step 0 reads other vertices than were foretold"):
+    with pytest.raises(ValueError, match="batch 0 does not match the one announced"):
         policy.step(np.array([0]), np.array([2]))
 
 
-def test_after_the_last_foretold_step_everything_stays():
-    policy = scheduled(1, 4, [np.array([0])])
+def test_nothing_changes_after_the_last_announced_step():
+    policy = belady(1, 4, [np.array([0])])
     policy.fill()
     policy.step(np.array([0]), np.array([], np.int64))
 
-    assert len(policy.step(np.array([0]), np.array([3])).coming) == 0
+    assert len(policy.step(np.array([0]), np.array([3])).admitted) == 0
 
 
-def test_positions_used_again_and_again_do_not_pile_up():
-    accesses = [np.arange(SIZE)] * 3000  # a window of 1 forgets each and learns it again
-    policy = scheduled(SIZE, 1, accesses)
+def test_memory_does_not_grow_with_the_number_of_accesses():
+    accesses = [np.arange(SIZE)] * 3000  # with a window of 1 each use becomes unknown and known again
+    policy = belady(SIZE, 1, accesses)
     hits(policy, accesses)
 
-    assert policy._shelves._never_count <= 1100
-    assert len(policy._window._following) <= 1 << 10
-
-
-def test_batches_are_sampled_once_and_seen_twice():
-    sampled = []
-
-    def sample():
-        for batch in range(4):
-            sampled.append(batch)
-            yield batch
-
-    batches, accesses = foresee(sample(), lambda batch: batch * 10)
-    assert [next(accesses), next(accesses)] == [0, 10]
-    assert sampled == [0, 1]
-    assert list(batches) == [0, 1, 2, 3]
-    assert list(accesses) == [20, 30]
-    assert sampled == [0, 1, 2, 3]
+    assert policy._queue._never_count <= 1100
+    assert len(policy._window._next_use) <= 1 << 10

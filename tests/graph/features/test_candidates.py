@@ -16,9 +16,9 @@ ASKED = st.lists(st.one_of(st.integers(-5, 310), st.integers(-(2**63), 2**63 - 1
 @given(IDS, ASKED)
 def test_look_up_finds_exactly_what_is_there(ids, asked):
     table = HaloTable(ids, [0] * len(ids))
-    places = {vertex: at for at, vertex in enumerate(ids)}
+    positions = {vertex: at for at, vertex in enumerate(ids)}
 
-    assert table.find(np.array(ids + asked, np.int64)).tolist() == [places.get(vertex, -1) for vertex in ids + asked]
+    assert table.find(np.array(ids + asked, np.int64)).tolist() == [positions.get(vertex, -1) for vertex in ids + asked]
 
 
 @given(IDS)
@@ -29,12 +29,12 @@ def test_positions_lead_back_to_vertices(ids):
 
 
 @given(st.lists(st.integers(0, 2**64 - 1)))
-def test_bits_are_counted_where_numpy_does_not(words):
+def test_the_popcount_for_old_numpy_counts_bits(words):
     assert module._popcount(np.array(words, np.uint64)).tolist() == [word.bit_count() for word in words]
 
 
 @given(st.lists(st.integers(0, 3), max_size=20), st.integers(0, 20))
-def test_the_likeliest_are_those_of_highest_degree(degrees, count):
+def test_the_top_candidates_have_the_highest_degrees(degrees, count):
     table = HaloTable(range(len(degrees)), degrees)
     best = sorted(range(len(degrees)), key=lambda at: (-degrees[at], at))
 
@@ -59,7 +59,7 @@ def test_degrees_of_other_vertices_are_refused():
         HaloTable([1, 2], [0, 0, 0])
 
 
-def test_any_vertex_of_the_graph_may_be_a_candidate_and_the_halo_is_likeliest():
+def test_all_vertices_of_the_graph_can_be_candidates_and_the_top_ones_are_of_the_halo():
     table = RemoteTable(10, HaloTable([3, 9], [1, 2]))
 
     assert table.find(np.array([0, 9, 10, -1])).tolist() == [0, 9, -1, -1]
@@ -69,13 +69,13 @@ def test_any_vertex_of_the_graph_may_be_a_candidate_and_the_halo_is_likeliest():
 
 
 def test_a_graph_smaller_than_its_halo_is_refused():
-    with pytest.raises(ValueError, match="9 vertices; its halo holds the id 9"):
+    with pytest.raises(ValueError, match="vertex_count is 9; the halo holds the id 9"):
         RemoteTable(9, HaloTable([3, 9], [1, 2]))
 
 
 @given(st.sets(st.integers(0, 300)), st.lists(st.integers(-5, 400)))
-def test_the_halo_holds_what_it_finds(ids, asked):
+def test_the_halo_contains_exactly_the_vertices_that_it_finds(ids, asked):
     table = HaloTable(sorted(ids), [1] * len(ids))
     vertices = np.array(asked, np.int64)
 
-    assert (table.holds(vertices) == (table.find(vertices) >= 0)).all()
+    assert (table.contains(vertices) == (table.find(vertices) >= 0)).all()

@@ -11,30 +11,30 @@ TAKE = st.tuples(st.just("take"), st.lists(st.integers(0, 8), max_size=12), st.j
 
 
 @given(st.lists(st.integers(0, 3), min_size=20, max_size=20), st.lists(st.one_of(GROW, TAKE), max_size=20))
-def test_the_lowest_are_taken_whatever_has_grown_meanwhile(begin, moves):
+def test_the_lowest_positions_are_taken_also_after_counts_have_grown(begin, moves):
     values = np.array(begin)
-    ladder, there = CountHeap(lambda positions: values[positions]), set(range(20))
-    ladder.add(np.arange(20))
+    heap, there = CountHeap(lambda positions: values[positions]), set(range(20))
+    heap.add(np.arange(20))
 
     for move, first, second in moves:
         if move == "grow":
             values[first] += second
             continue
         bounds = np.array(sorted(first, reverse=True), np.int64)
-        taken = ladder.beaten_by(bounds).tolist()
+        taken = heap.pop_below(bounds).tolist()
         pairs = zip(sorted(values[list(there)].tolist()), bounds.tolist(), strict=False)
         assert values[taken].tolist() == [value for value, bound in pairs if value < bound]
         assert set(taken) <= there
         assert len(set(taken)) == len(taken)
         there -= set(taken)
-        assert ladder.floor() is None or all(ladder.floor() <= values[at] for at in there)
+        assert heap.lower_bound() is None or all(heap.lower_bound() <= values[at] for at in there)
 
 
-def test_equals_leave_in_the_order_in_which_they_came():
-    ladder = CountHeap(lambda positions: np.zeros(len(positions), np.int64))
-    ladder.add(np.array([4, 2, 3]))
-    ladder.add(np.array([1]))
+def test_positions_with_equal_counts_are_taken_in_the_order_of_their_addition():
+    heap = CountHeap(lambda positions: np.zeros(len(positions), np.int64))
+    heap.add(np.array([4, 2, 3]))
+    heap.add(np.array([1]))
 
-    assert ladder.beaten_by(np.array([1, 1])).tolist() == [4, 2]
-    assert ladder.beaten_by(np.ones(9, np.int64)).tolist() == [3, 1]
-    assert ladder.floor() is None
+    assert heap.pop_below(np.array([1, 1])).tolist() == [4, 2]
+    assert heap.pop_below(np.ones(9, np.int64)).tolist() == [3, 1]
+    assert heap.lower_bound() is None

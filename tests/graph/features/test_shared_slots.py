@@ -47,10 +47,10 @@ def buffers(halo, config, accesses, made):
     ]
 
 
-@given(halos(), configs(["none", "static-degree", "presample", "paper", "counts"]), steps(range(COUNT)))
-def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesses):
-    size = halo.size if config.among == "halo" else COUNT
-    shape = SharedShape(size=size, rows=config.rows(halo.size), dim=3, readers=3, log=20)
+@given(halos(), configs(["none", "static-degree", "presample", "paper", "lfu"]), steps(range(COUNT)))
+def test_each_batch_of_each_trainer_equals_a_direct_read(halo, config, accesses):
+    size = halo.size if config.effective_candidates == "halo" else COUNT
+    shape = SharedShape(size=size, rows=config.capacity(halo.size), dim=3, readers=3, log=20)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         made = [stack.enter_context(closing(store)) for store in stores(Path(folder) / "buffer", shape)]
         readers = buffers(halo, config, accesses, made)
@@ -58,15 +58,15 @@ def test_every_batch_of_every_trainer_equals_a_direct_pull(halo, config, accesse
             assert torch.equal(readers[reader].read(torch.from_numpy(step)), FEATURES[step])
 
 
-def test_trainers_have_one_buffer_and_learn_from_each_other(path):
+def test_the_shared_policy_counts_the_reads_of_all_trainers(path):
     halo, config = (
         HaloTable(range(10), [9, 8, 7, 6, 1, 1, 1, 1, 1, 1]),
-        CacheConfig(policy="counts", fraction=0.4, interval=1),
+        CacheConfig(policy="lfu", fraction=0.4, interval=1),
     )
     made = stores(path, SHAPE)
     leader, follower = buffers(halo, config, [], made)
     for _ in range(3):
-        follower.read(torch.tensor([9]))  # 9 is not buffered; the follower alone reads it
+        follower.read(torch.tensor([9]))  # 9 is not cached; only the follower reads it
     leader.read(torch.tensor([0]))
     leader.take()
     follower.take()
@@ -78,9 +78,9 @@ def test_trainers_have_one_buffer_and_learn_from_each_other(path):
         store.close()
 
 
-def test_the_segment_loses_its_name_when_the_last_reader_has_it(path):
+def test_the_file_is_unlinked_when_the_last_reader_has_opened_it(path):
     leader = SharedStore(path, SHAPE, reader=0)
-    assert path.stat().st_size == SHAPE.places()[-1]
+    assert path.stat().st_size == SHAPE.offsets()[-1]
     follower = SharedStore(path, SHAPE, reader=1)
     assert not path.exists()
     leader.rows[:] = 7
@@ -103,16 +103,16 @@ def test_followers_wait_until_the_rows_are_filled(path):
     follower.close()
 
 
-def test_a_leader_that_does_not_come_is_told_in_time(path):
-    with pytest.raises(TimeoutError, match="reader 0 has not made it within 0 s"):
+def test_a_missing_leader_is_a_timeout(path):
+    with pytest.raises(TimeoutError, match="reader 0 did not create it within 0 s"):
         SharedStore(path, SHAPE, reader=1, timeout_s=0)
 
 
-def test_a_leader_that_never_fills_leaves_no_segment(path):
+def test_a_leader_that_never_fills_leaves_no_file(path):
     shape = SharedShape(size=10, rows=4, dim=3, readers=3)
     leader = SharedStore(path, shape, reader=0)
     follower = SharedStore(path, shape, reader=1, timeout_s=0)
-    with pytest.raises(TimeoutError, match="has not filled it"):
+    with pytest.raises(TimeoutError, match="did not fill it"):
         follower.ready()
 
     assert not path.exists()
@@ -120,10 +120,10 @@ def test_a_leader_that_never_fills_leaves_no_segment(path):
     follower.close()
 
 
-def test_a_name_that_is_taken_is_refused(path):
+def test_an_existing_file_is_refused(path):
     path.write_text("someone else's")
 
-    with pytest.raises(UsageError, match="exists: another run has it"):
+    with pytest.raises(UsageError, match="exists: another run uses it"):
         SharedStore(path, SHAPE, reader=0)
     assert path.read_text() == "someone else's"
 
@@ -136,12 +136,12 @@ def test_readers_with_other_settings_are_refused(path):
     leader.close()
 
 
-def test_memory_that_is_not_there_is_told_at_once(path, monkeypatch):
+def test_too_little_memory_is_a_usage_error(path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "no space")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    with pytest.raises(UsageError, match="has no room for a shared buffer"):
+    with pytest.raises(UsageError, match="has no space for a shared cache"):
         SharedStore(path, SHAPE, reader=0)
     assert not path.exists()
 
@@ -153,23 +153,23 @@ def test_a_reader_beyond_the_agreed_number_is_refused(path):
         SharedShape(size=1, rows=1, dim=1, readers=0)
 
 
-def test_one_trainers_schedule_is_not_anothers(path):
+def test_belady_is_refused_in_a_shared_cache(path):
     leader = SharedStore(path, SharedShape(size=10, rows=2, dim=3, readers=1), reader=0)
 
-    with pytest.raises(UsageError, match="knows one trainer's steps"):
-        buffers(HaloTable(range(10), [1] * 10), CacheConfig(policy="schedule"), [], [leader])
+    with pytest.raises(UsageError, match="knows the steps of one trainer only"):
+        buffers(HaloTable(range(10), [1] * 10), CacheConfig(policy="belady"), [], [leader])
     leader.close()
 
 
-@pytest.mark.parametrize("told", [[3], [2, 3], [4, 4]])
-def test_a_log_keeps_what_fits_and_begins_anew(path, told):
+@pytest.mark.parametrize("counts", [[3], [2, 3], [4, 4]])
+def test_a_log_holds_the_accesses_that_fit_and_is_emptied_by_collect(path, counts):
     leader, follower = stores(path, SharedShape(size=10, rows=1, dim=1, readers=2, log=4))
     for _ in range(3):
-        for count in told:
-            follower.tell(np.arange(count))
-        expected = np.concatenate([np.arange(count) for count in told])[:4]
-        assert leader.hear().tolist() == expected.tolist()
-    assert leader.hear().tolist() == []
+        for count in counts:
+            follower.report(np.arange(count))
+        expected = np.concatenate([np.arange(count) for count in counts])[:4]
+        assert leader.collect().tolist() == expected.tolist()
+    assert leader.collect().tolist() == []
     leader.close()
     follower.close()
 
@@ -184,7 +184,7 @@ with store.writing():
 """
 
 
-def test_a_process_that_is_killed_with_the_lock_in_its_hands_leaves_neither_lock_nor_segment(path):
+def test_a_process_killed_while_it_holds_the_lock_leaves_neither_lock_nor_file(path):
     leader = SharedStore(path, SHAPE, reader=0)
     leader.ready()
     done = subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False)

@@ -19,7 +19,7 @@ FEATURES = torch.zeros(COUNT, 2)
 
 
 def traced(halo, accesses):
-    """The trace of some steps, as a recording source would write it."""
+    """The trace of some steps."""
     remote = [step[(step < LOCAL.start) | (step >= LOCAL.stop)] for step in accesses]
     return Trace(
         setup=TraceSetup(halo=halo, dim=2, vertex_count=COUNT),
@@ -32,7 +32,7 @@ def traced(halo, accesses):
 
 @settings(max_examples=100)
 @given(halos(), configs(), steps(range(COUNT), most=25))
-def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesses):
+def test_a_replay_counts_the_same_hits_and_rows_as_the_cache(halo, config, accesses):
     local = LocalPart(first=LOCAL.start, rows=FEATURES[LOCAL.start : LOCAL.stop])
     features = MeasuredCache(
         FeatureCache(MemorySource(FEATURES), halo, config, 2, local=local, accesses=iter(accesses), vertex_count=COUNT)
@@ -44,14 +44,16 @@ def test_a_replay_predicts_every_hit_and_row_of_the_buffer(halo, config, accesse
     predicted = replay(traced(halo, accesses), config)
 
     for name in ("halo_hits", "halo_misses", "remote_hits", "remote_misses", "remote_rows"):
-        assert getattr(predicted, name).tolist() == [getattr(counters, name) for counters in real], name
-    assert predicted.fill_rows == predicted.buffer_rows == features.rows
+        assert getattr(predicted, name).tolist() == [getattr(metrics, name) for metrics in real], name
+    assert predicted.buffer_rows == features.capacity
 
 
-@given(halos(), configs(["none", "static-degree", "paper", "counts", "schedule"]), steps(REMOTE, most=25))
-def test_no_policy_has_more_hits_than_a_schedule_that_is_told_everything(halo, config, accesses):
+@given(halos(), configs(["none", "static-degree", "paper", "lfu", "belady"]), steps(REMOTE, most=25))
+def test_no_policy_has_more_hits_than_belady_with_the_whole_future_announced(halo, config, accesses):
     unique = [np.unique(step) for step in accesses]
-    best = CacheConfig(policy="schedule", fraction=config.fraction, window=99, candidates=config.among, carry=False)
+    best = CacheConfig(
+        policy="belady", fraction=config.fraction, window=99, candidates=config.effective_candidates, carry=False
+    )
     config = replace(config, carry=False)
     trace = traced(halo, unique)
     ours, oracle = replay(trace, config), replay(trace, best)
@@ -60,7 +62,7 @@ def test_no_policy_has_more_hits_than_a_schedule_that_is_told_everything(halo, c
     assert oracle.remote_rows.sum() == oracle.remote_misses.sum()
 
 
-def test_rates_and_times_are_told():
+def test_a_replay_has_rates_and_times():
     ticks = iter(range(100))
     halo = HaloTable([1, 50], [2, 1])
     done = replay(

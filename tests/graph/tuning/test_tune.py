@@ -19,7 +19,7 @@ HALO = HaloTable(range(0, 20, 2), range(10))
 STEPS = [np.array([0, 2, 4, 41, 25]), np.array([0, 2, 6]), np.array([0, 8, 41]), np.array([0, 4, 30])]
 GIVEN = TuneConfig(mbit_s=1, latency_s=0, sample_s=0.0, train_s=0.0, fractions=(0.5,))
 
-SCHEDULE = CacheConfig(policy="schedule", fraction=0.5, decay=0.95, interval=16, window=8)
+BELADY = CacheConfig(policy="belady", fraction=0.5, decay=0.95, interval=16, window=8)
 
 
 def no_time():
@@ -37,19 +37,19 @@ def record(path, times=True):
     return path
 
 
-def test_every_policy_is_ranked_and_the_fastest_stands_first(tmp_path):
-    told = []
-    ranked = tune(record(tmp_path / "t.h5"), GIVEN, advance=lambda done, total: told.append((done, total)))
+def test_all_policies_are_ranked_by_time(tmp_path):
+    calls = []
+    ranked = tune(record(tmp_path / "t.h5"), GIVEN, advance=lambda done, total: calls.append((done, total)))
 
     order = [(float(f"{one.epoch_s:.2g}"), one.remote_bytes, one.memory_bytes) for one in ranked]
     assert order == sorted(order)
     assert {one.buffer.policy for one in ranked} == set(GIVEN.policies)
-    assert told == [(done, len(ranked)) for done in range(1, len(ranked) + 1)]
+    assert calls == [(done, len(ranked)) for done in range(1, len(ranked) + 1)]
 
 
-def test_a_ranking_tells_what_the_replay_counted(tmp_path):
+def test_a_ranking_has_the_counts_of_the_replay(tmp_path):
     ranked = tune(record(tmp_path / "t.h5"), GIVEN, clock=no_time)
-    wanted = replace(SCHEDULE, carry=False, candidates="halo")
+    wanted = replace(BELADY, carry=False, candidates="halo")
     one = next(one for one in ranked if one.buffer == wanted)
     done = replay(traced(HALO, STEPS), one.buffer)
 
@@ -58,21 +58,21 @@ def test_a_ranking_tells_what_the_replay_counted(tmp_path):
     assert (one.buffer_rows, one.fill_bytes) == (5, 5 * 2 * 4)
 
 
-def test_knowing_the_future_beats_everything_of_its_size_on_a_slow_link(tmp_path):
+def test_a_policy_that_looks_ahead_is_fastest_on_a_slow_link(tmp_path):
     ranked = tune(record(tmp_path / "t.h5"), GIVEN, clock=no_time)
 
-    assert ranked[0].buffer.policy in ("schedule", "presample")
+    assert ranked[0].buffer.policy in ("belady", "presample")
     assert ranked[0].speedup > 1
     assert min(one.speedup for one in ranked) == pytest.approx(1)
 
 
-def test_carry_costs_memory_where_nothing_else_keeps_the_batch(tmp_path):
+def test_carry_costs_memory_only_without_look_ahead(tmp_path):
     path = record(tmp_path / "t.h5")
     memory = {}
     for depth in (0, 1):
         for carry in (False, True):
             config = TuneConfig(
-                policies=("schedule",),
+                policies=("belady",),
                 fractions=(0.5,),
                 candidates=("halo",),
                 windows=(8,),
@@ -85,16 +85,16 @@ def test_carry_costs_memory_where_nothing_else_keeps_the_batch(tmp_path):
     assert memory[0, True] == memory[0, False] + 5 * 2 * 4
 
 
-def test_where_training_takes_the_time_what_pulls_least_comes_first(tmp_path):
+def test_equal_times_are_ranked_by_bytes(tmp_path):
     config = TuneConfig(train_s=100.0, sample_s=0.1)
-    ranked = tune(record(tmp_path / "t.h5"), config)  # by the real clock: no order among equal times comes from noise
+    ranked = tune(record(tmp_path / "t.h5"), config)  # with the real clock, whose noise must not change the order
 
     assert len({f"{one.epoch_s:.2g}" for one in ranked}) == 1
     assert [one.remote_bytes for one in ranked] == sorted(one.remote_bytes for one in ranked)
     assert ranked[-1].remote_bytes > ranked[0].remote_bytes
 
 
-def test_without_look_ahead_every_part_of_a_step_is_waited_for():
+def test_without_look_ahead_the_parts_of_a_step_add_up():
     config = TuneConfig(mbit_s=8, latency_s=0.5, sample_s=1.0, train_s=2.0, copy_gb_s=1e-9, depth=0, overlap=False)
     trace = traced(HALO, [np.array([0, 25]), np.array([25])])
     epoch_s = StepModel.of(trace, config).epoch_s(replay(trace, CacheConfig(policy="none"), no_time))
@@ -103,7 +103,7 @@ def test_without_look_ahead_every_part_of_a_step_is_waited_for():
     assert epoch_s == pytest.approx((1.0 + pull + 2 * row + 2.0) + (1.0 + 1 * row + 2.0))
 
 
-def test_rows_that_travel_while_the_next_batch_is_sampled_take_the_longer_of_both_times():
+def test_with_overlap_a_step_takes_the_longer_of_sampling_and_pull():
     trace = traced(HALO, [np.array([0])] * 10)
     done = replay(trace, CacheConfig(policy="none"), no_time)
     for latency_s, expected in ((1.0, 10 * 2 + 1), (5.0, 10 * 5 + 1)):
@@ -130,7 +130,7 @@ def test_deeper_look_ahead_is_never_slower():
 
 
 def test_step_times_come_from_the_trace_unless_given(tmp_path):
-    with pytest.raises(UsageError, match="give both seconds"):
+    with pytest.raises(UsageError, match="give sample_s and train_s"):
         tune(record(tmp_path / "bare.h5", times=False))
     config = TuneConfig(policies=("none",), latency_s=0, mbit_s=1e9, copy_gb_s=1e9)
     recorded = tune(record(tmp_path / "t.h5"), config, clock=no_time)
@@ -138,11 +138,13 @@ def test_step_times_come_from_the_trace_unless_given(tmp_path):
     assert recorded[0].epoch_s == pytest.approx((0.1 + 4 * 0.2) / 4, rel=1e-3)
 
 
-def test_a_policy_varies_only_in_what_it_looks_at():
-    buffers = list(TuneConfig(fractions=(0.1, 0.5), decays=(0.9, 0.99), intervals=(8, 16), windows=(4, 8)).buffers())
+def test_a_policy_varies_only_in_the_settings_that_it_reads():
+    buffers = list(
+        TuneConfig(fractions=(0.1, 0.5), decays=(0.9, 0.99), intervals=(8, 16), windows=(4, 8)).configurations()
+    )
     count = {name: sum(buffer.policy == name for buffer in buffers) for name in TuneConfig().policies}
 
-    assert count == {"none": 1, "static-degree": 2, "presample": 8, "paper": 16, "counts": 8, "schedule": 16}
+    assert count == {"none": 1, "static-degree": 2, "presample": 8, "paper": 16, "lfu": 8, "belady": 16}
     assert len(set(buffers)) == len(buffers)
 
 
@@ -156,17 +158,17 @@ def test_a_policy_varies_only_in_what_it_looks_at():
         ({"depth": -1}, "depth is -1"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(wrong, problem):
+def test_invalid_settings_are_refused(wrong, problem):
     with pytest.raises(ValueError, match=problem):
         TuneConfig(**wrong)
 
 
-def test_an_unknown_policy_is_answered_with_the_nearest():
+def test_an_unknown_policy_is_refused_with_the_nearest_name():
     with pytest.raises(UsageError, match="did you mean 'paper'"):
         TuneConfig(policies=("papers",))
 
 
-def test_the_table_has_a_line_a_configuration_and_leaves_empty_what_does_not_apply(tmp_path):
+def test_the_table_has_one_line_per_configuration_and_empty_cells_for_unused_settings(tmp_path):
     ranked = tune(record(tmp_path / "t.h5"), TuneConfig(policies=("none", "paper"), fractions=(0.25,), train_s=1.0))
     head, *lines = table(ranked).splitlines()
 
@@ -185,5 +187,5 @@ def test_a_ranking_is_written_as_json_and_csv(tmp_path):
     assert json.loads((tmp_path / "r.json").read_text())[0]["buffer"]["policy"] == ranked[0].buffer.policy
     rows = list(csv.DictReader((tmp_path / "r.csv").read_text().splitlines()))
     assert [row["policy"] for row in rows] == [one.buffer.policy for one in ranked]
-    with pytest.raises(UsageError, match=r"name it \.json or \.csv"):
+    with pytest.raises(UsageError, match=r"not a \.json or \.csv file"):
         write_ranked(ranked, tmp_path / "r.txt")

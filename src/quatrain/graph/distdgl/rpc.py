@@ -1,7 +1,7 @@
-"""Requests to the servers of other machines whose answers are collected when they are needed, in any order.
+"""RPC to the servers of other machines: send requests now, wait for their answers later, in any order.
 
-DistDGL's own calls send and then wait for what comes next. Here the thread that talks to DGL works on between sending
-and collecting. No call of DGL's own that waits may come in between, since it would take these answers for its own.
+DistDGL's own calls send and then wait for the next message. With this client the thread that uses DGL can work between
+sending and waiting. No call of DGL that waits may run in between: it would take these answers for its own.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ rpc: Any = dgl.distributed.rpc
 
 
 class RpcClient:
-    """The post of one process; for one thread at a time."""
+    """Asynchronous requests of one process; used by one thread at a time."""
 
     def __init__(self) -> None:
         self._early: dict[int, Any] = {}
 
-    def post(self, requests: Sequence[tuple[int, Any]]) -> list[int]:
-        """Send each request to its machine; return the numbers by which the answers are collected."""
+    def send(self, requests: Sequence[tuple[int, Any]]) -> list[int]:
+        """Send each (machine, request); return the request ids."""
         return list(rpc.send_requests_to_machine(requests))
 
-    def collect(self, numbers: Sequence[int]) -> list[Any]:
-        """Wait until the answers are there and return them, in the order of `numbers`; each is given once."""
-        for number in numbers:
-            while number not in self._early:
+    def wait(self, request_ids: Sequence[int]) -> list[Any]:
+        """Return the answers in the order of `request_ids`; waits for them, and gives each answer once."""
+        for request_id in request_ids:
+            while request_id not in self._early:
                 self._receive()
-        return [self._early.pop(number) for number in numbers]
+        return [self._early.pop(request_id) for request_id in request_ids]
 
     def _receive(self) -> None:
         message = rpc.recv_rpc_message()

@@ -1,10 +1,10 @@
-"""Neighbour sampling whose outcome the seed fixes, over a connection that carries only what is needed.
+"""Neighbour sampling that the seed fixes, with small answers.
 
-DistDGL draws with generators that live in its processes, so that the order in which requests arrive changes what they
-get, and answers with source, target and edge number, 24 bytes an edge. Here a request carries the seed of its draw, and
-the answer is a source of 4 bytes an edge and a count of 1 byte a vertex.
+DistDGL's servers draw with generators of their own, so the order of arriving requests changes the result. They answer
+with source, target and edge id, 24 bytes per edge. Here each request carries the seed of its draw. The answer has the
+source of each edge, 4 bytes, and the number of neighbours of each vertex, 1 byte.
 
-R vertices asked for, K neighbours at most, E edges drawn.
+Axes: R requested vertices, E drawn edges.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ rpc: Any = dgl.distributed.rpc
 
 Ints = npt.NDArray[np.int64]
 Sampled = tuple[Tensor, Tensor, list[Any]]
-"""Input vertices, output vertices, and a block a layer, the input layer's first."""
-Drawing = Generator[None, None, Sampled]
-"""A draw under way: it stops once a layer, after it has asked the other machines for their share of it."""
+"""Input vertices, output vertices, and one block per layer, the input layer's first."""
+PendingDraw = Generator[None, None, Sampled]
+"""A pending draw: it yields once per layer, after it has sent the requests to other machines."""
 DRAW = 910_001
-"""DGL's number for our request; its own lie between 800,000 and 902,000."""
+"""Service id of the request; DGL's own ids lie between 800,000 and 902,000."""
 
 
 class Neighbours:
@@ -44,9 +44,9 @@ class Neighbours:
         self._first = int(book.partid2nids(book.partid)[0]) if book.num_partitions() > 1 else 0
 
     def draw(self, vertices_R: Ints, fanout: int, seed: int) -> tuple[Ints, Ints]:
-        """Return sources (E,), those of a vertex behind each other, and how many each vertex has, (R,).
+        """Return the sources (E,), grouped by vertex, and the number of sources of each vertex, (R,).
 
-        A vertex of at most `fanout` in-neighbours has all of them, another a uniform subset of that size.
+        A vertex with at most `fanout` in-neighbours gets all of them, others a uniform subset of that size.
         """
         local = vertices_R - self._first
         start, degree = self._starts[local], self._starts[local + 1] - self._starts[local]
@@ -92,7 +92,7 @@ class Drawn(rpc.Response):  # type: ignore[misc]  # DGL ships no types
 
 
 class Draw(rpc.Request):  # type: ignore[misc]  # DGL ships no types
-    """Ask the machine that holds some vertices for neighbours of them."""
+    """Request for neighbours of vertices, sent to the machine that owns them."""
 
     def __init__(self, vertices: Tensor, fanout: int, seed: int) -> None:
         self.vertices, self.fanout, self.seed = vertices, fanout, seed
@@ -112,9 +112,9 @@ class Draw(rpc.Request):  # type: ignore[misc]  # DGL ships no types
 
 
 def packed(vertices: Ints) -> Tensor:
-    """Return vertices in 4 bytes where their numbers allow it.
+    """Return vertices as int32 if all ids are below 2^31, else as int64.
 
-    Of none, numpy may make an array with strides of 0, which DGL takes for not contiguous and ends the server over.
+    numpy may give an empty array strides of 0. DGL takes that for not contiguous, which would end the server.
     """
     if not len(vertices):
         return torch.empty(0, dtype=torch.int32)
@@ -124,21 +124,21 @@ def packed(vertices: Ints) -> Tensor:
 
 @functools.cache
 def register() -> None:
-    """Make the request known to DGL, in servers and trainers alike."""
+    """Register the request with DGL; called in servers and trainers."""
     rpc.register_service(DRAW, Draw, Drawn)
 
 
 class SeededSampler:
     """Draws the blocks of batches.
 
-    What is drawn for a batch depends on the seed and on the batch's own vertices and their order alone.
+    The result for a batch depends only on the seed, the batch's vertices and their order.
     """
 
-    def __init__(self, graph: Any, fanout: tuple[int, ...], seed: int, mail: RpcClient) -> None:
-        self._graph, self._fanout, self._seed, self._mail = graph, fanout, seed, mail
+    def __init__(self, graph: Any, fanout: tuple[int, ...], seed: int, client: RpcClient) -> None:
+        self._graph, self._fanout, self._seed, self._client = graph, fanout, seed, client
 
-    def draw(self, vertices: Tensor) -> Drawing:
-        """Draw layer by layer, the training vertices' own neighbours first."""
+    def draw(self, vertices: Tensor) -> PendingDraw:
+        """Draw layer by layer, beginning with the neighbours of the training vertices."""
         outputs = vertices
         blocks: list[Any] = []
         key = hashlib.blake2b(vertices.numpy().tobytes(), digest_size=8, key=self._seed.to_bytes(8, "little")).digest()
@@ -153,24 +153,24 @@ class SeededSampler:
         return vertices, outputs, blocks
 
     def _layer(self, vertices: Tensor, fanout: int, seed: int) -> Generator[None, None, tuple[Ints, Ints]]:
-        """Draw on every machine that holds some of the vertices; return sources and counts in their order."""
+        """Draw on each machine that owns some of the vertices; return sources and counts in the order of `vertices`."""
         book, ids = self._graph.get_partition_book(), vertices.numpy()
         part = book.nid2partid(vertices).numpy()
-        numbers = np.flatnonzero(np.bincount(part)).tolist()
-        asked = [(number, Draw(packed(ids[part == number]), fanout, seed)) for number in numbers]
-        ticket = self._mail.post([(number, request) for number, request in asked if number != book.partid])
+        owners = np.flatnonzero(np.bincount(part)).tolist()
+        requests = [(owner, Draw(packed(ids[part == owner]), fanout, seed)) for owner in owners]
+        request_ids = self._client.send([(owner, request) for owner, request in requests if owner != book.partid])
         drawn: dict[int, tuple[Ints, Ints]] = {}
-        if book.partid in numbers:
+        if book.partid in owners:
             own = neighbours(self._graph.local_partition, book)
             drawn[book.partid] = own.draw(ids[part == book.partid], fanout, seed)
         yield
-        for answer in self._mail.collect(ticket):
+        for answer in self._client.wait(request_ids):
             drawn[answer.part] = (answer.sources.numpy().astype(np.int64), answer.counts.numpy().astype(np.int64))
         return _merged(part, drawn)
 
 
 def _merged(part_R: Ints, drawn: dict[int, tuple[Ints, Ints]]) -> tuple[Ints, Ints]:
-    """Bring the answers of all parts into the order of the vertices."""
+    """Return sources and counts of all parts in the order of the vertices."""
     counts = np.empty(len(part_R), np.int64)
     for number, (_, own) in drawn.items():
         counts[part_R == number] = own

@@ -1,16 +1,15 @@
-"""The policy that knows what comes: keep what is used soonest.
+"""Belady's rule on announced accesses: the policy `belady`.
 
-A sampling seed fixes which vertices every step reads, so sampling may run `window` steps ahead of reading (RapidGNN's
-idea). A row that was pulled stays exactly if its next use comes before that of a row that is there (Belady's rule, with
-the choice not to keep), which no other rule beats; beyond the window nothing is known, and such rows leave first.
+A sampling seed fixes which vertices each step reads. Sampling therefore runs `window` steps ahead of reading, as in
+RapidGNN. A fetched row is cached if its next use is earlier than that of a cached row, which it replaces. This is
+Belady's rule with bypass: no other policy has more hits. Beyond the window nothing is known, and rows without a known
+use are evicted first.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from itertools import tee
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,244 +17,237 @@ from numpy.typing import NDArray
 from quatrain.graph.features.candidates import Ints
 from quatrain.graph.features.policy import EMPTY, NO_SWAP, PolicyInputs, Swap, distinct
 
-Batch = TypeVar("Batch")
+Steps = NDArray[np.int32]
 NEVER = np.iinfo(np.int32).max
-"""The step of a use that is not known of."""
-_NARROW = np.iinfo(np.int16).max
-
-
-def foresee(batches: Iterable[Batch], vertices: Callable[[Batch], Any]) -> tuple[Iterator[Batch], Iterator[Any]]:
-    """Split sampled batches into themselves and what they will access, for a policy that foresees.
-
-    A batch is sampled when the first of the two asks for it, and kept until the other has taken it: the policy asks
-    `window` steps ahead, so that many sampled batches (without features) are in memory. Both belong to one thread.
-    """
-    now, ahead = tee(batches)
-    return now, (vertices(batch) for batch in ahead)
+"""Step of a next use that is unknown."""
+_INT16_MAX = np.iinfo(np.int16).max
 
 
 class BeladyPolicy:
-    """Belady's rule within a window. A step costs as much as its accesses, whatever the size of the halo."""
+    """Belady's rule within a window. The cost of a step grows with its accesses, not with the size of the halo."""
 
-    def __init__(self, setting: PolicyInputs) -> None:
-        self._setting, self._step = setting, 0
-        self._window = _Window(setting.accesses, setting.candidates.size)
-        self._shelves = NextUseQueue(self._window, setting)
-
-        self._before: tuple[Ints, NDArray[np.int32]] = EMPTY, np.empty(0, np.int32)  # what carry still has
+    def __init__(self, inputs: PolicyInputs) -> None:
+        self._inputs, self._step = inputs, 0
+        self._window_steps, self._carries = inputs.config.effective_window, inputs.config.effective_carry
+        self._window = _Window(inputs.accesses, inputs.candidates.size)
+        self._queue = NextUseQueue(self._window, inputs)
+        self._previous: tuple[Ints, Steps] = EMPTY, np.empty(0, np.int32)  # only in the previous batch (carry)
 
     def fill(self) -> Ints:
-        """Return the first to be used, filled up by degree."""
+        """Return the positions that are read first; if there are fewer than rows, add those of highest in-degree."""
         self._look_ahead()
-        first, steps = self._window.first_uses(self._setting.rows)
-        chosen = self._setting.filled_up(first)
-        self._shelves.put(chosen, np.concatenate([steps, np.full(len(chosen) - len(steps), NEVER, np.int32)]))
+        first, steps = self._window.first_uses(self._inputs.capacity)
+        chosen = self._inputs.filled_by_degree(first)
+        self._queue.put(chosen, np.concatenate([steps, np.full(len(chosen) - len(steps), NEVER, np.int32)]))
         return chosen
 
     def step(self, hits: Ints, misses: Ints) -> Swap:
-        """Let misses in whose next use comes before that of what they replace; ValueError when told otherwise.
+        """Admit misses whose next use is earlier than that of the rows they replace.
 
-        After the last told step everything stays as it is.
+        After the last announced step nothing changes. ValueError when a step does not match its announcement.
         """
         self._look_ahead()
         if not self._window.steps:
             return NO_SWAP
-        positions, following, asked = self._window.pop()
-        if asked != _sums(np.concatenate([hits, misses])):
-            raise ValueError(f"step {self._step} reads other vertices than were foretold: same seed, same order?")
-        self._shelves.clear(self._step)
+        pos, next_use, announced = self._window.pop()
+        if announced != _checksum(np.concatenate([hits, misses])):
+            raise ValueError(
+                f"batch {self._step} does not match the one announced to the cache policy. "
+                "Use the same seed and batch order."
+            )
+        self._queue.clear(self._step)
         self._step += 1
-        if self._setting.config.carries:
-            return self._carry(positions, following)
-        inside = self._shelves.holds(positions)
-        self._shelves.put(positions[inside], following[inside])
-        return self._swap(positions[~inside], following[~inside])
+        if self._carries:
+            return self._step_with_previous(pos, next_use)
+        cached = self._queue.contains(pos)
+        self._queue.put(pos[cached], next_use[cached])
+        return self._swap(pos[~cached], next_use[~cached])
 
-    def _carry(self, positions: Ints, following: NDArray[np.int32]) -> Swap:
-        """Let in what only the batch before still has; first to leave is what this batch has, which is not lost.
+    def _step_with_previous(self, pos: Ints, next_use: Steps) -> Swap:
+        """Admit rows of the previous batch; evict first what the present batch holds anyway.
 
-        So a row takes room in the buffer only while neither the batch before nor the one at hand has it.
+        A row thus needs a slot only while neither the previous batch nor the present one holds it.
         """
-        before, then = self._before
-        again = then >= self._step  # else this step has just read it
-        inside = np.flatnonzero(self._shelves.holds(positions))
-        inside = inside[self._by_step(following[inside])[::-1]]
-        free = inside[: np.count_nonzero(again & (then != NEVER))]
-        self._shelves.remove(positions[free])
-        self._shelves.put(positions[inside[len(free) :]], following[inside[len(free) :]])
-        swap = self._swap(before[again], then[again], positions[free])
-        left = ~self._shelves.holds(positions)
-        self._before = positions[left], following[left]
+        previous, then = self._previous
+        unread = then >= self._step  # the present step does not read it
+        cached = np.flatnonzero(self._queue.contains(pos))
+        cached = cached[self._by_step(next_use[cached])[::-1]]
+        free = cached[: np.count_nonzero(unread & (then != NEVER))]
+        self._queue.remove(pos[free])
+        self._queue.put(pos[cached[len(free) :]], next_use[cached[len(free) :]])
+        swap = self._swap(previous[unread], then[unread], pos[free])
+        outside = ~self._queue.contains(pos)
+        self._previous = pos[outside], next_use[outside]
         return swap
 
-    def _swap(self, missed: Ints, following: NDArray[np.int32], free: Ints = EMPTY) -> Swap:
-        """Let the soonest of `missed` in, for those in `free` and then for what is used later than they are."""
-        order = self._by_step(following)
-        order = order[: np.searchsorted(following[order], NEVER)]
-        leaving = np.concatenate([free, self._shelves.farthest(following[order[len(free) :]])])
-        order = order[: len(leaving)]
-        self._shelves.put(missed[order], following[order])
-        return Swap(leaving, missed[order])
+    def _swap(self, candidates: Ints, next_use: Steps, free: Ints = EMPTY) -> Swap:
+        """Admit the `candidates` used soonest: for those in `free`, then for cached rows that are used later."""
+        order = self._by_step(next_use)
+        order = order[: np.searchsorted(next_use[order], NEVER)]
+        evicted = np.concatenate([free, self._queue.pop_later_than(next_use[order[len(free) :]])])
+        order = order[: len(evicted)]
+        self._queue.put(candidates[order], next_use[order])
+        return Swap(evicted, candidates[order])
 
-    def _by_step(self, following: NDArray[np.int32]) -> Ints:
-        """Return the order of ascending steps."""
-        if self._setting.config.known_steps > _NARROW - 2:
-            return np.argsort(following, kind="stable")
-        ahead = np.minimum(following - self._step, _NARROW).astype(np.int16)  # numpy sorts these by radix, 4 x as fast
+    def _by_step(self, next_use: Steps) -> Ints:
+        """Return the indices that sort steps in ascending order."""
+        if self._window_steps > _INT16_MAX - 2:
+            return np.argsort(next_use, kind="stable")
+        ahead = np.minimum(next_use - self._step, _INT16_MAX).astype(np.int16)  # radix sort, 4 times as fast
         return np.argsort(ahead, kind="stable")
 
     def _look_ahead(self) -> None:
-        while len(self._window.steps) <= self._setting.config.known_steps:
-            told = self._window.grow()
-            if told is None:
+        while len(self._window.steps) <= self._window_steps:
+            announced = self._window.grow()
+            if announced is None:
                 return
-            self._shelves.promote(*told)
+            self._queue.promote(*announced)
 
 
 class _Window:
-    """The steps known in advance, and for each of their accesses the step of the position's next one."""
+    """The announced steps, and for each of their accesses the step in which the same position is read next."""
 
     def __init__(self, accesses: Iterable[Ints], size: int) -> None:
         self._accesses = iter(accesses)
         self.steps: deque[tuple[int, Ints, tuple[int, int]]] = deque()
-        """Number of the first access, distinct positions, and the sums of what was told, of each step."""
-        self._grown = self._begin = self._end = self._offset = 0  # accesses are numbered through
-        self._latest = np.full(size, -1, np.int64)  # number of the last known access of each position
-        self._following = np.empty(1 << 10, np.int32)  # by number - offset
+        """Per step: number of its first access, its distinct positions, and the checksum of its announcement."""
+        self._grown = self._begin = self._end = self._offset = 0  # accesses are numbered consecutively
+        self._latest = np.full(size, -1, np.int64)  # number of the last announced access of each position
+        self._next_use = np.empty(1 << 10, np.int32)  # by number - offset
 
-    def pending(self, positions: Ints) -> NDArray[np.bool_]:
-        """Tell which positions are accessed in the window."""
-        return self._latest[positions] >= self._begin
+    def pending(self, pos_n: Ints) -> NDArray[np.bool_]:
+        """Return whether each position is read within the window, (n,)."""
+        return self._latest[pos_n] >= self._begin
 
     def grow(self) -> tuple[Ints, int] | None:
-        """Learn one more step; return the positions that were not pending and its number; None after the last."""
-        told = next(self._accesses, None)
-        if told is None:
+        """Add one step; return its positions that were not pending before, and its number. None after the last."""
+        accessed = next(self._accesses, None)
+        if accessed is None:
             return None
-        positions, step = distinct(told), self._grown
-        pending = self.pending(positions)
-        self._reserve(len(positions))
-        self._following[self._latest[positions[pending]] - self._offset] = step
-        begin, self._end, self._grown = self._end, self._end + len(positions), step + 1
-        self._following[begin - self._offset : self._end - self._offset] = NEVER
-        self._latest[positions] = np.arange(begin, self._end)
-        self.steps.append((begin, positions, _sums(told)))
-        return positions[~pending], step
+        pos, step = distinct(accessed), self._grown
+        pending = self.pending(pos)
+        self._reserve(len(pos))
+        self._next_use[self._latest[pos[pending]] - self._offset] = step
+        begin, self._end, self._grown = self._end, self._end + len(pos), step + 1
+        self._next_use[begin - self._offset : self._end - self._offset] = NEVER
+        self._latest[pos] = np.arange(begin, self._end)
+        self.steps.append((begin, pos, _checksum(accessed)))
+        return pos[~pending], step
 
-    def pop(self) -> tuple[Ints, NDArray[np.int32], tuple[int, int]]:
-        """Take the first step: distinct positions, the steps of their next accesses, sums of what was told."""
-        begin, positions, asked = self.steps.popleft()
-        self._begin = begin + len(positions)
-        return positions, self._following[begin - self._offset : self._begin - self._offset].copy(), asked
+    def pop(self) -> tuple[Ints, Steps, tuple[int, int]]:
+        """Remove the first step; return its distinct positions, the steps of their next uses, and its checksum."""
+        begin, pos, checksum = self.steps.popleft()
+        self._begin = begin + len(pos)
+        return pos, self._next_use[begin - self._offset : self._begin - self._offset].copy(), checksum
 
-    def first_uses(self, count: int) -> tuple[Ints, NDArray[np.int32]]:
-        """Return up to `count` positions by the step of their first access, and these steps."""
-        positions, steps = [EMPTY], [np.empty(0, np.int32)]
+    def first_uses(self, count: int) -> tuple[Ints, Steps]:
+        """Return up to `count` positions by the step of their first use, and these steps."""
+        pos, steps = [EMPTY], [np.empty(0, np.int32)]
         for step, (_, accessed, _) in enumerate(self.steps):
-            positions.append(accessed)
+            pos.append(accessed)
             steps.append(np.full(len(accessed), step, np.int32))
-        every = np.concatenate(positions)
-        at = np.sort(np.unique(every, return_index=True)[1])[:count]
-        return every[at], np.concatenate(steps)[at]
+        all_pos = np.concatenate(pos)
+        first = np.sort(np.unique(all_pos, return_index=True)[1])[:count]
+        return all_pos[first], np.concatenate(steps)[first]
 
     def _reserve(self, count: int) -> None:
-        """Make room for `count` more accesses, by dropping the past and doubling where that is not enough."""
-        if self._end - self._offset + count <= len(self._following):
+        """Allocate space for `count` more accesses: drop past ones, and double the array if that is not enough."""
+        if self._end - self._offset + count <= len(self._next_use):
             return
-        live = self._following[self._begin - self._offset : self._end - self._offset]
-        grown = np.empty(max(len(self._following), 2 * (len(live) + count)), np.int32)
+        live = self._next_use[self._begin - self._offset : self._end - self._offset]
+        grown = np.empty(max(len(self._next_use), 2 * (len(live) + count)), np.int32)
         grown[: len(live)] = live
-        self._following, self._offset = grown, self._begin
+        self._next_use, self._offset = grown, self._begin
 
 
 class NextUseQueue:
-    """Who is in the buffer, by the step of the next use."""
+    """The cached positions, grouped by the step of their next use."""
 
-    def __init__(self, window: _Window, setting: PolicyInputs) -> None:
+    def __init__(self, window: _Window, inputs: PolicyInputs) -> None:
         self._window = window
-        self._inside = np.zeros(setting.candidates.size, bool)
-        self._shelf: dict[int, list[Ints]] = {}
-        self._never: list[Ints] = []  # no use known when put there; those used or gone since are among it
-        self._never_count, self._most = 0, 2 * setting.rows + 1024
+        self._cached = np.zeros(inputs.candidates.size, bool)
+        self._by_step: dict[int, list[Ints]] = {}
+        self._never: list[Ints] = []  # no use known when put; may hold positions that were used or evicted since
+        self._never_count, self._never_most = 0, 2 * inputs.capacity + 1024
 
-    def holds(self, positions: Ints) -> NDArray[np.bool_]:
-        """Tell which positions are in the buffer."""
-        return self._inside[positions]
+    def contains(self, pos_n: Ints) -> NDArray[np.bool_]:
+        """Return whether each position is cached, (n,)."""
+        return self._cached[pos_n]
 
-    def put(self, positions: Ints, following: NDArray[np.int32]) -> None:
-        """Put positions into the buffer, or put those in it anew, by the steps of their next use."""
-        self._inside[positions] = True
-        order = np.argsort(following, kind="stable")
-        positions, following = positions[order], following[order]
-        for group in np.split(np.arange(len(order)), np.flatnonzero(np.diff(following)) + 1):
+    def put(self, pos_n: Ints, next_use_n: Steps) -> None:
+        """Add positions, or move cached ones, to the groups of their next uses."""
+        self._cached[pos_n] = True
+        order = np.argsort(next_use_n, kind="stable")
+        pos_n, next_use_n = pos_n[order], next_use_n[order]
+        for group in np.split(np.arange(len(order)), np.flatnonzero(np.diff(next_use_n)) + 1):
             if len(group):
-                self._append(positions[group], int(following[group[0]]))
+                self._append(pos_n[group], int(next_use_n[group[0]]))
 
-    def promote(self, positions: Ints, step: int) -> None:
-        """Learn that positions of which no use was known will be used in `step`."""
-        inside = positions[self._inside[positions]]
-        if len(inside):
-            self._append(inside, step)
+    def promote(self, pos_n: Ints, step: int) -> None:
+        """Register that positions without a known use are used in `step`."""
+        cached = pos_n[self._cached[pos_n]]
+        if len(cached):
+            self._append(cached, step)
 
-    def remove(self, positions: Ints) -> None:
-        """Take out positions that stand on no shelf, since their step is being cleared."""
-        self._inside[positions] = False
+    def remove(self, pos_n: Ints) -> None:
+        """Remove positions that are in no group, since the group of the present step is being cleared."""
+        self._cached[pos_n] = False
 
     def clear(self, step: int) -> None:
-        """Forget a shelf whose positions are used now and put anew."""
-        self._shelf.pop(step, None)
+        """Drop the group of `step`, whose positions are used now and put again."""
+        self._by_step.pop(step, None)
 
-    def farthest(self, sooner: NDArray[np.int32]) -> Ints:
-        """Take out the positions used last, each later than its newcomer, whose next uses `sooner` ascend."""
-        taken = [EMPTY, *self._forgotten(len(sooner))]
+    def pop_later_than(self, next_use_n: Steps) -> Ints:
+        """Remove and return the positions used last, each later than its replacement; `next_use_n` ascends."""
+        taken = [EMPTY, *self._pop_never(len(next_use_n))]
         count = sum(map(len, taken))
-        for step in sorted(self._shelf, reverse=True):
-            most = int(np.searchsorted(sooner, step))
-            while count < most and step in self._shelf:
-                taken.append(self._take(step, most - count))
+        for step in sorted(self._by_step, reverse=True):
+            most = int(np.searchsorted(next_use_n, step))
+            while count < most and step in self._by_step:
+                taken.append(self._pop_group(step, most - count))
                 count += len(taken[-1])
             if count >= most:
                 break
-        leaving = np.concatenate(taken)
-        self._inside[leaving] = False
-        return leaving
+        evicted = np.concatenate(taken)
+        self._cached[evicted] = False
+        return evicted
 
-    def _take(self, step: int, count: int) -> Ints:
-        shelf = self._shelf[step]
-        last = shelf.pop()
+    def _pop_group(self, step: int, count: int) -> Ints:
+        group = self._by_step[step]
+        last = group.pop()
         if len(last) > count:
-            shelf.append(last[count:])
-        if not shelf:
-            del self._shelf[step]
+            group.append(last[count:])
+        if not group:
+            del self._by_step[step]
         return last[:count]
 
-    def _forgotten(self, count: int) -> Iterator[Ints]:
-        """Take out up to `count` positions of which no use is known."""
+    def _pop_never(self, count: int) -> Iterator[Ints]:
+        """Remove and yield up to `count` positions without a known use."""
         while count > 0 and self._never:
             chunk = self._never.pop()
             self._never_count -= len(chunk)
-            chunk = self._still(chunk)
+            chunk = self._still_unused(chunk)
             if len(chunk) > count:
                 self._append(chunk[count:], NEVER)
             chunk = chunk[:count]
-            self._inside[chunk] = False  # a repeat of it further down is passed over
+            self._cached[chunk] = False  # a repeat in an earlier chunk is skipped
             count -= len(chunk)
             yield chunk
 
-    def _still(self, positions: Ints) -> Ints:
-        """Return those that are in the buffer and still without a known use, once each."""
-        return distinct(positions[self._inside[positions] & ~self._window.pending(positions)])
+    def _still_unused(self, pos_n: Ints) -> Ints:
+        """Return those that are cached and still without a known use, without repeats."""
+        return distinct(pos_n[self._cached[pos_n] & ~self._window.pending(pos_n)])
 
-    def _append(self, positions: Ints, step: int) -> None:
+    def _append(self, pos_n: Ints, step: int) -> None:
         if step != NEVER:
-            self._shelf.setdefault(step, []).append(positions)
+            self._by_step.setdefault(step, []).append(pos_n)
             return
-        self._never.append(positions)
-        self._never_count += len(positions)
-        if self._never_count > self._most:  # each repeat was paid for by an access
-            self._never = [self._still(np.concatenate(self._never))]
+        self._never.append(pos_n)
+        self._never_count += len(pos_n)
+        if self._never_count > self._never_most:  # amortised: each repeat belongs to one access
+            self._never = [self._still_unused(np.concatenate(self._never))]
             self._never_count = len(self._never[0])
 
 
-def _sums(positions: Ints) -> tuple[int, int]:
-    return len(positions), int(positions.sum())
+def _checksum(pos_n: Ints) -> tuple[int, int]:
+    return len(pos_n), int(pos_n.sum())

@@ -1,4 +1,7 @@
-"""Which vertices may be kept, and their positions 0, 1, 2, ... by which policies and buffers know them."""
+"""Candidates: the vertices that may be cached, numbered 0, 1, 2, ... by their positions.
+
+Policies and slot tables use positions instead of global vertex ids.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ _WORD = 64
 
 
 def _popcount(words: NDArray[np.uint64]) -> NDArray[Any]:
-    """Count the bits of each word, as numpy 2 does by itself."""
+    """Return the number of set bits of each word, like `np.bitwise_count` of numpy 2."""
     pairs = words - ((words >> np.uint64(1)) & np.uint64(0x5555555555555555))
     fours = (pairs & np.uint64(0x3333333333333333)) + ((pairs >> np.uint64(2)) & np.uint64(0x3333333333333333))
     eights = (fours + (fours >> np.uint64(4))) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -25,29 +28,29 @@ _bit_count: Callable[[NDArray[np.uint64]], NDArray[Any]] = getattr(np, "bitwise_
 
 
 class Candidates(Protocol):
-    """The vertices that a buffer may keep."""
+    """The vertices that a cache may hold."""
 
     size: int
 
-    def find(self, vertices: Ints) -> Ints:
-        """Return the position of every vertex, -1 for those that are none of them."""
+    def find(self, ids_n: Ints) -> Ints:
+        """Return the position of each vertex, int64 (n,), -1 for one that is not a candidate."""
 
-    def vertices(self, positions: Ints) -> Ints:
-        """Return the vertices at `positions`."""
+    def vertices(self, pos_n: Ints) -> Ints:
+        """Return the global ids of positions, int64 (n,)."""
 
-    def degrees(self, positions: Ints) -> Ints:
-        """Return the in-degrees at `positions`, 0 where they are not known."""
+    def degrees(self, pos_n: Ints) -> Ints:
+        """Return the in-degrees of positions, 0 if unknown, int64 (n,)."""
 
     def top_by_degree(self, count: int) -> Ints:
         """Return the `count` positions of highest in-degree, by descending degree, then by id."""
 
 
 class HaloTable:
-    """The halo of a part: remote vertices with an edge into it, by ascending id, and their global in-degrees.
+    """The halo of a part: remote vertices with an edge into it, by ascending id, with their global in-degrees.
 
-    Look-up costs two reads of memory a vertex whatever the size: one bit a vertex of the graph tells who is in, and
-    the count of bits before each 64 of them tells the position (3/16 byte a vertex id together). Ids in one part's
-    range of a graph are dense, which is what makes this small.
+    A lookup costs two memory reads per vertex, whatever the size of the halo. One bit per vertex of the graph says
+    whether it is in the halo; the number of set bits before each word of 64 gives the position. Both take 3/16 byte
+    per vertex id.
     """
 
     def __init__(self, ids: Any, degrees: Any) -> None:
@@ -65,7 +68,7 @@ class HaloTable:
         self._bits, self._before = self._index()
 
     def _index(self) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-        bits = np.zeros(int(self._end) // _WORD + 1, np.uint64)  # holds the bit of `end`, which is always 0
+        bits = np.zeros(int(self._end) // _WORD + 1, np.uint64)  # includes the bit of `end`, which is always 0
         words = self.ids // _WORD
         starts = np.flatnonzero(np.diff(words, prepend=-1))
         flags = np.uint64(1) << (self.ids % _WORD).astype(np.uint64)
@@ -74,30 +77,30 @@ class HaloTable:
         before = np.cumsum(_bit_count(bits), dtype=np.int64)
         return bits, np.concatenate([np.zeros(1, np.int64), before[:-1]]).astype(np.uint32)
 
-    def find(self, vertices: Ints) -> Ints:
-        """Return the position of every vertex in the halo, int64 (n,), -1 for vertices outside it."""
-        clipped = np.minimum(vertices.view(np.uint64), self._end)  # a negative id is a huge one here
+    def find(self, ids_n: Ints) -> Ints:
+        """Return the position of each vertex in the halo, int64 (n,), -1 for one outside it."""
+        clipped = np.minimum(ids_n.view(np.uint64), self._end)  # negative: huge as unsigned
         word, bit = (clipped >> np.uint64(6)).view(np.int64), clipped & np.uint64(63)
         bits = self._bits[word]
         below = bits & ((np.uint64(1) << bit) - np.uint64(1))
-        position: Ints = self._before[word] + _bit_count(below).astype(np.int64)
-        position[(bits >> bit) & np.uint64(1) == 0] = -1
-        return position
+        pos_n: Ints = self._before[word] + _bit_count(below).astype(np.int64)
+        pos_n[(bits >> bit) & np.uint64(1) == 0] = -1
+        return pos_n
 
-    def holds(self, vertices: Ints) -> NDArray[np.bool_]:
-        """Tell which vertices are in the halo, (n,)."""
-        clipped = np.minimum(vertices.view(np.uint64), self._end)
+    def contains(self, ids_n: Ints) -> NDArray[np.bool_]:
+        """Return whether each vertex is in the halo, (n,)."""
+        clipped = np.minimum(ids_n.view(np.uint64), self._end)
         bits = self._bits[(clipped >> np.uint64(6)).view(np.int64)] >> (clipped & np.uint64(63))
         inside: NDArray[np.bool_] = (bits & np.uint64(1)).astype(bool)
         return inside
 
-    def vertices(self, positions: Ints) -> Ints:
-        """Return the global ids at `positions`."""
-        return self.ids[positions]
+    def vertices(self, pos_n: Ints) -> Ints:
+        """Return the global ids of positions, int64 (n,)."""
+        return self.ids[pos_n]
 
-    def degrees(self, positions: Ints) -> Ints:
-        """Return the global in-degrees at `positions`."""
-        return self._degrees[positions]
+    def degrees(self, pos_n: Ints) -> Ints:
+        """Return the global in-degrees of positions, int64 (n,)."""
+        return self._degrees[pos_n]
 
     def top_by_degree(self, count: int) -> Ints:
         """Return the `count` positions of highest in-degree, by descending degree, then by id."""
@@ -105,28 +108,28 @@ class HaloTable:
 
 
 class RemoteTable:
-    """Every vertex of the graph; a vertex's position is its id. Costs a policy's arrays their full length."""
+    """Every vertex of the graph; its position is its id. A policy's arrays then have the length of the graph."""
 
     def __init__(self, count: int, halo: HaloTable) -> None:
-        """Take the number of vertices of the graph and the halo, which is ranked first; ValueError when too small."""
+        """Take the number of vertices of the graph and the halo; ValueError when the halo has a larger id."""
         if halo.size and count <= halo.ids[-1]:
-            raise ValueError(f"the graph is said to have {count} vertices; its halo holds the id {halo.ids[-1]}")
+            raise ValueError(f"vertex_count is {count}; the halo holds the id {halo.ids[-1]}, which must be smaller")
         self.size = count
         self._halo = halo
 
-    def find(self, vertices: Ints) -> Ints:
-        """Return the ids themselves, -1 for what is no vertex of the graph."""
-        return np.where((vertices >= 0) & (vertices < self.size), vertices, -1)
+    def find(self, ids_n: Ints) -> Ints:
+        """Return the ids themselves, -1 for one that is not a vertex of the graph."""
+        return np.where((ids_n >= 0) & (ids_n < self.size), ids_n, -1)
 
-    def vertices(self, positions: Ints) -> Ints:
+    def vertices(self, pos_n: Ints) -> Ints:
         """Return the positions themselves."""
-        return positions
+        return pos_n
 
-    def degrees(self, positions: Ints) -> Ints:
-        """Return the in-degrees of the halo's vertices, 0 for the others."""
-        at = self._halo.find(positions)
-        degrees = np.zeros(len(positions), np.int64)
-        degrees[at >= 0] = self._halo.degrees(at[at >= 0])
+    def degrees(self, pos_n: Ints) -> Ints:
+        """Return the in-degrees of vertices in the halo, 0 for other vertices."""
+        halo_pos_n = self._halo.find(pos_n)
+        degrees = np.zeros(len(pos_n), np.int64)
+        degrees[halo_pos_n >= 0] = self._halo.degrees(halo_pos_n[halo_pos_n >= 0])
         return degrees
 
     def top_by_degree(self, count: int) -> Ints:

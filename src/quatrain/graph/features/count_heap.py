@@ -1,4 +1,4 @@
-"""The lowest of many without looking at the rest, where values only ever grow."""
+"""Positions by a count that only grows: the lowest ones are found without a scan of the rest."""
 
 from __future__ import annotations
 
@@ -10,77 +10,78 @@ import numpy as np
 
 from quatrain.graph.features.candidates import Ints
 
-GRAIN = 1024
-"""Positions that are looked at together, also where fewer are wanted: a look at one costs as much."""
+CHUNK = 1024
+"""Positions that are checked together, even if fewer are needed: checking one costs as much."""
 
 
 class CountHeap:
-    """Positions on rungs, by a whole number that may have grown since they were put there.
+    """Buckets of positions with equal counts, whose lowest bucket is known; counts are updated lazily.
 
-    A position climbs when it is met on a rung that it has outgrown, not when its value grows: taking the k lowest costs
-    the k and those that climb, each of which has grown since. So the cost follows the accesses, not the size.
+    A position moves to a higher bucket when it is found in a bucket below its count, not when its count grows. Taking
+    the k lowest costs k plus the number of moved positions, each of which was counted since. So the cost grows with the
+    accesses, not with the number of positions.
     """
 
     def __init__(self, value: Callable[[Ints], Ints]) -> None:
-        """Take the function that tells positions' present values."""
+        """Take the function that returns the present counts of positions."""
         self._value = value
-        self._rungs: dict[int, deque[Ints]] = {}
+        self._buckets: dict[int, deque[Ints]] = {}
         self._heap: list[int] = []
 
-    def add(self, positions: Ints) -> None:
-        """Put positions on the rungs of their values, behind those that stand there."""
-        values = self._value(positions)
+    def add(self, pos: Ints) -> None:
+        """Append positions to the buckets of their counts."""
+        values = self._value(pos)
         order = np.argsort(values, kind="stable")
-        values, positions = values[order], positions[order]
+        values, pos = values[order], pos[order]
         for group in np.split(np.arange(len(values)), np.flatnonzero(np.diff(values)) + 1):
             if len(group):
-                self._append(int(values[group[0]]), positions[group])
+                self._append(int(values[group[0]]), pos[group])
 
-    def floor(self) -> int | None:
-        """Return a value that none is below, None when empty."""
+    def lower_bound(self) -> int | None:
+        """Return a count that no position is below; None when empty."""
         return self._heap[0] if self._heap else None
 
-    def beaten_by(self, bounds: Ints) -> Ints:
-        """Take away the lowest positions, in ascending order, as many as each stay below their bound.
+    def pop_below(self, bounds: Ints) -> Ints:
+        """Remove and return the lowest positions, ascending, while each is below its bound.
 
-        `bounds` descend: the first bound is that of the lowest position, and so on.
+        `bounds` descend: the first one is the bound of the lowest position, and so on.
         """
         taken, count = [np.empty(0, np.int64)], 0
         while self._heap:
-            most = int(np.searchsorted(-bounds, -self._heap[0]))  # bounds above this rung
+            most = int(np.searchsorted(-bounds, -self._heap[0]))  # bounds above this bucket
             if count >= most:
                 break
-            rung = self._rungs[self._heap[0]]
-            taken.append(self._settle(rung, most - count))
+            bucket = self._buckets[self._heap[0]]
+            taken.append(self._pop_bucket(bucket, most - count))
             count += len(taken[-1])
-            if not rung:
-                del self._rungs[heapq.heappop(self._heap)]
+            if not bucket:
+                del self._buckets[heapq.heappop(self._heap)]
         return np.concatenate(taken)
 
-    def _settle(self, rung: deque[Ints], count: int) -> Ints:
-        """Take up to `count` from the front of the lowest rung; those that have outgrown it climb."""
-        front = self._front(rung, max(count, GRAIN))
-        stays = self._value(front) == self._heap[0]
-        if not stays.all():
-            self.add(front[~stays])
-        settled: Ints = front[stays]
-        if len(settled) > count:
-            rung.appendleft(settled[count:])
-        return settled[:count]
+    def _pop_bucket(self, bucket: deque[Ints], count: int) -> Ints:
+        """Remove up to `count` positions from the front of the lowest bucket; move those whose count has grown."""
+        front = self._front(bucket, max(count, CHUNK))
+        current = self._value(front) == self._heap[0]
+        if not current.all():
+            self.add(front[~current])
+        lowest: Ints = front[current]
+        if len(lowest) > count:
+            bucket.appendleft(lowest[count:])
+        return lowest[:count]
 
-    def _front(self, rung: deque[Ints], count: int) -> Ints:
-        """Take `count` from the front of a rung, or all."""
+    def _front(self, bucket: deque[Ints], count: int) -> Ints:
+        """Remove and return `count` positions from the front of a bucket, or all."""
         fronts: list[Ints] = []
-        while rung and count > 0:
-            fronts.append(rung.popleft())
+        while bucket and count > 0:
+            fronts.append(bucket.popleft())
             if len(fronts[-1]) > count:
-                rung.appendleft(fronts[-1][count:])
+                bucket.appendleft(fronts[-1][count:])
                 fronts[-1] = fronts[-1][:count]
             count -= len(fronts[-1])
         return np.concatenate(fronts)
 
-    def _append(self, value: int, positions: Ints) -> None:
-        if value not in self._rungs:
-            self._rungs[value] = deque()
+    def _append(self, value: int, pos: Ints) -> None:
+        if value not in self._buckets:
+            self._buckets[value] = deque()
             heapq.heappush(self._heap, value)
-        self._rungs[value].append(positions)
+        self._buckets[value].append(pos)

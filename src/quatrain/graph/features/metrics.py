@@ -1,4 +1,4 @@
-"""What a buffer does, counted and timed from outside."""
+"""Counts and times of feature reads, taken from outside the cache."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from torch import Tensor
 from quatrain.graph.features.cache import BatchLookup, FeatureCache
 
 
+def hit_rate(hits: float, misses: float) -> float | None:
+    """Return hits over accesses; None without an access."""
+    return hits / (hits + misses) if hits + misses else None
+
+
 @dataclass(kw_only=True, slots=True)
 class ReadMetrics:
-    """Counters of reads.
-
-    The halo hit rate leaves out remote vertices outside the halo; the remote hit rate counts them.
-    """
+    """Sums over reads. The halo counts leave out remote vertices outside the halo; the remote counts include them."""
 
     halo_hits: int = 0
     halo_misses: int = 0
@@ -28,104 +30,90 @@ class ReadMetrics:
     local_rows: int = 0
     """Rows of this part."""
     remote_rows: int = 0
-    """Rows pulled: misses and newcomers of the buffer."""
+    """Fetched rows: misses and extra rows to admit."""
     remote_bytes: int = 0
     lookup_s: float = 0.0
-    """Seconds to look vertices up, and to take buffered rows out where others might write over them."""
+    """Seconds of lookups; in a shared cache also of copying the hits."""
     policy_s: float = 0.0
     pull_s: float = 0.0
-    """Seconds to ask for rows, to wait for them and to put those of several machines together."""
+    """Seconds to request rows, to wait for them and to join the rows of several machines."""
     copy_s: float = 0.0
-    """Seconds to put batches together, this part's own rows among them, and to write newcomers into the buffer."""
+    """Seconds to assemble batches, local rows included, and to write admitted rows."""
 
     @property
-    def own_s(self) -> float:
-        """Seconds of look-up, policy and copy."""
+    def cache_s(self) -> float:
+        """Seconds of lookup, policy and copy."""
         return self.lookup_s + self.policy_s + self.copy_s
-
-    @property
-    def halo_hit_rate(self) -> float | None:
-        """Hits over accesses of halo vertices, None without any."""
-        return _rate(self.halo_hits, self.halo_misses)
-
-    @property
-    def remote_hit_rate(self) -> float | None:
-        """Hits over accesses of all remote vertices, None without any."""
-        return _rate(self.remote_hits, self.remote_misses)
-
-
-def _rate(hits: int, misses: int) -> float | None:
-    return hits / (hits + misses) if hits + misses else None
 
 
 class MeasuredCache:
-    """A buffer that keeps counters: the same verb, the same rows."""
+    """A cache with metrics: reads return the same rows."""
 
-    def __init__(self, buffer: FeatureCache, clock: Callable[[], float] = time.perf_counter) -> None:
-        self._buffer, self._clock = buffer, clock
-        self.counters = ReadMetrics()
+    def __init__(self, cache: FeatureCache, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._cache, self._clock = cache, clock
+        self.metrics = ReadMetrics()
 
     @property
-    def rows(self) -> int:
-        """How many rows the buffer holds."""
-        return self._buffer.rows
+    def capacity(self) -> int:
+        """Rows of the cache."""
+        return self._cache.capacity
 
     def take(self) -> ReadMetrics:
-        """Return the counters and begin anew, as at the end of an epoch."""
-        taken, self.counters = self.counters, ReadMetrics()
+        """Return the metrics since the last call and start new ones."""
+        taken, self.metrics = self.metrics, ReadMetrics()
         return taken
 
-    def read(self, vertices: Tensor) -> Tensor:
-        """Return what the buffer returns."""
-        return self.begin(vertices, self.counters)()
+    def read(self, ids_n: Tensor) -> Tensor:
+        """Return the features of `ids_n`, int64 (n,), as float32 (n, F)."""
+        return self.start_read(ids_n, self.metrics)()
 
-    def begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
-        """Begin to read and count into `counters`; return what ends the read, after the end of the one before.
+    def start_read(self, ids_n: Tensor, metrics: ReadMetrics) -> Callable[[], Tensor]:
+        """Start a read that is counted in `metrics`; return the callable that ends it and gives the rows.
 
-        Where reads must not overlap, beginning does nothing and ending does it all.
+        Call the results in the order of the starts. If reads must not overlap, the callable does the whole read.
         """
-        return self._begin(vertices, counters) if self._buffer.overlaps else partial(self._whole, vertices, counters)
+        return self._start(ids_n, metrics) if self._cache.can_overlap else partial(self._read_at_once, ids_n, metrics)
 
-    def _whole(self, vertices: Tensor, counters: ReadMetrics) -> Tensor:
-        return self._begin(vertices, counters)()
+    def _read_at_once(self, ids_n: Tensor, metrics: ReadMetrics) -> Tensor:
+        return self._start(ids_n, metrics)()
 
-    def _begin(self, vertices: Tensor, counters: ReadMetrics) -> Callable[[], Tensor]:
-        buffer = self._buffer
-        with self._timed(counters, "lookup_s"):
-            found = buffer.find(vertices)
-        with self._timed(counters, "policy_s"):
-            change = buffer.decide(found)
-        with self._timed(counters, "pull_s"):
-            arriving = buffer.ask(found, change)
+    def _start(self, ids_n: Tensor, metrics: ReadMetrics) -> Callable[[], Tensor]:
+        cache = self._cache
+        with self._timed(metrics, "lookup_s"):
+            found = cache.lookup(ids_n)
+        with self._timed(metrics, "policy_s"):
+            replacement = cache.plan(found)
+        with self._timed(metrics, "pull_s"):
+            wait = cache.fetch(found, replacement)
 
-        def end() -> Tensor:
-            with self._timed(counters, "copy_s"):
-                rows = buffer.lay(found, change)
-            with self._timed(counters, "pull_s"):
-                pulled = arriving()
-            with self._timed(counters, "copy_s"):
-                rows = buffer.finish(found, change, rows, pulled)
-            self._count(counters, found, len(pulled), pulled.numel() * buffer.config.number_bytes)
+        def finish() -> Tensor:
+            with self._timed(metrics, "copy_s"):
+                out = cache.gather(found, replacement)
+            with self._timed(metrics, "pull_s"):
+                fetched = wait()
+            with self._timed(metrics, "copy_s"):
+                rows = cache.commit(found, replacement, out, fetched)
+            self._count(metrics, found, len(fetched), fetched.numel() * cache.config.bytes_per_number)
             return rows
 
-        return end
+        return finish
 
-    def _count(self, counters: ReadMetrics, found: BatchLookup, pulled: int, size: int) -> None:
-        inside = found.place.slots >= 0
-        halo = found.place.positions >= 0
-        if self._buffer.config.among == "remote":
-            halo = self._buffer.halo.holds(found.vertices[found.remote])
-        hits, halo_hits = np.count_nonzero(inside), np.count_nonzero(halo & inside)
-        counters.halo_hits += halo_hits
-        counters.halo_misses += np.count_nonzero(halo) - halo_hits
-        counters.remote_hits += hits
-        counters.remote_misses += len(inside) - hits
-        counters.local_rows += len(found.vertices) - len(found.remote)
-        counters.remote_rows += pulled
-        counters.remote_bytes += size
+    def _count(self, metrics: ReadMetrics, found: BatchLookup, fetched: int, size: int) -> None:
+        hit = found.remote.slot_r >= 0
+        in_halo = found.remote.pos_r >= 0
+        if self._cache.config.effective_candidates == "remote":
+            in_halo = self._cache.halo.contains(found.ids_n[found.remote_at_r])
+        hits, halo_hits = np.count_nonzero(hit), np.count_nonzero(in_halo & hit)
+        metrics.halo_hits += halo_hits
+        metrics.halo_misses += np.count_nonzero(in_halo) - halo_hits
+        metrics.remote_hits += hits
+        metrics.remote_misses += len(hit) - hits
+        metrics.local_rows += len(found.ids_n) - len(found.remote_at_r)
+        metrics.remote_rows += fetched
+        metrics.remote_bytes += size
 
     @contextmanager
-    def _timed(self, counters: ReadMetrics, name: str) -> Iterator[None]:
+    def _timed(self, metrics: ReadMetrics, name: str) -> Iterator[None]:
         began = self._clock()
         yield
-        setattr(counters, name, getattr(counters, name) + self._clock() - began)
+        setattr(metrics, name, getattr(metrics, name) + self._clock() - began)

@@ -1,4 +1,7 @@
-"""Who is in the buffer, and in which row: what a buffer with features and a replay without any have in common."""
+"""Slots of a cache: which position holds which slot, and the memory that holds the rows.
+
+Training and the replay of a trace share `Slots`; a replay has no rows. Number spaces and suffixes: see `cache`.
+"""
 
 from __future__ import annotations
 
@@ -17,157 +20,161 @@ from quatrain.graph.features.policy import EMPTY, Policy
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """Where remote vertices are: `positions` and `slots` (n,), -1 for no candidate and for not in the buffer.
+    """Positions and slots of remote vertices."""
 
-    Slots from the number of rows on are those of the batch before, in its order (see `Slots.carry`).
-    """
-
-    positions: Ints
-    slots: Ints
+    pos_r: Ints
+    """-1: not a candidate."""
+    slot_r: Ints
+    """-1: not cached. capacity + k: row k of the previous batch (see `Slots.carry`)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Replacement:
-    """Positions that leave, those that come in their place, and `origin`, where the rows of these are to be found.
+    """Evicted positions, the positions admitted in their slots, and where the rows of these are found."""
 
-    That is among the pulled ones, which are a step's misses and behind them `extra`, newcomers that the step does not
-    read; or, with `carried`, among those of the batch before.
-    """
-
-    leaving: Ints
-    coming: Ints
-    origin: Ints
-    extra: Ints
-    carried: bool = False
-    slots: Ints = field(default_factory=lambda: EMPTY)
-    """Where the newcomers' rows go, once that is settled."""
+    evicted_pos_a: Ints
+    admitted_pos_a: Ints
+    source_row_a: Ints
+    """Row among the fetched ones (the step's misses, then `extra_pos_e`) or, with `from_previous`, of the previous
+    batch."""
+    extra_pos_e: Ints
+    """Admitted positions that the step does not read."""
+    from_previous: bool = False
+    slot_a: Ints = field(default_factory=lambda: EMPTY)
+    """Slots of the admitted positions, once reserved."""
 
 
 NO_REPLACEMENT = Replacement(EMPTY, EMPTY, EMPTY, EMPTY)
 
 
 class Slots:
-    """The rows ("slots") of a buffer and the candidates in them."""
+    """The slot table of a cache: the slot of every candidate."""
 
-    def __init__(self, candidates: Candidates, slots: NDArray[np.int32], rows: int) -> None:
-        """Take the candidates, their slots (see `Store.slots`) and the number of rows."""
-        self._candidates, self._slot, self._rows = candidates, slots, rows
-        self._before = EMPTY
+    def __init__(self, candidates: Candidates, slot_by_pos: NDArray[np.int32], capacity: int) -> None:
+        """Take the candidates, their slots (see `Store.slots`) and the number of slots."""
+        self._candidates, self._slot, self._capacity = candidates, slot_by_pos, capacity
+        self._previous_pos = EMPTY
 
-    def begin(self, first: Ints) -> None:
+    def fill(self, first_pos: Ints) -> None:
         """Put the first positions into the slots 0, 1, 2, ..."""
-        self._slot[first] = np.arange(len(first))
+        self._slot[first_pos] = np.arange(len(first_pos))
 
-    def find(self, vertices: Ints) -> Lookup:
-        """Look `vertices` up."""
-        positions = self._candidates.find(vertices)
-        return Lookup(positions, self._slot[positions].astype(np.int64))
+    def lookup(self, ids_r: Ints) -> Lookup:
+        """Return positions and slots of remote vertices."""
+        pos_r = self._candidates.find(ids_r)
+        return Lookup(pos_r, self._slot[pos_r].astype(np.int64))
 
-    def decide(self, policy: Policy, place: Lookup, heard: Ints = EMPTY) -> Replacement:
-        """Tell the policy what was found, and what others accessed; return what it wants. Nothing changes yet."""
-        inside = place.slots >= 0
-        missed = place.positions[~inside]
-        there = self._slot[heard] >= 0
+    def plan(self, policy: Policy, lookup: Lookup, others_pos: Ints = EMPTY) -> Replacement:
+        """Pass a step to the policy and return the replacement it asks for; the slot table does not change yet.
+
+        `others_pos` are positions that other trainers have read since the last call.
+        """
+        hit = lookup.slot_r >= 0
+        missed = lookup.pos_r[~hit]
+        others_hit = self._slot[others_pos] >= 0
         swap = policy.step(
-            np.concatenate([place.positions[inside], heard[there]]),
-            np.concatenate([missed[missed >= 0], heard[~there]]),
+            np.concatenate([lookup.pos_r[hit], others_pos[others_hit]]),
+            np.concatenate([missed[missed >= 0], others_pos[~others_hit]]),
         )
-        if len(swap.coming) == 0:
+        if len(swap.admitted) == 0:
             return NO_REPLACEMENT
-        carried = self._slot[swap.coming].astype(np.int64) - self._rows
-        if carried[0] >= 0:
-            return Replacement(swap.leaving, swap.coming, carried, EMPTY, carried=True)
-        origin = self._among(missed, swap.coming)
-        extra = swap.coming[origin < 0]
-        origin[origin < 0] = len(missed) + np.arange(len(extra))
-        return Replacement(swap.leaving, swap.coming, origin, extra)
+        previous_row = self._slot[swap.admitted].astype(np.int64) - self._capacity
+        if previous_row[0] >= 0:
+            return Replacement(swap.evicted, swap.admitted, previous_row, EMPTY, from_previous=True)
+        source_row = self._index_in(missed, swap.admitted)
+        extra_pos = swap.admitted[source_row < 0]
+        source_row[source_row < 0] = len(missed) + np.arange(len(extra_pos))
+        return Replacement(swap.evicted, swap.admitted, source_row, extra_pos)
 
-    def settle(self, change: Replacement) -> Replacement:
-        """Let steps to come find the newcomers, whose rows are yet to follow; return the change with their slots."""
-        slots = self.leave(change)
-        self.come(change, slots)
-        return replace(change, slots=slots)
+    def reserve(self, replacement: Replacement) -> Replacement:
+        """Evict and admit at once, before the rows arrive; return the replacement with its slots.
 
-    def leave(self, change: Replacement) -> Ints:
-        """Take out those that leave; return their slots."""
-        slots = self._slot[change.leaving].astype(np.int64)
-        self._slot[change.leaving] = -1
-        return slots
+        Later steps then find the admitted positions; rows are written in the same order.
+        """
+        slot_a = self.evict(replacement)
+        self.admit(replacement, slot_a)
+        return replace(replacement, slot_a=slot_a)
 
-    def come(self, change: Replacement, slots: Ints) -> None:
-        """Put the newcomers into `slots`."""
-        self._slot[change.coming] = slots
+    def evict(self, replacement: Replacement) -> Ints:
+        """Remove the evicted positions and return their slots."""
+        slot_a = self._slot[replacement.evicted_pos_a].astype(np.int64)
+        self._slot[replacement.evicted_pos_a] = -1
+        return slot_a
 
-    def carry(self, positions: Ints, rows: Ints) -> None:
-        """Let the next step find what this one has read, `rows` (n,) being the places of `positions` in its batch."""
-        self._slot[self._before[self._slot[self._before] >= self._rows]] = -1
-        new = (positions >= 0) & (self._slot[positions] < 0)
-        self._before = positions[new]
-        self._slot[self._before] = self._rows + rows[new]
+    def admit(self, replacement: Replacement, slot_a: Ints) -> None:
+        """Put the admitted positions into `slot_a`."""
+        self._slot[replacement.admitted_pos_a] = slot_a
 
-    def _among(self, missed: Ints, coming: Ints) -> Ints:
-        """Return where each newcomer stands in `missed`, -1 for those that do not; without sorting either."""
-        self._slot[coming] = -2 - np.arange(len(coming))  # newcomers have no slot yet
+    def carry(self, pos_r: Ints, at_r: Ints) -> None:
+        """Let the next step find the rows of this batch, `at_r` being the rows of `pos_r` in it."""
+        self._slot[self._previous_pos[self._slot[self._previous_pos] >= self._capacity]] = -1
+        new = (pos_r >= 0) & (self._slot[pos_r] < 0)
+        self._previous_pos = pos_r[new]
+        self._slot[self._previous_pos] = self._capacity + at_r[new]
+
+    def _index_in(self, missed: Ints, admitted: Ints) -> Ints:
+        """Return the index of each admitted position in `missed`, -1 if absent; neither array is sorted."""
+        self._slot[admitted] = -2 - np.arange(len(admitted))  # admitted positions have no slot yet
         which = -2 - self._slot[missed]
-        self._slot[coming] = -1
-        at = np.full(len(coming), -1, np.int64)
+        self._slot[admitted] = -1
+        index = np.full(len(admitted), -1, np.int64)
         found = np.flatnonzero(which >= 0)
-        at[which[found]] = found
-        return at
+        index[which[found]] = found
+        return index
 
 
 class Store(Protocol):
-    """Memory that one buffer has for itself or several buffers of a machine share."""
+    """Memory of a cache, private to one trainer or shared by the trainers of a machine."""
 
     slots: NDArray[np.int32]
-    """The row of each position, -1 for none; the last one is that of position -1, (candidates + 1,)."""
+    """Slot of each position, -1: not cached; (candidates + 1,), so that position -1 reads the last entry."""
     rows: Tensor
-    """Features, float32 (rows, F)."""
+    """Features, float32 (capacity, F)."""
     leads: bool
-    """Whether this buffer decides what is kept."""
+    """Whether this trainer runs the policy and writes rows."""
     shared: bool
-    """Whether others read and write too."""
+    """Whether other trainers read the same memory."""
 
     def ready(self) -> None:
-        """Say that the rows are filled, or wait until they are."""
+        """Announce that the rows are filled, or wait until they are."""
 
     def reading(self) -> AbstractContextManager[None]:
-        """Hold what is in the buffer as it is."""
+        """Hold a lock under which rows and slots do not change."""
 
     def writing(self) -> AbstractContextManager[None]:
-        """Keep everyone else from reading and writing."""
+        """Hold a lock under which nobody else reads or writes."""
 
-    def tell(self, positions: Ints) -> None:
-        """Tell the buffer that decides what this one accessed; called while reading."""
+    def report(self, pos_n: Ints) -> None:
+        """Report positions that this trainer read to the one that runs the policy; called under `reading`."""
 
-    def hear(self) -> Ints:
-        """Return what the others have told since; called while writing."""
+    def collect(self) -> Ints:
+        """Return the positions that other trainers have reported since the last call; called under `writing`."""
 
 
 class PrivateStore:
-    """Memory of one buffer."""
+    """Memory of one trainer's cache; its locks do nothing."""
 
     leads, shared = True, False
 
-    def __init__(self, size: int, rows: int, dim: int) -> None:
-        """Make room for `rows` rows of `dim` numbers and the places of `size` candidates."""
+    def __init__(self, size: int, capacity: int, dim: int) -> None:
+        """Allocate `capacity` rows of `dim` numbers and the slot table of `size` candidates."""
         self.slots = np.full(size + 1, -1, np.int32)
-        self.rows = torch.empty(rows, dim)
+        self.rows = torch.empty(capacity, dim)
 
     def ready(self) -> None:
-        """Nobody waits."""
+        """Return at once."""
 
     def reading(self) -> AbstractContextManager[None]:
-        """Nobody else is there."""
+        """Return a context without a lock."""
         return nullcontext()
 
     def writing(self) -> AbstractContextManager[None]:
-        """Nobody else is there."""
+        """Return a context without a lock."""
         return nullcontext()
 
-    def tell(self, positions: Ints) -> None:
-        """Nobody hears."""
+    def report(self, pos_n: Ints) -> None:
+        """Ignore the positions: the policy of this trainer sees them anyway."""
 
-    def hear(self) -> Ints:
-        """Nobody tells."""
+    def collect(self) -> Ints:
+        """Return no positions."""
         return EMPTY

@@ -1,4 +1,4 @@
-"""When the steps of a training end whose batches are made ready ahead, and what a part of the making costs it."""
+"""Timing model of the prefetch pipeline, and an estimate of what part of the preparation delays training."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ from collections import deque
 
 
 class PrefetchPipeline:
-    """Steps one after the other: one is prepared after the last and once the one `depth` before it has begun to train.
+    """Finish times of training steps whose batches are prefetched; times in seconds, from 0.
 
-    With depth 0, once the last one has trained: everything is in turn. Times in seconds, from 0.
+    A batch is prepared after the previous one, and once the batch `depth` before it has begun to train. With depth 0
+    it is prepared once the previous batch has trained.
     """
 
     def __init__(self, depth: int) -> None:
@@ -16,28 +17,28 @@ class PrefetchPipeline:
         self._ready, self.end = 0.0, 0.0
 
     def step(self, prepare_s: float, train_s: float) -> None:
-        """Go through one more step."""
-        room = self._begun[0] if self._begun else self.end
-        self._ready = max(self._ready, room) + prepare_s
+        """Add one step."""
+        free = self._begun[0] if self._begun else self.end
+        self._ready = max(self._ready, free) + prepare_s
         begun = max(self._ready, self.end)
         self._begun.append(begun)
         self.end = begun + train_s
 
 
 class OverheadEstimate:
-    """How much sooner a training would be there without one part of the work that makes its batches ready."""
+    """How much earlier a training would end without one part of its batch preparation."""
 
     def __init__(self, depth: int) -> None:
-        self._as_is, self._without = PrefetchPipeline(depth), PrefetchPipeline(depth)
+        self._full, self._without = PrefetchPipeline(depth), PrefetchPipeline(depth)
         self._taken_s = 0.0
 
     def step(self, prepare_s: float, part_s: float, train_s: float) -> None:
-        """Go through one more step, `part_s` of whose `prepare_s` are looked at."""
-        self._as_is.step(prepare_s, train_s)
+        """Add one step; `part_s` is the part of `prepare_s` that is estimated."""
+        self._full.step(prepare_s, train_s)
         self._without.step(prepare_s - part_s, train_s)
 
-    def take(self) -> float:
-        """Return the seconds that came to be spared since the last time; below 0 where steps made up for others."""
-        spared_s = self._as_is.end - self._without.end
-        taken_s, self._taken_s = spared_s - self._taken_s, spared_s
-        return taken_s
+    def take_s(self) -> float:
+        """Return the seconds since the last call; below 0 if later steps made up for earlier delays."""
+        overhead_s = self._full.end - self._without.end
+        new_s, self._taken_s = overhead_s - self._taken_s, overhead_s
+        return new_s

@@ -1,15 +1,15 @@
-"""What a trainer read, step by step, in a file that any HDF5 reader opens and that only ever grows.
+"""Traces: the vertices that a trainer reads, step by step, in an append-only HDF5 file.
 
     attributes           format "quatrain-trace", version 1, dim F, vertex_count (of the whole graph), part
     halo/ids             int64 (H,), ascending      halo/degrees   int64 (H,), global in-degrees
     accesses/vertices    int64 (N,), the remote vertices of all steps one after the other, in the order of reading
-    steps/end            int64 (S,), where in accesses/vertices a step ends (it begins where the last one ended)
-    steps/local          int64 (S,), vertices of the own part that the step read
+    steps/end            int64 (S,), end of each step in accesses/vertices; the next step begins there
+    steps/local          int64 (S,), local vertices that the step read
     steps/epoch          int64 (S,), from 0
-    times/sample, times/train   float64 (T,), seconds that sampling and training of a step took, where known
+    times/sample, times/train   float64 (T,), seconds of sampling and training per step, if known
 
-The file is written in HDF5's single-writer-multiple-reader mode: it can be read while it grows (`swmr=True`), and what
-a killed process had flushed stays readable.
+The file is written in HDF5's single-writer-multiple-reader mode. It can be read while it grows (`swmr=True`), and
+flushed steps remain readable after the process was killed.
 """
 
 from __future__ import annotations
@@ -23,11 +23,9 @@ from typing import Any
 
 import h5py
 import numpy as np
-from torch import Tensor
 
 from quatrain.errors import UsageError
 from quatrain.graph.features.candidates import HaloTable, Ints
-from quatrain.graph.features.source import FeatureSource
 
 FORMAT, VERSION = "quatrain-trace", 1
 _GROWING = {
@@ -42,30 +40,30 @@ _GROWING = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TraceSetup:
-    """What stays the same during a trace."""
+    """Constants of a trace."""
 
     halo: HaloTable
     dim: int
-    """Numbers in a vertex's features (F)."""
+    """Numbers per feature vector (F)."""
     vertex_count: int
     """Vertices of the whole graph."""
     part: int = 0
-    """Which part of the graph was read for."""
+    """Part of the graph whose trainer is recorded."""
 
 
 class TraceWriter:
-    """Appends steps to a new trace; what is pending is written and flushed every `flush_every` steps and at the end."""
+    """Appends steps to a new trace; pending steps are flushed every `flush_every` steps and at the end."""
 
     def __init__(self, path: str | os.PathLike[str], setup: TraceSetup, *, flush_every: int = 16) -> None:
-        """Begin a file; UsageError when there is one already."""
+        """Create the file; UsageError when it exists."""
         if Path(path).exists():
-            raise UsageError(f"the trace {os.fspath(path)} exists already: name another file, or remove it")
+            raise UsageError(f"the trace {os.fspath(path)} exists: choose another file or remove it")
         self._file = _begin(path, setup)
         self._flush_every, self._epoch, self._end = flush_every, 0, 0
         self._pending: dict[str, list[Any]] = {name: [] for name in _GROWING}
 
     def step(self, remote: Ints, local: int) -> None:
-        """Append one step: the remote vertices that it reads, int64 (n,), and how many of the own part."""
+        """Append one step: the remote vertices that it reads, int64 (n,), and its number of local vertices."""
         self._end += len(remote)
         self._pending["accesses/vertices"].extend([np.asarray(remote, np.int64)])
         for name, value in (("steps/end", self._end), ("steps/local", local), ("steps/epoch", self._epoch)):
@@ -74,26 +72,26 @@ class TraceWriter:
             self._write()
 
     def read(self, vertices: Ints, own: range) -> None:
-        """Append the step that reads `vertices`, int64 (n,), those in `own` being of the own part."""
+        """Append the step that reads `vertices`, int64 (n,); those in `own` are local."""
         remote = vertices[(vertices < own.start) | (vertices >= own.stop)]
         self.step(remote, len(vertices) - len(remote))
 
     def times(self, *, sample_s: float, train_s: float) -> None:
-        """Append how long sampling and training of some step took."""
+        """Append the seconds of sampling and training of one step."""
         self._pending["times/sample"].append([sample_s])
         self._pending["times/train"].append([train_s])
 
     def next_epoch(self) -> None:
-        """Count the steps that follow to the next epoch."""
+        """Assign the following steps to the next epoch."""
         self._epoch += 1
 
     def close(self) -> None:
-        """Write what is pending and close the file."""
+        """Write pending steps and close the file."""
         self._write()
         self._file.close()
 
     def _write(self) -> None:
-        for name, chunks in self._pending.items():  # accesses before the ends that point into them
+        for name, chunks in self._pending.items():  # accesses first: a reader must find them before steps/end
             if chunks:
                 _append(self._file[name], np.concatenate(chunks))
                 chunks.clear()
@@ -134,19 +132,6 @@ def _append(dataset: Any, values: Any) -> None:
     dataset[begin:] = values
 
 
-class RecordedFeatures:
-    """A source that writes down what is read from it: the same verb, the same rows."""
-
-    def __init__(self, source: FeatureSource, writer: TraceWriter, own: range = range(0)) -> None:
-        """Take the source, the trace, and the own part's vertices."""
-        self._source, self._writer, self._own = source, writer, own
-
-    def read(self, vertices: Tensor) -> Tensor:
-        """Return what the source returns."""
-        self._writer.read(vertices.numpy(), self._own)
-        return self._source.read(vertices)
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trace:
     """A recorded trace in memory; arrays as in the file."""
@@ -157,9 +142,9 @@ class Trace:
     local: Ints
     epoch: Ints
     sample_s: float | None = None
-    """Mean seconds of sampling a step, None where not recorded."""
+    """Mean seconds of sampling per step; None if not recorded."""
     train_s: float | None = None
-    """Mean seconds of training a step, None where not recorded."""
+    """Mean seconds of training per step; None if not recorded."""
 
     def __len__(self) -> int:
         """Return the number of steps."""
@@ -167,7 +152,7 @@ class Trace:
 
     @property
     def epochs(self) -> int:
-        """How many epochs the steps belong to."""
+        """Number of epochs."""
         return len(np.unique(self.epoch))
 
     def steps(self) -> Iterator[Ints]:
@@ -179,16 +164,16 @@ class Trace:
 
 
 def read_trace(path: str | os.PathLike[str]) -> Trace:
-    """Read a trace, also one that is still growing or whose writer was killed; UsageError when it is none."""
+    """Return a trace, also one that is still growing or whose writer was killed; UsageError for any other file."""
     if not Path(path).is_file():
         raise UsageError(f"there is no trace {os.fspath(path)}: record one with `quatrain gnn --record-trace`")
     try:
         file = h5py.File(path, "r", libver="latest", swmr=True)
     except OSError as error:
-        raise UsageError(f"{os.fspath(path)} is no trace: it is not HDF5, or cut off ({error})") from error
+        raise UsageError(f"{os.fspath(path)} is not a trace: not HDF5, or truncated ({error})") from error
     with file:
         if file.attrs.get("format") != FORMAT or file.attrs.get("version") != VERSION:
-            raise UsageError(f"{os.fspath(path)} is no {FORMAT} of version {VERSION}: record one with --record-trace")
+            raise UsageError(f"{os.fspath(path)} is not a {FORMAT} of version {VERSION}: use --record-trace")
         return _read(file)
 
 
@@ -202,7 +187,7 @@ def _read(file: Any) -> Trace:
     vertices, end = file["accesses/vertices"][:], file["steps/end"][:]
     whole = min(len(file["steps/epoch"]), len(file["steps/local"]), int(np.searchsorted(end, len(vertices), "right")))
     if whole == 0:
-        raise UsageError(f"the trace {file.filename} holds no step: let the run that records it go on for longer")
+        raise UsageError(f"the trace {file.filename} has no complete step: record a longer run")
     return Trace(
         setup=setup,
         vertices=vertices,
