@@ -97,7 +97,7 @@ def made_cases(per_class: int, masks: MasksConfig) -> Iterable[Case]:
         image_HW, labels_HW = images.micrograph(index)
         _, rank = np.unique(labels_HW, return_inverse=True)
         truth_HW = rank.reshape(labels_HW.shape).astype(np.int64) + 1
-        picture = LoadedImage(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), scale=None, truth_HW=truth_HW)
+        picture = LoadedImage(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), pixel_size=None, truth_HW=truth_HW)
         kind = _kind(picture)
         if left[kind]:
             left[kind] -= 1

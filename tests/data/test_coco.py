@@ -155,7 +155,7 @@ def test_an_image_that_is_damaged_is_named_when_it_is_read(tmp_path):
     source = write(tmp_path / "a.json", [image(1, "one.png")], [annotation(1)])
     (tmp_path / "one.png").write_bytes(b"torn")
 
-    with pytest.raises(UsageError, match=r"one\.png' cannot be used: it is no image"):
+    with pytest.raises(UsageError, match=r"one\.png' cannot be used: it is not an image"):
         coco_images(source).read(0)
 
 

@@ -8,8 +8,8 @@ import pytest
 import tifffile
 from PIL import Image
 
-from quatrain.data import decode
-from quatrain.data.decode import UnreadableError, image_hw, read_labels, read_pixels, tiff_shape
+from quatrain.data import image_file
+from quatrain.data.decode import UnreadableError, image_hw, read_labels, read_pixels, stack_shape
 
 RGB = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
 GREY16 = RGB[:, :, 0].astype(np.uint16) * 257
@@ -105,7 +105,7 @@ def test_single_pages_of_a_stack_are_read(tmp_path, imagej, compression):
     stack = np.stack([GREY16 // (z + 1) for z in range(4)])
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=imagej, compression=compression, photometric="minisblack")
 
-    assert tiff_shape(tmp_path / "a.tif") == (4, 20, 30)
+    assert stack_shape(tmp_path / "a.tif") == (4, 20, 30)
     assert all((read_pixels(tmp_path / "a.tif", z) == stack[z]).all() for z in range(4))
 
 
@@ -113,24 +113,24 @@ def test_a_stack_that_lists_only_its_first_page_is_read(tmp_path):
     stack = np.stack([RGB[:, :, 0] // (z + 1) for z in range(4)])
     tifffile.imwrite(tmp_path / "a.tif", stack, photometric="minisblack", metadata={"axes": "ZYX"}, truncate=True)
 
-    assert tiff_shape(tmp_path / "a.tif") == (4, 20, 30)
+    assert stack_shape(tmp_path / "a.tif") == (4, 20, 30)
     assert all((read_pixels(tmp_path / "a.tif", z) == stack[z]).all() for z in range(4))
 
 
 def test_a_stack_is_not_one_image(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, 20, 30), np.uint8), photometric="minisblack")
 
-    with pytest.raises(UnreadableError, match="a stack of 4 pages"):
+    with pytest.raises(UnreadableError, match="a stack of 4 frames"):
         image_hw(tmp_path / "a.tif")
 
 
-def test_pages_of_different_sizes_are_no_stack(tmp_path):
+def test_pages_of_different_sizes_are_images_of_their_own(tmp_path):
     with tifffile.TiffWriter(tmp_path / "a.tif") as tiff:
         tiff.write(np.zeros((4, 5), np.uint8))
         tiff.write(np.zeros((5, 5), np.uint8))
 
-    with pytest.raises(UnreadableError, match="differ in size"):
-        tiff_shape(tmp_path / "a.tif")
+    with pytest.raises(UnreadableError, match="it holds 2 images, not one: page0, page1"):
+        stack_shape(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.bmp", "a.tif"])
@@ -170,7 +170,7 @@ def test_a_missing_file_is_refused_with_the_reason(tmp_path):
 @pytest.mark.parametrize("name", ["a.png", "a.tif"])
 def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, name, monkeypatch):
     Image.fromarray(RGB).save(tmp_path / name)
-    monkeypatch.setattr(decode, "MOST_PIXELS", 500)
+    monkeypatch.setattr(image_file, "MOST_PIXELS", 500)
 
     for reader in (image_hw, read_pixels):
         with pytest.raises(UnreadableError, match="it has 30 x 20 pixels; the most are 500"):

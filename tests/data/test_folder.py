@@ -123,7 +123,7 @@ def test_a_file_that_goes_bad_after_listing_is_named(tmp_path, name):
     images = folder_images(tmp_path)
     (tmp_path / name).write_bytes(b"gone")
 
-    with pytest.raises(UsageError, match=f"{name}' cannot be used: it is no image"):
+    with pytest.raises(UsageError, match=f"{name}' cannot be used: it is not an image"):
         images.read(0)
 
 

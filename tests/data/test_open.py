@@ -133,7 +133,7 @@ def test_a_folder_or_file_that_fits_no_layout_is_named(tmp_path, name):
     Image.fromarray(GREY).save(tmp_path / name, "PNG")
 
     for path in (tmp_path, tmp_path / name):
-        with pytest.raises(UsageError, match="fits no layout known here"):
+        with pytest.raises(UsageError, match="fits no known layout"):
             opened(str(path))
 
 
@@ -149,7 +149,7 @@ def test_a_folder_that_does_not_fit_the_layout_named_is_an_error(tmp_path, layou
 def test_a_file_where_a_folder_is_needed_is_an_error(tmp_path, layout):
     folder(tmp_path)
 
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         opened(str(tmp_path / "a.png"), layout=layout)
 
 

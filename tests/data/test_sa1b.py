@@ -88,5 +88,5 @@ def test_a_damaged_image_is_named_when_it_is_read(tmp_path):
     write(tmp_path, 1)
     (tmp_path / "sa_1.jpg").write_bytes(b"torn")
 
-    with pytest.raises(UsageError, match=r"sa_1\.jpg' cannot be used: it is no image"):
+    with pytest.raises(UsageError, match=r"sa_1\.jpg' cannot be used: it is not an image"):
         sa1b_images(tmp_path).read(0)

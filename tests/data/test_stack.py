@@ -87,7 +87,7 @@ def test_a_page_that_goes_bad_after_listing_is_named(tmp_path, name, page):
     images = stack_images(tmp_path)
     (tmp_path / name).unlink()
 
-    with pytest.raises(UsageError, match=f"page {page} of .*{name}' cannot be used: .*No such file"):
+    with pytest.raises(UsageError, match=f"frame {page} of .*{name}' cannot be used: .*No such file"):
         images.read(page)
 
 

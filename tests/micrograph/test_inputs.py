@@ -105,7 +105,7 @@ def test_a_source_that_is_not_there_is_told(data, words):
 def test_a_file_of_another_kind_is_told(tmp_path):
     (tmp_path / "a.txt").write_text("x")
 
-    with pytest.raises(UsageError, match="of no kind known here"):
+    with pytest.raises(UsageError, match="of no known format"):
         count(DataConfig(data=str(tmp_path / "a.txt")))
     with pytest.raises(UsageError, match=r"\*\*/\*"):
         count(DataConfig(data=str(tmp_path)))
@@ -118,6 +118,6 @@ def test_made_images_have_exact_truth_and_a_pixel_size():
     picture = load(items[2], data)
 
     assert len(items) == 3
-    assert picture.scale.nm == 0.5
+    assert picture.pixel_size.nm == 0.5
     assert picture.image_HWC.shape == (96, 96, 3)
     assert sorted(np.unique(picture.truth_HW)) == list(range(1, picture.truth_HW.max() + 1))

@@ -9,7 +9,7 @@ from micrograph_world import two_materials
 from PIL import Image
 from pycocotools import mask as coco_mask
 
-from quatrain.data.micrographs import Scale, read
+from quatrain.data.decode import PixelSize, read
 from quatrain.micrograph import boost
 from quatrain.micrograph.config import BatchConfig
 from quatrain.micrograph.inputs import LoadedImage
@@ -22,7 +22,9 @@ def written(tmp_path_factory):
     """The files of one image of 0.25 nm pixels."""
     image, truth, masks = two_materials()
     picture = LoadedImage(
-        image_HWC=np.repeat(image[..., None], 3, axis=2), scale=Scale(size=0.25, unit="nm"), truth_HW=truth
+        image_HWC=np.repeat(image[..., None], 3, axis=2),
+        pixel_size=PixelSize(y_nm=0.25, x_nm=0.25, source="test"),
+        truth_HW=truth,
     )
     result = boost(image, masks, k=2)
     folder = tmp_path_factory.mktemp("images") / "a"
@@ -37,7 +39,7 @@ def test_the_label_map_is_a_tiff_that_keeps_the_pixel_size(written):
 
     assert found.pixels.dtype == np.uint16
     assert np.array_equal(found.pixels, result.labels)
-    assert found.scale.nm == pytest.approx(0.25)
+    assert found.pixel_size.x_nm == pytest.approx(0.25)
 
 
 def test_the_coco_file_holds_the_kept_masks_by_material(written):
@@ -91,7 +93,7 @@ def test_the_hdf5_file_holds_raw_masks_embeddings_and_labels(written):
 
     with h5py.File(folder / "boost.h5") as file:
         assert file.attrs["schema"] == "quatrain-boost-1"
-        assert file.attrs["pixel_size"] == 0.25
+        assert file.attrs["pixel_size"].tolist() == [0.25, 0.25]
         assert np.array_equal(file["labels"][()], result.labels)
         raw = file["raw"]
         assert len(raw["counts"]) == len(masks)
@@ -120,7 +122,7 @@ def test_without_a_pixel_size_there_are_no_nm(tmp_path):
     rows = mask_rows(result, image, None)
 
     assert {row["area_nm2"] for row in rows} == {None}
-    picture = LoadedImage(image_HWC=np.repeat(image[..., None], 3, axis=2), scale=None, truth_HW=None)
+    picture = LoadedImage(image_HWC=np.repeat(image[..., None], 3, axis=2), pixel_size=None, truth_HW=None)
     write_image(tmp_path / "b", "b", picture, boost(image, [], k=2), BatchConfig())
     assert tifffile.imread(tmp_path / "b" / "labels.tif").max() == 0
     assert not (tmp_path / "b" / "truth.png").exists()

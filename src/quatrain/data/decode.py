@@ -1,53 +1,138 @@
-"""Decode one image file: its pixels, or one line that says why not."""
+"""Inspect and read image files of every format: pixels, label maps, pixel sizes, or one line that says why not.
+
+The table of readers is `readers()`. Other packages add formats by entry points of the group `quatrain.image_readers`,
+each of which names a `quatrain.data.image_file.Reader`.
+"""
 
 from __future__ import annotations
 
 import logging
-import struct
-import warnings
-import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
 
-IMAGE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
-TIFF_SUFFIXES = (".tif", ".tiff")
-MOST_PIXELS = 178_000_000
-"""A larger image is taken for a decompression bomb (Pillow's own limit for an error)."""
+from quatrain.data.hdf5_images import HDF5
+from quatrain.data.image_file import ImageInfo, PixelSize, Reader, UnreadableError, decoding
+from quatrain.data.microscope import MICROSCOPE
+from quatrain.data.mrc import MRC
+from quatrain.data.pillow_images import PILLOW
+from quatrain.data.tiff import TIFF
 
-_TELLING = (OSError, ValueError, SyntaxError, zlib.error, tifffile.TiffFileError, Image.DecompressionBombError)
-_DUMB = (EOFError, LookupError, TypeError, ArithmeticError, AssertionError, RuntimeError, MemoryError, struct.error)
-# both are what the decoders were seen to raise on damaged files; only the first say something to a user
+__all__ = ["ImageData", "ImageInfo", "PixelSize", "Reader", "UnreadableError", "inspect", "read", "readers", "suffixes"]
+
+log = logging.getLogger(__name__)
+
+GROUP = "quatrain.image_readers"
+BUILT_IN: tuple[Reader, ...] = (TIFF, *PILLOW, HDF5, *MICROSCOPE, MRC)
 
 
-class UnreadableError(ValueError):
-    """A file that holds no image that can be decoded, and why; the message does not name the file."""
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageData:
+    """One frame of an image."""
+
+    pixels: NDArray[Any]
+    """The file's own numbers, (H, W) or (H, W, C), the right way up; white is the largest number."""
+    info: ImageInfo
+
+    @property
+    def pixel_size(self) -> PixelSize | None:
+        """Height and width of a pixel, or None; `info.no_pixel_size` has the reason."""
+        return self.info.pixel_size
+
+
+@lru_cache(maxsize=1)
+def readers() -> tuple[Reader, ...]:
+    """Return the readers of this package and those of installed packages, which may replace a suffix."""
+    added = []
+    for entry in entry_points(group=GROUP):
+        try:
+            reader = entry.load()
+        except (ImportError, AttributeError) as error:
+            log.warning("the image reader %s cannot be loaded: %s", entry.name, error)
+            continue
+        if not isinstance(reader, Reader):
+            log.warning("the image reader %s is a %s; it must be a Reader", entry.name, type(reader).__name__)
+            continue
+        added.append(reader)
+    return (*added, *BUILT_IN)
+
+
+def suffixes() -> tuple[str, ...]:
+    """Return the suffixes of all formats, in lower case."""
+    return tuple(dict.fromkeys(suffix for reader in readers() for suffix in reader.suffixes))
+
+
+def inspect(path: Path) -> list[ImageInfo]:
+    """Return the images of a file from its header, those that are left out too.
+
+    Raise UnreadableError, which does not name the file, when it holds none, is cut off or of no known format.
+    """
+    return list(reader_of(path).inspect(path))
+
+
+def images(path: Path, key: str = "") -> list[ImageInfo]:
+    """Return the images of a file that are used: all but previews, or the one that `key` names.
+
+    Raise UnreadableError, with the names there are, when `key` names none or one must be named.
+    """
+    reader = reader_of(path)
+    found = list(reader.inspect(path))
+    if key:
+        named = [info for info in found if key.strip("/") in (info.key, info.name)]
+        if not named and any(info.label for info in found):
+            raise UnreadableError(f"it has no images under {key!r}; it has {_names(found)}")
+        return named or found
+    used = [info for info in found if not info.left_out] or found
+    if reader.one_by_key and len(used) > 1:
+        raise UnreadableError(f"it holds {len(used)} images; name one of them with --key: {_names(used)}")
+    return used
+
+
+def read(path: Path, key: str = "", frame: int = 0, *, labels: bool = False) -> ImageData:
+    """Return one frame of the image that `key` names, or of the only one of a file.
+
+    With `labels`, the pixels are the stored numbers: palette indices, and no inversion. Raise UnreadableError, which
+    does not name the file, when it cannot be decoded, or when it holds several images and none is named.
+    """
+    found = images(path, key)
+    if len(found) > 1:
+        raise UnreadableError(f"it holds {len(found)} images; name one of them with --key: {_names(found)}")
+    info = found[0]
+    if not 0 <= frame < info.frames:
+        raise UnreadableError(f"it has {info.frames} frames, none of the number {frame}")
+    with decoding():
+        pixels = reader_of(path).read(path, info, frame, labels)
+    if pixels.ndim not in (2, 3) or not pixels.size:
+        raise UnreadableError(f"it holds an array of the shape {pixels.shape}, not an image")
+    if pixels.dtype.kind not in "iufb":
+        raise UnreadableError(f"it holds {pixels.dtype}; it must hold real numbers")
+    return ImageData(pixels=pixels, info=info)
 
 
 def read_pixels(path: Path, page: int = 0) -> NDArray[Any]:
-    """Return the pixels of an image file or of one page of a TIFF: (H, W) or (H, W, C), with the file's own depth."""
-    return _read(path, page, "RGB")
+    """Return the pixels of an image file or of one frame of a stack: (H, W) or (H, W, C), with the file's own depth."""
+    return read(path, frame=page).pixels
 
 
 def read_labels(path: Path, page: int = 0) -> NDArray[Any]:
     """Return a label map, integers or booleans (H, W).
 
-    Grey values and palette indices are the labels; colours become labels, black becomes 0; alpha is dropped.
+    Grey values and palette indices are the labels, whatever the display does with them; colours become labels, black
+    becomes 0; alpha is dropped.
     """
-    values = _read(path, page, None)
+    values = read(path, frame=page, labels=True).pixels
     if values.dtype.kind == "f":
-        whole = np.rint(values)
+        with np.errstate(invalid="ignore"):
+            whole = np.rint(values)
         if not np.array_equal(whole, values):
             raise UnreadableError("it holds fractions; labels are whole numbers")
         values = whole.astype(np.int64)
-    if values.dtype.kind not in "iub":
-        raise UnreadableError(f"it holds {values.dtype}; labels are whole numbers")
     return _colours_as_labels(values) if values.ndim == 3 else values
 
 
@@ -60,129 +145,35 @@ def _colours_as_labels(values_HWC: NDArray[Any]) -> NDArray[Any]:
 
 
 def image_hw(path: Path) -> tuple[int, int]:
-    """Return the height and width of an image file, from as little of it as shows that it is whole.
-
-    Raise UnreadableError when it is no image, cut off, too large, or a TIFF of several pages.
-    """
-    if path.suffix.lower() in TIFF_SUFFIXES:
-        pages, *hw = tiff_shape(path)
-        if pages > 1:
-            raise UnreadableError(f"it is a stack of {pages} pages, not one image")
-        return hw[0], hw[1]
-    with _decoding(), Image.open(path) as image:
-        width, height = image.size
-        _check_size((height, width))
-        if image.format == "PNG":
-            image.verify()  # the checksums, without decoding
-        elif image.format != "JPEG" or not _has_jpeg_end(path):
-            image.load()
+    """Return height and width of the one image of a file; raise UnreadableError for a stack too."""
+    frames, height, width = stack_shape(path)
+    if frames > 1:
+        raise UnreadableError(f"it is a stack of {frames} frames, not one image")
     return height, width
 
 
-def tiff_shape(path: Path) -> tuple[int, int, int]:
-    """Return pages, height and width of a TIFF; raise UnreadableError when it is none, cut off, or irregular."""
-    with _decoding(), tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        page = series.keyframe
-        height, width = page.imagelength, page.imagewidth
-        _check_size((height, width))
-        pages = series.size // page.size
-        if not series.size or tiff.pages[-1].shape != page.shape:
-            raise UnreadableError("its pages differ in size")
-        _check_whole(tiff, series, path.stat().st_size)
-    return pages, height, width
+def stack_shape(path: Path) -> tuple[int, int, int]:
+    """Return frames, height and width of the one image or stack of a file."""
+    found = images(path)
+    if len(found) > 1:
+        raise UnreadableError(f"it holds {len(found)} images, not one: {_names(found)}")
+    return found[0].frames, found[0].shape[0], found[0].shape[1]
 
 
-def _check_whole(tiff: Any, series: Any, file_bytes: int) -> None:
-    last = tiff.pages[len(tiff.pages) - 1].aspage()
-    ends = [offset + count for offset, count in zip(last.dataoffsets, last.databytecounts, strict=False)]
-    if series.dataoffset is not None:
-        ends.append(series.dataoffset + series.nbytes)
-    if max(ends) > file_bytes:
-        raise UnreadableError("it is cut off")
+def reader_of(path: Path) -> Reader:
+    """Return the reader of a file: by its suffix, unless it begins as files of another format do."""
+    suffix = path.suffix.lower()
+    named = next((reader for reader in readers() if suffix in reader.suffixes), None)
+    if named is None:
+        raise UnreadableError(f"the suffix {suffix!r} is none of {', '.join(suffixes())}")
+    if not named.magic:
+        return named
+    with decoding(), path.open("rb") as file:
+        head = file.read(16)
+    if head.startswith(named.magic):
+        return named
+    return next((reader for reader in readers() if reader.magic and head.startswith(reader.magic)), named)
 
 
-def _read(path: Path, page: int, palette_to: str | None) -> NDArray[Any]:
-    tiff = path.suffix.lower() in TIFF_SUFFIXES
-    pixels = _read_tiff(path, page, palette_to) if tiff else _by_pillow(path, page, palette_to)
-    if pixels.ndim not in (2, 3) or not pixels.size:
-        raise UnreadableError(f"it holds an array of the shape {pixels.shape}, not an image")
-    return pixels
-
-
-def _read_tiff(path: Path, page: int, palette_to: str | None) -> NDArray[Any]:
-    """Read by Pillow what has 8 bits (it knows more compressions and colours), by tifffile what has more."""
-    with _decoding(), tifffile.TiffFile(path) as tiff:
-        deep = tiff.series[0].keyframe.bitspersample > 8
-    readers: list[Callable[[], NDArray[Any]]] = [
-        lambda: _by_pillow(path, page, palette_to),
-        lambda: _by_tifffile(path, page),
-    ]
-    first, second = reversed(readers) if deep else readers
-    try:
-        return first()
-    except UnreadableError as reason:
-        try:
-            return second()
-        except UnreadableError:
-            raise reason from None
-
-
-def _by_pillow(path: Path, page: int, palette_to: str | None) -> NDArray[Any]:
-    with _decoding(), Image.open(path) as image:
-        _check_size((image.height, image.width))
-        if page:
-            image.seek(page)
-        if image.mode in ("P", "PA"):
-            return np.asarray(image.convert(palette_to) if palette_to else image.getchannel(0))
-        plain = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;")
-        return np.asarray(image if plain else image.convert("RGB"))
-
-
-def _by_tifffile(path: Path, page: int) -> NDArray[Any]:
-    with _decoding(), tifffile.TiffFile(path) as tiff:
-        series = tiff.series[0]
-        keyframe = series.keyframe
-        _check_size((keyframe.imagelength, keyframe.imagewidth))
-        if series.dataoffset is not None:  # pages in one run, of which ImageJ lists only the first
-            pages = series.size // keyframe.size
-            dtype = keyframe.dtype.newbyteorder(tiff.byteorder)
-            stack = np.memmap(path, dtype, "r", series.dataoffset, (pages, *keyframe.shape))
-            pixels = stack[page].astype(keyframe.dtype)
-        else:
-            pixels = series.pages[page].asarray()
-        return np.moveaxis(pixels, 0, -1) if keyframe.axes.startswith("S") else pixels
-
-
-def _check_size(shape: tuple[int, ...]) -> None:
-    if shape[0] * shape[1] > MOST_PIXELS:
-        raise UnreadableError(f"it has {shape[1]} x {shape[0]} pixels; the most are {MOST_PIXELS:,}")
-
-
-def _has_jpeg_end(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 64))
-        return b"\xff\xd9" in file.read()
-
-
-@contextmanager
-def _decoding() -> Iterator[None]:
-    """Turn what decoders raise into UnreadableError, and keep their warnings and log lines back."""
-    log = logging.getLogger("tifffile")
-    level = log.level
-    log.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UnreadableError:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableError("it is no image of a kind known here") from error
-    except _TELLING as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().split("\n")[0]
-        raise UnreadableError(f"it cannot be decoded ({reason})") from error
-    except _DUMB as error:
-        raise UnreadableError("it cannot be decoded (it is damaged)") from error
-    finally:
-        log.setLevel(level)
+def _names(found: Sequence[ImageInfo]) -> str:
+    return ", ".join(info.label for info in found)

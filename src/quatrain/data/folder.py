@@ -1,4 +1,4 @@
-"""A folder of images with a label map beside each: NAME.png and NAME_truth.png."""
+"""Images of a folder, each with a label map beside it: NAME.png and NAME_truth.png."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.data.decode import IMAGE_SUFFIXES, UnreadableError, image_hw, read_labels, read_pixels
+from quatrain.data.decode import UnreadableError, image_hw, read_labels, read_pixels, suffixes
 from quatrain.data.sample import Sample, Skipped, nothing_left, objects, to_rgb8
 from quatrain.errors import UsageError
 
 TRUTH = "_truth"
-"""What the name of a truth adds to that of its image."""
+"""Suffix of the name of a label map: NAME_truth.png belongs to NAME.png."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FolderImages:
-    """Images whose truth is a label map in a file of its own; `folder_images` finds them."""
+    """Images, each with a label map in a file of its own; `folder_images` finds them."""
 
     names: tuple[str, ...]
     skipped: tuple[Skipped, ...]
@@ -27,13 +27,13 @@ class FolderImages:
         return len(self.names)
 
     def read(self, index: int) -> Sample:
-        """Decode image and truth `index`; every connected part of a label or colour is an object."""
+        """Decode image and truth `index`; every connected part of one label or colour is an object."""
         return read_pair(self.names[index], self.images[index], self.truths[index])
 
 
 def read_pair(name: str, image: Path, truth: Path, page: int = 0) -> Sample:
-    """Decode one page of an image and of its label map; raise UsageError with the name of the file that is bad."""
-    where = f"page {page} of " if page else ""
+    """Decode one frame of an image and of its label map; raise UsageError with the name of the damaged file."""
+    where = f"frame {page} of " if page else ""
     try:
         image_HWC = to_rgb8(read_pixels(image, page))
     except ValueError as error:
@@ -47,10 +47,9 @@ def read_pair(name: str, image: Path, truth: Path, page: int = 0) -> Sample:
 
 
 def folder_images(folder: Path) -> FolderImages:
-    """Pair the images of a folder (png, tif, tiff, jpg, jpeg, bmp) with their truths (the same, but no jpg).
+    """Pair the images of a folder, of every known format, with their truths (the same formats, but no JPEG).
 
-    Images without truth, files that are cut off or no images, and truths of another size are skipped. Raise UsageError
-    when nothing is left.
+    Images without truth, damaged files and truths of another size are skipped. Raise UsageError when nothing is left.
     """
     files = image_files(folder)
     truths = {file.stem: file for file in files if is_truth(file)}
@@ -71,16 +70,17 @@ def folder_images(folder: Path) -> FolderImages:
 
 
 def image_files(folder: Path) -> list[Path]:
-    """Return the image files that lie in a folder itself, sorted by name, hidden ones left out."""
+    """Return the image files of a folder, not of its subfolders, sorted by name; hidden files are left out."""
+    known = suffixes()
     return sorted(
         file
         for file in folder.iterdir()
-        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".") and file.is_file()
+        if file.suffix.lower() in known and not file.name.startswith(".") and file.is_file()
     )
 
 
 def is_truth(file: Path) -> bool:
-    """Tell whether a file is a label map by its name; JPEG blurs labels and is never one."""
+    """Return whether a file is a label map by its name; JPEG blurs labels and is never one."""
     return file.stem.endswith(TRUTH) and file.suffix.lower() not in (".jpg", ".jpeg")
 
 

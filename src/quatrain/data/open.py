@@ -1,4 +1,4 @@
-"""Images with truth from one word or path: made ones, or files in any of the layouts known here."""
+"""Open images with truth from one word or path: synthetic ones, or files in any known layout."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from quatrain.data.coco import coco_images
+from quatrain.data.decode import readers
 from quatrain.data.folder import folder_images, image_files, is_truth
 from quatrain.data.sa1b import sa1b_images
 from quatrain.data.sample import ImageSet
@@ -13,25 +14,25 @@ from quatrain.data.stack import holds_stacks, stack_images
 from quatrain.errors import UsageError, unknown
 
 LAYOUTS = {
-    "folder": "images NAME.png (tif, jpg, bmp) with NAME_truth.png",
-    "stack": "TIFF stacks NAME.tif with NAME_truth.tif (_groundtruth, _labels)",
+    "folder": "images NAME.png (of any format) with NAME_truth.png",
+    "stack": "stacks NAME.tif (of any format) with NAME_truth.tif (_groundtruth, _labels)",
     "sa1b": "images sa_N.jpg with sa_N.json",
     "coco": "a COCO instance JSON with its images",
 }
-"""The layouts of files, and what each looks like."""
+"""The layouts of files, and which files belong to each."""
 
 
 def open_images(source: str, *, size_px: int, seed: int, count: int = 64, layout: str | None = None) -> ImageSet:
     """Open `source`: "made", "made:seen", "made:unseen", "made:MATERIAL,MATERIAL", or the path of files.
 
-    `size_px`, `seed` and `count` are for made images only. The layout of files is found out unless `layout` names it
-    (a key of LAYOUTS). Raise UsageError when there is nothing at the path, no layout fits, or no image can be used.
+    `size_px`, `seed` and `count` are for synthetic images only. The layout of files is detected unless `layout` names
+    it (a key of LAYOUTS). Raise UsageError when nothing is at the path, no layout fits, or no image can be used.
     """
     if layout is not None and layout not in LAYOUTS:
         raise unknown("layout", layout, LAYOUTS)
     kind, _, materials = source.partition(":")
     if kind == "made" and layout is None:
-        return _made(materials, size_px=size_px, seed=seed, count=count)
+        return _synthetic(materials, size_px=size_px, seed=seed, count=count)
     path = Path(source).expanduser()
     if not path.exists():
         raise UsageError(f"there is no {source!r}: give 'made', 'made:unseen', or the path of {_known()}")
@@ -41,7 +42,7 @@ def open_images(source: str, *, size_px: int, seed: int, count: int = 64, layout
         raise UsageError(f"{source!r} cannot be read: {error.strerror or error}") from error
 
 
-def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
+def _synthetic(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
     from quatrain.data.synthetic import SyntheticImages
     from quatrain.data.textures import SEEN, TEXTURES, UNSEEN
 
@@ -52,7 +53,7 @@ def _made(materials: str, *, size_px: int, seed: int, count: int) -> ImageSet:
             raise unknown("material", name, (*TEXTURES, "seen", "unseen"))
     if len(names) < 2:
         raise UsageError(f"'made:{materials}' names one material: name two or more, or 'made:seen' or 'made:unseen'")
-    if materials == "unseen":  # one specimen, as a user's folder is; its materials are told apart by texture alone
+    if materials == "unseen":  # one specimen, as a user's folder is; only texture distinguishes its materials
         return SyntheticImages(count=count, size_px=size_px, seed=seed, materials=names, alike=1.0, specimen=True)
     return SyntheticImages(count=count, size_px=size_px, seed=seed, materials=names)
 
@@ -63,7 +64,7 @@ def _open_files(path: Path, layout: str) -> ImageSet:
     if layout == "stack":
         return stack_images(path)
     if not path.is_dir():
-        raise UsageError(f"{str(path)!r} is no folder: the layout {layout!r} is one of {LAYOUTS[layout]}")
+        raise UsageError(f"{str(path)!r} is not a folder: the layout {layout!r} is a folder of {LAYOUTS[layout]}")
     openers: dict[str, Callable[[Path], ImageSet]] = {"folder": folder_images, "sa1b": sa1b_images}
     return openers[layout](path)
 
@@ -71,10 +72,10 @@ def _open_files(path: Path, layout: str) -> ImageSet:
 def _layout_of(path: Path) -> str:
     if path.is_dir():
         return _layout_of_folder(path)
-    by_suffix = {".json": "coco", ".tif": "stack", ".tiff": "stack"}
-    if path.suffix.lower() not in by_suffix:
-        raise UsageError(f"{str(path)!r} fits no layout known here: give the path of {_known()}")
-    return by_suffix[path.suffix.lower()]
+    suffix = path.suffix.lower()
+    if suffix != ".json" and not any(reader.stacks and suffix in reader.suffixes for reader in readers()):
+        raise UsageError(f"{str(path)!r} fits no known layout: give the path of {_known()}")
+    return "coco" if suffix == ".json" else "stack"
 
 
 def _layout_of_folder(folder: Path) -> str:
@@ -89,11 +90,11 @@ def _layout_of_folder(folder: Path) -> str:
         return "sa1b"
     if _json_files(folder):
         return "coco"
-    raise UsageError(f"the folder {str(folder)!r} fits no layout known here: it must hold {_known()}")
+    raise UsageError(f"the folder {str(folder)!r} fits no known layout: it must hold {_known()}")
 
 
 def _coco_file(folder: Path) -> Path:
-    """Return the one JSON of a folder, or of `annotations` in it, that can be of instances."""
+    """Return the one JSON file of instances in a folder or in its subfolder `annotations`."""
     found = _json_files(folder)
     instances = [file for file in found if file.stem.startswith("instances")] or found
     if len(instances) != 1:

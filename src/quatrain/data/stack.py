@@ -1,16 +1,16 @@
-"""Stacks of electron micrographs: a TIFF of many pages and a TIFF of labels beside it, one sample a slice."""
+"""Stacks of micrographs: a file of many frames and a file of labels beside it, one sample per frame."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from quatrain.data.decode import TIFF_SUFFIXES, UnreadableError, tiff_shape
-from quatrain.data.folder import read_pair
+from quatrain.data.decode import UnreadableError, reader_of, stack_shape, suffixes
+from quatrain.data.folder import image_files, read_pair
 from quatrain.data.sample import Sample, Skipped, nothing_left
 
 TRUTHS = ("_truth", "_groundtruth", "_labels")
-"""What the name of a stack of labels adds to that of its images."""
+"""Suffixes of the name of a stack of labels."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,7 +20,7 @@ class StackImages:
     names: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     slices: tuple[tuple[Path, Path, int], ...]
-    """The stack, the stack of its labels, and the page."""
+    """The stack, the stack of its labels, and the frame."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -32,11 +32,11 @@ class StackImages:
 
 
 def stack_images(source: Path) -> StackImages:
-    """List the slices of one stack (a path of a TIFF) or of every stack of a folder.
+    """List the slices of one stack (the path of a file) or of every stack of a folder.
 
-    NAME.tif belongs to NAME_truth.tif, NAME_groundtruth.tif or NAME_labels.tif with as many pages of the same size.
-    Stacks without labels or with other ones, and files that are no TIFF or cut off, are skipped. Raise UsageError
-    when nothing is left.
+    NAME.tif belongs to NAME_truth.tif, NAME_groundtruth.tif or NAME_labels.tif, of any format, with the same number of
+    frames of the same size. Stacks without such labels, and damaged files, are skipped. Raise UsageError when nothing
+    is left.
     """
     slices: dict[str, tuple[Path, Path, int]] = {}
     skipped = []
@@ -53,42 +53,38 @@ def stack_images(source: Path) -> StackImages:
 
 
 def holds_stacks(folder: Path) -> bool:
-    """Tell whether a folder holds a TIFF with labels beside it, of which one has several pages."""
+    """Return whether a folder holds a stack with labels beside it."""
     return any(_is_stack(file) or _is_stack(truth) for file in _stacks(folder) for truth in _beside(file))
 
 
 def _stacks(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.iterdir() if file.suffix.lower() in TIFF_SUFFIXES and file.is_file())
-    return [file for file in files if not file.stem.endswith(TRUTHS) and not file.name.startswith(".")]
+    return [file for file in image_files(folder) if not file.stem.endswith(TRUTHS)]
 
 
 def _beside(image: Path) -> list[Path]:
-    stems = [image.stem + truth for truth in TRUTHS]
-    return [
-        image.with_name(stem + suffix)
-        for stem in stems
-        for suffix in TIFF_SUFFIXES
-        if image.with_name(stem + suffix).is_file()
-    ]
+    """Return the files of labels of a stack, of its own format first."""
+    ordered = dict.fromkeys((image.suffix, *suffixes()))
+    names = (image.with_name(image.stem + truth + suffix) for truth in TRUTHS for suffix in ordered)
+    return [name for name in names if name.is_file()]
 
 
 def _is_stack(file: Path) -> bool:
     try:
-        return tiff_shape(file)[0] > 1
+        return reader_of(file).stacks and stack_shape(file)[0] > 1
     except UnreadableError:
         return False
 
 
 def _labels_of(image: Path, slices: dict[str, tuple[Path, Path, int]]) -> tuple[Path, int]:
-    """Return the labels of a stack and the number of their pages."""
+    """Return the file of labels of a stack and the number of its frames."""
     if f"{image.stem}[0]" in slices:
         raise UnreadableError("another stack of the folder has the same name")
     truths = _beside(image)
     if not truths:
-        raise UnreadableError(f"there is none of {', '.join(image.stem + truth + '.tif' for truth in TRUTHS)}")
-    shape = tiff_shape(image)
+        raise UnreadableError(f"there is no {' or '.join(image.stem + truth + '.tif' for truth in TRUTHS)}")
+    shape = stack_shape(image)
     try:
-        truth_shape = tiff_shape(truths[0])
+        truth_shape = stack_shape(truths[0])
     except UnreadableError as error:
         raise UnreadableError(f"its labels {truths[0].name}: {error}") from error
     if shape != truth_shape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from quatrain.data.units import parse_pixel_size
 from quatrain.errors import unknown
 
 RULES = ("islands", "duplicates", "whole-image", "compound-parents", "tiny-children", "island-masks")
@@ -137,7 +138,11 @@ class DataConfig:
     pattern: str = "*"
     """Which files of a folder, such as *.dm4; **/* looks into its folders too."""
     key: str = ""
-    """The dataset in HDF5 files that hold more than one."""
+    """The image to use in files that hold several: a dataset of HDF5, a detector of Velox, a page of a TIFF."""
+    pixel_size: str = ""
+    """Size of a pixel, such as `0.5nm`, or `0.5nm,0.6nm` for height and width; overrides what the files state."""
+    data_bar: Literal["cut", "keep"] = "cut"
+    """What to do with the data bar below an SEM image; it is found by the metadata or by its look."""
     images: int = 12
     """How many made images."""
     made_px: int = 256
@@ -148,6 +153,10 @@ class DataConfig:
     def __post_init__(self) -> None:
         _check_least(self, 1, "images")
         _check_least(self, 64, "made_px")
+        if self.pixel_size:
+            parse_pixel_size(self.pixel_size)
+        if self.data_bar not in ("cut", "keep"):
+            raise unknown("data bar", self.data_bar, ("cut", "keep"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,32 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quatrain.data.decode import PixelSize
 from quatrain.micrograph.boost import Result
 
 Row = dict[str, Any]
 
 
-def mask_rows(result: Result, grey_HW: NDArray[np.uint8], pixel_nm: float | None) -> list[Row]:
-    """Return one row a kept mask: geometry in px and nm, grey, SAM's scores, material, vote share.
+def mask_rows(result: Result, grey_HW: NDArray[np.uint8], size: PixelSize | None) -> list[Row]:
+    """Return one row per kept mask: geometry in px and nm, grey, SAM's scores, material, vote share.
 
-    Figures in nm are None where the pixel size is not known.
+    Figures in nm use height and width of the pixels; they are None when the pixel size is not known. Eccentricity and
+    orientation are those of the specimen when the pixels are not square.
     """
-    from skimage.measure import regionprops
+    from skimage.measure import perimeter, regionprops
 
     rows = []
     merging = result.merging
     for place, mask in enumerate(result.kept):
         inside = mask.inside()
-        (shape,) = regionprops(inside.astype(np.uint8))
+        spacing = (size.y_nm / size.nm, size.x_nm / size.nm) if size else (1.0, 1.0)
+        (shape,) = regionprops(inside.astype(np.uint8), spacing=spacing)
         seen = grey_HW[mask.window][inside]
         left, top, right, bottom = mask.box
-        lengths = {"equivalent_diameter": float(shape.equivalent_diameter_area), "perimeter": float(shape.perimeter)}
+        diameter_px, perimeter_px = 2 * math.sqrt(mask.area / math.pi), float(perimeter(inside))
         rows.append(
             {
                 "mask": mask.index,
@@ -35,9 +39,11 @@ def mask_rows(result: Result, grey_HW: NDArray[np.uint8], pixel_nm: float | None
                 "vote_share": float(merging.confidence_N[place]),
                 "low_support": bool(merging.low_support_N[place]),
                 "area_px": mask.area,
-                "area_nm2": None if pixel_nm is None else mask.area * pixel_nm**2,
-                **{f"{name}_px": value for name, value in lengths.items()},
-                **{f"{name}_nm": None if pixel_nm is None else value * pixel_nm for name, value in lengths.items()},
+                "area_nm2": size and mask.area * size.y_nm * size.x_nm,
+                "equivalent_diameter_px": diameter_px,
+                "perimeter_px": perimeter_px,
+                "equivalent_diameter_nm": size and diameter_px * size.nm,
+                "perimeter_nm": size and _perimeter_nm(inside, size),
                 "solidity": float(shape.solidity),
                 "eccentricity": float(shape.eccentricity),
                 "orientation_rad": float(shape.orientation),
@@ -52,6 +58,22 @@ def mask_rows(result: Result, grey_HW: NDArray[np.uint8], pixel_nm: float | None
             }
         )
     return rows
+
+
+def _perimeter_nm(inside_HW: NDArray[np.bool_], size: PixelSize) -> float:
+    """Return the perimeter of a mask in nm; pixels that are not square are divided into square ones first."""
+    from skimage.measure import perimeter
+
+    side_nm = min(size.y_nm, size.x_nm)
+    fine = [
+        np.arange(0, extent * pixel_nm, side_nm) + side_nm / 2
+        for extent, pixel_nm in zip(inside_HW.shape, (size.y_nm, size.x_nm), strict=True)
+    ]
+    rows, columns = (
+        np.minimum((place // pixel_nm).astype(int), extent - 1)
+        for place, pixel_nm, extent in zip(fine, (size.y_nm, size.x_nm), inside_HW.shape, strict=True)
+    )
+    return float(perimeter(inside_HW[rows[:, None], columns])) * side_nm
 
 
 def region_diameters(labels_HW: NDArray[np.uint16], least_px: int) -> dict[int, list[float]]:

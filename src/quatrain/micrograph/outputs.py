@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image
 
-from quatrain.data.micrographs import Scale
+from quatrain.data.decode import PixelSize
 from quatrain.files import plain, replacing, write_json, write_text
 from quatrain.hdf5_tables import write_columns
 from quatrain.micrograph.boost import Result, grey
@@ -33,26 +34,28 @@ def write_image(folder: Path, name: str, picture: LoadedImage, result: Result, s
     """Write all files of one image into its folder; see docs/boost.md for what is in each."""
     folder.mkdir(parents=True, exist_ok=True)
     grey_HW = grey(picture.image_HWC)
-    pixel_nm = picture.scale.nm if picture.scale else None
-    write_labels(folder / "labels.tif", result.labels, picture.scale)
+    write_labels(folder / "labels.tif", result.labels, picture.pixel_size)
     write_json(folder / "masks.json", coco(name, result, settings))
-    write_table(folder / "regions.csv", mask_rows(result, grey_HW, pixel_nm), _REGION_COLUMNS)
+    write_table(folder / "regions.csv", mask_rows(result, grey_HW, picture.pixel_size), _REGION_COLUMNS)
     write_table(folder / "removed.csv", [plain(one) for one in result.removed], _REMOVED_COLUMNS)
-    write_hdf5(folder / "boost.h5", grey_HW, result, picture.scale)
+    write_hdf5(folder / "boost.h5", grey_HW, result, picture.pixel_size)
     write_pictures(folder, picture, result)
 
 
-def write_labels(path: Path, labels_HW: NDArray[np.uint16], scale: Scale | None) -> None:
-    """Write a label map as a TIFF that ImageJ reads, uint16, with its pixel size."""
+def write_labels(path: Path, labels_HW: NDArray[np.uint16], size: PixelSize | None) -> None:
+    """Write a label map as a TIFF that ImageJ reads, uint16, with height and width of its pixels."""
     options: dict[str, Any] = {"imagej": True, "metadata": {}}
-    if scale is not None and scale.nm is not None:
-        options |= {"resolution": (1 / scale.size, 1 / scale.size), "metadata": {"unit": _ascii(scale.unit)}}
+    if size is not None:
+        unit, nm = _unit_for(size)
+        options |= {"resolution": (nm / size.x_nm, nm / size.y_nm), "metadata": {"unit": unit}}
     with replacing(path) as temporary:
         tifffile.imwrite(temporary, labels_HW.astype(np.uint16), **options)
 
 
-def _ascii(unit: str) -> str:
-    return unit.replace("µ", "u").replace("μ", "u").replace("Å", "angstrom")
+def _unit_for(size: PixelSize) -> tuple[str, float]:
+    """Return a unit and its nm in which the size and its inverse fit a TIFF rational: two numbers of 32 bits."""
+    units = (("pm", 1e-3), ("nm", 1.0), ("um", 1e3), ("mm", 1e6), ("m", 1e9))
+    return min(units, key=lambda unit: abs(math.log10(size.nm / unit[1])))
 
 
 def coco(name: str, result: Result, settings: Any) -> dict[str, Any]:
@@ -100,13 +103,13 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[st
     write_text(path, text.getvalue())
 
 
-def write_hdf5(path: Path, grey_HW: NDArray[np.uint8], result: Result, scale: Scale | None) -> None:
+def write_hdf5(path: Path, grey_HW: NDArray[np.uint8], result: Result, size: PixelSize | None) -> None:
     """Write image, raw and kept masks as run lengths, crops, embeddings and labels; see SCHEMA in docs/boost.md."""
     merging, crops = result.merging, result.merging.crops
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"schema": SCHEMA, "embedder": result.embedder})
-        if scale is not None:
-            file.attrs.update({"pixel_size": scale.size, "unit": scale.unit})
+        if size is not None:
+            file.attrs.update({"pixel_size": [size.y_nm, size.x_nm], "unit": "nm", "pixel_size_source": size.source})
         packed = {"compression": "gzip", "compression_opts": 1, "chunks": True}
         file.create_dataset("image", data=grey_HW, **packed)
         file.create_dataset("labels", data=result.labels, **packed)

@@ -88,7 +88,7 @@ def _boosted(folder: str | os.PathLike[str], config: BatchConfig, item: InputIma
         materials(config, picture),
         config=config.boosting,
         describe=embedder(config.merging, proposal.features),
-        pixel_nm=picture.scale.nm if picture.scale else None,
+        pixel_nm=picture.pixel_size.nm if picture.pixel_size else None,
         seed=seed,
     )
     where = image_folder(folder, item.name)
@@ -104,7 +104,7 @@ def materials(config: BatchConfig, picture: LoadedImage) -> Any:
 
 
 def _outcome(item: InputImage, config: BatchConfig, picture: LoadedImage, result: Result) -> Outcome:
-    scale = picture.scale
+    size = picture.pixel_size
     outcome: Outcome = {
         "name": item.name,
         "state": "done",
@@ -115,11 +115,15 @@ def _outcome(item: InputImage, config: BatchConfig, picture: LoadedImage, result
         **dict.fromkeys(("mean_iou_raw", "mean_iou_boosted", "fp_raw", "fp_boosted", "error")),
         "path": item.path,
         "frame": item.frame,
-        "pixel_size": scale.size if scale else None,
-        "unit": scale.unit if scale else None,
+        "pixel_size": size.x_nm if size else None,
+        "unit": "nm" if size else None,
+        "pixel_size_nm": [size.y_nm, size.x_nm] if size else None,
+        "pixel_size_source": size.source if size else picture.no_pixel_size,
+        "data_bar_rows": picture.data_bar_rows,
+        "warnings": list(picture.warnings),
         "covered": float(np.count_nonzero(result.labels) / result.labels.size),
         "diameters_px": region_diameters(result.labels, config.removal.island_px),
-        "pixel_nm": scale.nm if scale else None,
+        "pixel_nm": size.nm if size else None,
         "removed": dict(Counter(one.rule for one in result.removed)),
     }
     if picture.truth_HW is not None:
