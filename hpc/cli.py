@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import io
 import os
-import re
 import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any
 
 from quatrain.errors import UsageError, unknown, unwritable
 from quatrain.files import fingerprint, plain
 from quatrain.hpc import container, site_registry
+from quatrain.hpc.flags import deprecated_flags, parse_flags, replace_deprecated
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.site import Request, Shape, Site, broken_limits, image_problem, minutes
 from quatrain.hpc.worker import TaskError
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from quatrain.hpc.progress import View
     from quatrain.hpc.run import Run
 
-Settings = TypeVar("Settings")
 SWITCHES = ("--dry-run", "--submit")
 """Flags of Common that no value follows and that a resumed run does not take over."""
 
@@ -295,45 +293,16 @@ def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
     """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
     name, rest = _preset(workflow, given)
     configuration = workflow.presets[name]()
-    settings: dict[str, Any] = {
-        "prog": f"quatrain {workflow.name}",
-        "description": workflow.description,
-    }
-    flags = _flags(workflow, type(configuration))
-    parsed = _parsed(flags, rest, {**settings, "default": flags(science=configuration, common=Common(), preset=name)})
+    kind = type(configuration)
+    flags = _flags(workflow, kind)
+    parsed = parse_flags(
+        flags,
+        replace_deprecated(rest, deprecated_flags(kind)),
+        prog=f"quatrain {workflow.name}",
+        description=workflow.description,
+        default=flags(science=configuration, common=Common(), preset=name),
+    )
     return parsed.science, parsed.common
-
-
-def _parsed(flags: Any, words: Sequence[str], settings: Mapping[str, Any]) -> Any:
-    import tyro
-
-    settings = {**settings, "config": (tyro.conf.FlagCreatePairsOff, tyro.conf.DisallowNone)}
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said):
-            parsed, unknown_ones = tyro.cli(flags, args=list(words), return_unknown_args=True, **settings)
-    except SystemExit as end:
-        if end.code in (0, None):
-            raise
-        _refuse(said.getvalue())
-    if unknown_ones:
-        raise unknown("flag", unknown_ones[0], _known(flags, settings))
-    return parsed
-
-
-def read_flags(kind: type[Settings], given: Sequence[str], *, prog: str, description: str) -> Settings:
-    """Return the dataclass that arguments ask for, for commands beside the workflows; UsageError in one line."""
-    return cast(Settings, _parsed(kind, given, {"prog": prog, "description": description}))
-
-
-def _known(flags: Any, settings: Mapping[str, Any]) -> set[str]:
-    """Return every flag that the help text names."""
-    import tyro
-
-    said = io.StringIO()
-    with contextlib.suppress(SystemExit), contextlib.redirect_stdout(said):
-        tyro.cli(flags, args=["--help"], **settings)
-    return set(re.findall(r"(?<!\S)--[a-z][\w.-]*", said.getvalue()))
 
 
 def _flags(workflow: Workflow, science: type) -> Any:
@@ -362,26 +331,6 @@ def _preset(workflow: Workflow, given: Sequence[str]) -> tuple[str, list[str]]:
     if chosen not in workflow.presets:
         raise unknown("preset", chosen, workflow.presets)
     return chosen, rest
-
-
-def _refuse(said: str) -> NoReturn:
-    """Raise what tyro wrote into a box as one line, with the nearest choice where there is one.
-
-    Where the terminal has no lines to draw with, the box is a title and rules of dashes.
-    """
-    lines = [line.strip("│ ") for line in said.splitlines() if line.strip() and line[0] not in "╭╰"]
-    rules = [number for number, line in enumerate(lines) if set(line) <= set("─-")]
-    first = rules[0] + 1 if rules and "│" not in said else 0
-    last = min([len(lines), *(number for number in rules if number > first)])
-    text = " ".join(lines[first:last])
-    if match := re.search(r"invalid choice '(.+?)' for argument '(.+?)'. Expected one of \((.*)\)", text):
-        raise unknown(f"choice for {match[2]},", match[1], re.findall(r"'([^']*)'", match[3]))
-    raise UsageError(re.sub(r"Error parsing (?:science|common)\.?([\w.-]*): ", _named, text))
-
-
-def _named(match: re.Match[str]) -> str:
-    """Return the group of flags that tyro names by its place in our own dataclasses."""
-    return f"--{match[1].replace('_', '-')}: " if match[1] else ""
 
 
 def _without(words: Sequence[str], *flags: str) -> list[str]:

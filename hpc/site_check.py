@@ -10,7 +10,8 @@ from pathlib import Path
 
 from quatrain.errors import UsageError
 from quatrain.hpc import container, site_registry
-from quatrain.hpc.cli import Common, read_flags
+from quatrain.hpc.cli import Common
+from quatrain.hpc.flags import parse_flags
 from quatrain.hpc.site import Qos, Request, Site, broken_limits
 
 COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
@@ -36,7 +37,7 @@ def command(arguments: Sequence[str]) -> None:
 
 def check(name: str, flags: Sequence[str]) -> None:
     """Print what keeps a run on a site from starting here; UsageError when there is something."""
-    asked = read_flags(Common, flags, prog=f"quatrain sites check {name}", description=check.__doc__ or "")
+    asked = parse_flags(Common, flags, prog=f"quatrain sites check {name}", description=check.__doc__ or "")
     site, common = site_registry.find(name), asked
     found = problems(site, common.request, common.run_root)
     if found:

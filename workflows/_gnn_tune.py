@@ -11,7 +11,7 @@ import tyro
 
 from quatrain.graph.tuning import tune as tuning
 from quatrain.graph.tuning.tune import TuneConfig
-from quatrain.hpc import cli
+from quatrain.hpc.flags import parse_flags
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class Tune:
 
 def tune(given: list[str]) -> None:
     """Replay a trace and print what every policy is predicted to do, the fastest first."""
-    asked = cli.read_flags(Tune, given, prog="quatrain gnn tune", description=(tune.__doc__ or ""))
+    asked = parse_flags(Tune, given, prog="quatrain gnn tune", description=(tune.__doc__ or ""))
     ranked = tuning.tune(asked.trace, asked.config, advance=tell)
     print(tuning.table(ranked))
     if asked.out is not None:

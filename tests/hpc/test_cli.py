@@ -123,7 +123,7 @@ def test_a_request_comes_from_flags():
         ("--ratio three", "could not convert string to float: 'three'"),
         ("--ratio 3", "quatrain: ratio is 3.0; it must lie between 0 and 1"),
         ("--train.steps 0", "quatrain: --train: steps is 0; it must be at least 1"),
-        ("--data", "Missing value for argument '--data'"),
+        ("--data", "--data needs a value"),
         ("stray", "no flag 'stray'"),
         ("--nodes 0", "nodes is 0"),
         ("--walltime later", "walltime is 'later'"),
