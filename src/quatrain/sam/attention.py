@@ -29,14 +29,14 @@ _CACHED = 2**18
 
 
 def attend(qkv_BHWC: Tensor, attention: Attention, window: int) -> Tensor:
-    """Return what every token gathers from its window, before the output projection, (B, H, W, C).
+    """Return windowed or global attention before the output projection, (B, H, W, C).
 
     `qkv_BHWC` holds queries, keys and values side by side, (B, H, W, 3 C); `attention` is a segment_anything
     `Attention` (its head count, qkv bias and relative positions are used); `window` is the side of a window in
     patches, 0 for global attention. Windows at the border are completed as segment_anything does, by tokens whose
     input is zero: their keys and values are the bias and take part in the softmax. As queries they are left out.
 
-    Only `qkv_BHWC` is kept for the backward pass; everything else is made again.
+    Only `qkv_BHWC` is kept for the backward pass; everything else is computed again.
     """
     grid, heads, dtype = qkv_BHWC.shape[1:3], int(attention.num_heads), qkv_BHWC.dtype
     span = (window, window) if window else (grid[0], grid[1])
@@ -87,7 +87,7 @@ class _Shape:
         return windows
 
     def flat(self, windows: Tensor, extended: int) -> Tensor:
-        """Return room for what `cut` gives as a batch of matrices, (windows and heads, tokens, extended)."""
+        """Return an empty tensor for the windows of `cut` as matrices, (windows and heads, tokens, extended)."""
         return windows.new_empty(math.prod(windows.shape[:4]), math.prod(windows.shape[4:6]), extended)
 
     def place(self, products: Tensor) -> tuple[Tensor, Tensor]:
@@ -210,17 +210,17 @@ class _Attend(torch.autograd.Function):
 
 
 def _backward(
-    grad_BHWC: Tensor, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, room_BHWC: Tensor, shape: _Shape
+    grad_BHWC: Tensor, region_BHWC: Tensor, bias_C: Tensor, table_PD: Tensor, target_BHWC: Tensor, shape: _Shape
 ) -> tuple[Tensor, Tensor]:
-    """Write a region's gradient into `room_BHWC`; return those of the bias, by the padding, and of the table."""
+    """Write a region's gradient into `target_BHWC`; return the gradients of bias (by padding) and table."""
     blockwise, side = _blockwise_pays(region_BHWC), _side(region_BHWC, shape)
     value_dim = shape.dim if blockwise else shape.extended
     operands = _Operands.of(region_BHWC, bias_C, table_PD, shape, value_dim)
     grad_NTD = _value(shape.cut(grad_BHWC, side), shape, value_dim)
     extended, key, value = (_blockwise_gradients if blockwise else _fused_gradients)(operands, grad_NTD, shape)
-    rooms_BHWC = room_BHWC.chunk(3, dim=3)
-    grad_table = _through_products(extended, operands.query, table_PD, shape.cut(rooms_BHWC[0], side), shape)
-    outside = [_fold(part, room, shape) for part, room in zip((key, value), rooms_BHWC[1:], strict=True)]
+    targets_BHWC = target_BHWC.chunk(3, dim=3)
+    grad_table = _through_products(extended, operands.query, table_PD, shape.cut(targets_BHWC[0], side), shape)
+    outside = [_fold(part, target, shape) for part, target in zip((key, value), targets_BHWC[1:], strict=True)]
     return torch.cat([torch.zeros_like(outside[0]), *outside]), grad_table
 
 
@@ -239,12 +239,12 @@ def _fused_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tu
 
 
 def _blockwise_pays(qkv_BHWC: Tensor) -> bool:
-    """Tell whether gradients come faster blockwise: on a processor, where the kernel's backward pass is slow."""
+    """Return whether blockwise gradients are faster: on the CPU, where the kernel's backward pass is slow."""
     return qkv_BHWC.device.type == "cpu" and qkv_BHWC.dtype in (torch.float32, torch.float64)
 
 
 def _blockwise_gradients(operands: _Operands, grad_NTD: Tensor, shape: _Shape) -> tuple[Tensor, ...]:
-    """Make the scores again, a block at a time that stays in the processor's cache."""
+    """Compute the scores again, one cache-sized block at a time."""
     query_NTD, key_NTD, value_NTD = operands.query, operands.key, operands.value
     query, key, value = torch.empty_like(query_NTD), torch.zeros_like(value_NTD), torch.zeros_like(value_NTD)
     for heads, rows in _blocks(query_NTD.shape[0], query_NTD.shape[1], key_NTD.shape[1]):
@@ -265,28 +265,30 @@ def _blocks(heads: int, queries: int, keys: int) -> Iterator[tuple[slice, slice]
             yield slice(head, head + many), slice(row, row + rows)
 
 
-def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, room: Tensor, shape: _Shape) -> Tensor:
-    """Write the queries' gradient, from that of the extended ones, into `room`; return that of the table."""
+def _through_products(grad_NTD: Tensor, query_NTD: Tensor, table_PD: Tensor, target: Tensor, shape: _Shape) -> Tensor:
+    """Write the queries' gradient into `target`; return the gradient of the table."""
     own, row, column = shape.parts
-    split = grad_NTD.view(*room.shape[:-1], -1)
-    products = grad_NTD.new_zeros(*room.shape[:-1], table_PD.shape[0])
+    split = grad_NTD.view(*target.shape[:-1], -1)
+    products = grad_NTD.new_zeros(*target.shape[:-1], table_PD.shape[0])
     by_row, by_column = shape.place(products)
     by_row.copy_(split[..., row])
     by_column.copy_(split[..., column])
     flat, width = products.view(-1, table_PD.shape[0]), grad_NTD.shape[2]
     grad = torch.addmm(grad_NTD.view(-1, width)[:, own], flat, table_PD, beta=shape.dim**-0.5)
-    room.copy_(grad.view_as(room))
+    target.copy_(grad.view_as(target))
     return (flat.T @ query_NTD.view(-1, width)[:, own]).mul_(shape.dim**0.5)
 
 
-def _fold(part_NTD: Tensor, room_BHWC: Tensor, shape: _Shape) -> Tensor:
+def _fold(part_NTD: Tensor, target_BHWC: Tensor, shape: _Shape) -> Tensor:
     """Write a gradient by window and head into the map; return its sum over the padding."""
-    high, wide = room_BHWC.shape[1:3]
+    high, wide = target_BHWC.shape[1:3]
     rows, columns = (math.ceil(have / side) * side for have, side in zip((high, wide), shape.span, strict=True))
     whole = (rows, columns) == (high, wide)
-    padded_BHWC = room_BHWC if whole else room_BHWC.new_empty(room_BHWC.shape[0], rows, columns, room_BHWC.shape[3])
+    padded_BHWC = (
+        target_BHWC if whole else target_BHWC.new_empty(target_BHWC.shape[0], rows, columns, target_BHWC.shape[3])
+    )
     windows = shape.cut(padded_BHWC, shape.span)
     windows.copy_(part_NTD.view(*windows.shape[:-1], -1)[..., : shape.dim])
     if not whole:
-        room_BHWC.copy_(padded_BHWC[:, :high, :wide])
+        target_BHWC.copy_(padded_BHWC[:, :high, :wide])
     return padded_BHWC[:, high:].sum(dim=(0, 1, 2)) + padded_BHWC[:, :high, wide:].sum(dim=(0, 1, 2))

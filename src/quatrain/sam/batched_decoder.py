@@ -1,7 +1,7 @@
 """SAM's prompt encoder and mask decoder over a batch of images at once, with gradients.
 
-`Sam.forward` runs without gradients and image by image; training needs neither. The prompts of one image look at the
-same embedding, so what the decoder's first layer makes of it alone is computed once an image.
+`Sam.forward` runs without gradients and one image at a time, so training cannot use it. All prompts of an image share
+its embedding, so the part of the decoder's first layer that depends on the embedding alone is computed once per image.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quatrain.sam.official import MaskDecoder, Sam
 if TYPE_CHECKING:
     from segment_anything.modeling.transformer import Attention, TwoWayAttentionBlock, TwoWayTransformer
 
-# B images, P prompts an image, Q = B x P queries, those of one image together; M mask tokens (one for a single mask,
+# B images, P prompts per image, Q = B x P queries grouped by image; M mask tokens (one for a single mask,
 # three for an ambiguous prompt), C channels, T tokens of a query, N = h w positions of the image embedding, S pixels
 # along a side of the network's input
 
@@ -38,7 +38,7 @@ def normalise(sam: Sam, image_B3SS: Tensor, valid_B2: Tensor) -> Tensor:
 
 
 def decode(sam: Sam, embedding_BChw: Tensor, point_BP2: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the mask logits (B, P, M, 4h, 4w) and the predicted IoU (B, P, M) for one foreground point a prompt.
+    """Return the mask logits (B, P, M, 4h, 4w) and the predicted IoU (B, P, M) for one foreground point per prompt.
 
     `point_BP2` holds x, y in pixels of the network's input. M is 4: the single mask, then the three candidates.
     """
@@ -53,9 +53,9 @@ def decode(sam: Sam, embedding_BChw: Tensor, point_BP2: Tensor) -> tuple[Tensor,
 def predict(
     decoder: MaskDecoder, embedding_BChw: Tensor, position_1Chw: Tensor, sparse_QTC: Tensor, dense_BChw: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return logits (Q, M, 4h, 4w) and IoU (Q, M) of Q = B x P prompts, those of one image together.
+    """Return logits (Q, M, 4h, 4w) and IoU (Q, M) of Q = B x P prompts grouped by image.
 
-    `dense_BChw` may be (1, C, h, w) where it is the same for all images. The same computation as segment_anything's
+    `dense_BChw` may be (1, C, h, w) if it is the same for all images. The same computation as segment_anything's
     `MaskDecoder.predict_masks`, which takes a single image.
     """
     queries, (height, width) = sparse_QTC.shape[0], embedding_BChw.shape[2:]
@@ -72,7 +72,7 @@ def predict(
 def _two_ways(
     transformer: TwoWayTransformer, image_BNC: Tensor, position_1NC: Tensor, tokens_QTC: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Return what segment_anything's two-way transformer makes of tokens and image, (Q, T, C) and (Q, N, C)."""
+    """Return the tokens (Q, T, C) and the image (Q, N, C) after segment_anything's two-way transformer."""
     out_QTC, image_XNC = tokens_QTC, image_BNC
     for layer in transformer.layers:
         out_QTC, image_XNC = _layer(layer, out_QTC, image_XNC, tokens_QTC, position_1NC)
@@ -84,7 +84,7 @@ def _two_ways(
 def _layer(
     layer: TwoWayAttentionBlock, out_QTC: Tensor, image_XNC: Tensor, tokens_QTC: Tensor, position_1NC: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Run one layer; the image comes with one stream an image or one a query, and leaves with one a query."""
+    """Run one layer; the image input has one stream per image or per query, the output one per query."""
     if layer.skip_first_layer_pe:
         out_QTC = _attend(layer.self_attn, out_QTC, out_QTC, out_QTC)
     else:
@@ -103,10 +103,10 @@ def _layer(
 def _attend(
     attention: Attention, query_XTC: Tensor, key_YNC: Tensor, value_YNC: Tensor, *, few_keys: bool = False
 ) -> Tensor:
-    """Return segment_anything's `Attention` of as many batches as the longer side has; the other is repeated.
+    """Return segment_anything's `Attention`; the side with fewer batches is repeated.
 
-    It is repeated after its projection, which so runs once. Many queries of a few keys are normalised side by side,
-    key after key: a kernel that goes through the keys of one query has too little to do at a time.
+    It is repeated after its projection, so the projection runs once. With `few_keys` the softmax runs over the key
+    axis of a transposed score matrix, because the fused kernel is slow for few keys per query.
     """
     batches, heads = max(query_XTC.shape[0], key_YNC.shape[0]), attention.num_heads
     query, key, value = (
@@ -126,7 +126,7 @@ def _attend(
 
 
 def _each(x: Tensor, batches: int) -> Tensor:
-    """Repeat every entry so that there are `batches`, equal ones side by side; a single one is not copied."""
+    """Return `batches` entries, each input entry repeated next to itself; a single entry is expanded, not copied."""
     have = x.shape[0]  # not len(x): that would fix the number of prompts in an exported graph
     if have == 1:
         return x.expand(batches, *x.shape[1:])

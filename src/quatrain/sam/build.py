@@ -15,7 +15,7 @@ from quatrain.sam.official import ImageEncoderViT, MaskDecoder, PromptEncoder, S
 from quatrain.sam.registry import SamShape, check_checkpoint, shape
 
 FORMAT = "quatrain-sam-1"
-"""What marks a file as an extracted sub-network."""
+"""Value of `format` in the file of an extracted sub-network."""
 
 PIXEL_MEAN = (123.675, 116.28, 103.53)
 PIXEL_STD = (58.395, 57.12, 57.375)
@@ -75,10 +75,10 @@ def _mask_decoder(sam: SamShape) -> MaskDecoder:
 
 
 def _initialise(encoder: ImageEncoderViT) -> None:
-    """Give the encoder weights that it can learn from.
+    """Initialise the encoder's weights for training, in place.
 
-    Linear layers get unit gain, those that write into the residual stream a third of it (so that depth does not
-    drown the patches), and positions, which segment_anything leaves at zero, small random values.
+    Linear layers get unit gain. Layers that write into the residual stream get 0.3 of it, so that the patch embedding
+    still matters in deep encoders. Positions, which segment_anything initialises with 0, get small random values.
     """
     for name, parameter in encoder.named_parameters():
         if name == "pos_embed" or "rel_pos" in name:
@@ -107,7 +107,7 @@ def load_official(sam: SamShape, path: str | os.PathLike[str], *, verify: bool =
     Raises
     ------
     UsageError
-        When the file is missing, is not the published one (`verify`), or holds another model.
+        If the file is missing, is not the published one (`verify`), or holds a different model.
     """
     check_checkpoint(sam, path)
     if verify:
@@ -121,7 +121,7 @@ def load_official(sam: SamShape, path: str | os.PathLike[str], *, verify: bool =
 
 
 def load_weights(model: Sam, weights: dict[str, Any], source: str, name: str) -> Sam:
-    """Load a state dict into `model`; raise UsageError, naming the first difference, when it belongs to another."""
+    """Load a state dict into `model`; raise UsageError with the first difference if it does not fit."""
     expected = model.state_dict()
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights or key not in expected:
@@ -144,7 +144,7 @@ def pretrained(name: str, path: str | os.PathLike[str] | None = None, *, verify:
 
 
 def plain_encoder(shape: SamShape, widths: tuple[int, ...]) -> ImageEncoderViT:
-    """Return segment_anything's encoder with MLPs of these widths, 0 for a block that is left out; random weights."""
+    """Return segment_anything's encoder with these MLP widths and random weights; width 0 leaves a block out."""
     kept = [block for block, width in enumerate(widths) if width]
     encoder = image_encoder(
         shape,
@@ -161,12 +161,12 @@ def plain_encoder(shape: SamShape, widths: tuple[int, ...]) -> ImageEncoderViT:
 def load_sam(path: str | os.PathLike[str]) -> Sam:
     """Return the Sam of an extracted checkpoint, in evaluation mode.
 
-    It is made of segment_anything's own classes: its SamPredictor and SamAutomaticMaskGenerator drive it.
+    It consists of segment_anything's classes and works with its SamPredictor and SamAutomaticMaskGenerator.
 
     Raises
     ------
     UsageError
-        When the file is missing, unsafe to read, or holds no extracted sub-network.
+        If the file is missing, unsafe to read, or not an extracted sub-network.
     """
     payload = checkpoint.load(path)
     if payload.get("format") != FORMAT:
@@ -185,7 +185,7 @@ def _architecture(payload: dict[str, Any], path: str) -> tuple[SamShape, tuple[i
         shape = cattrs.structure(payload["shape"], SamShape)
         widths = tuple(map(int, payload["widths"]))
     except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{path!r} tells no architecture that can be built: {error}") from error
+        raise UsageError(f"{path!r} describes no valid architecture: {error}") from error
     if len(widths) != shape.depth or min(widths) < 0 or not 0 < max(widths) <= shape.hidden:
-        raise UsageError(f"{path!r} tells no architecture that can be built: {list(widths)} does not fit {shape.name}")
+        raise UsageError(f"{path!r} describes no valid architecture: {list(widths)} does not fit {shape.name}")
     return shape, widths

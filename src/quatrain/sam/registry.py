@@ -1,4 +1,4 @@
-"""The sizes of SAM's networks as data: parameters and multiply-accumulates of any sub-network without torch."""
+"""Shapes of SAM's networks as data, without torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from quatrain.errors import UsageError, unknown
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SamShape:
-    """What it takes to build one Segment Anything Model."""
+    """All sizes that define one Segment Anything Model."""
 
     name: str
     image_px: int
@@ -20,16 +20,16 @@ class SamShape:
     heads: int
     global_blocks: tuple[int, ...]
     window: int
-    """Side of a window of local attention, in patches."""
+    """Side of a local attention window, in patches."""
     prompt_dim: int
     """Channels of the neck, the prompts and the decoder."""
     decoder_mlp: int
     decoder_heads: int
     mlp_ratio: int = 4
     checkpoint_sha256: str | None = None
-    """SHA-256 of the official checkpoint, where there is one."""
+    """SHA-256 of the official checkpoint, if one exists."""
     checkpoint_url: str | None = None
-    """Where its authors publish it; quatrain never fetches it."""
+    """URL at which its authors publish it; quatrain never downloads it."""
 
     @property
     def grid(self) -> int:
@@ -106,14 +106,14 @@ SHAPES: dict[str, SamShape] = {
 
 
 def shape(name: str) -> SamShape:
-    """Return the shape called `name`; raise UsageError with the nearest name when there is none."""
+    """Return the shape called `name`; raise UsageError with the nearest known name if it is unknown."""
     if name not in SHAPES:
         raise unknown("model", name, SHAPES)
     return SHAPES[name]
 
 
 def check_checkpoint(sam: SamShape, path: str | os.PathLike[str] | None) -> None:
-    """Raise UsageError unless `sam` comes with the package and no file is given, or the file is there."""
+    """Raise UsageError unless `sam` is shipped and `path` is None, or the file exists."""
     if path is None and sam.checkpoint_url is not None:
         raise UsageError(f"{sam.name} needs --checkpoint PATH: get {sam.checkpoint_url} and pass its path")
     if path is not None and sam.checkpoint_url is None:

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from pycocotools import mask as coco_mask
 
 from quatrain.compat import nms
-from quatrain.data.runs import Runs
-from quatrain.sam.automatic.nms import intersection, keep_by_box, keep_by_mask, mask_iou
+from quatrain.sam.automatic.nms import box_nms, mask_nms, suppress
 
 corners = st.tuples(*[st.integers(0, 12)] * 4)
 
@@ -18,31 +18,27 @@ def _mask(left, top, right, bottom):
     return mask
 
 
+def _rle(mask):
+    return coco_mask.encode(np.asfortranarray(mask.astype(np.uint8)))
+
+
 @given(st.lists(corners, max_size=9), st.floats(0.1, 0.9))
-def test_boxes_that_stay_are_those_of_torchvisions_nms(boxes, threshold):
+def test_kept_boxes_are_those_of_torchvision_and_of_its_stand_in(boxes, threshold):
     ordered = [(min(a, c), min(b, d), max(a, c), max(b, d)) for a, b, c, d in boxes]
     scores = np.array([(7 * a + b) % 5 / 5 for a, b, _, _ in ordered])
 
-    kept = keep_by_box(np.array(ordered), scores, threshold)
+    kept = box_nms(np.array(ordered), scores, threshold)
 
     expected = nms(torch.tensor(ordered).reshape(-1, 4), torch.tensor(scores), threshold)
     assert kept == expected.tolist()
 
 
-@given(corners, corners)
-def test_shared_pixels_and_iou_are_those_of_the_masks(a, b):
-    one, other = _mask(*a), _mask(*b)
-
-    assert intersection(Runs.of(one.T), Runs.of(other.T)) == (one & other).sum()
-    assert mask_iou(Runs.of(one.T), Runs.of(other.T)) == (one & other).sum() / (one | other).sum()
-
-
 @given(st.lists(corners, max_size=7), st.floats(0.1, 0.9))
-def test_masks_that_stay_overlap_little_and_those_that_fall_overlap_a_better_one(boxes, threshold):
+def test_kept_masks_overlap_little_and_suppressed_masks_overlap_a_better_kept_one(boxes, threshold):
     masks = [_mask(*box) for box in boxes]
     scores = np.linspace(0, 1, len(boxes))
 
-    kept = keep_by_mask([Runs.of(mask.T) for mask in masks], scores, threshold)
+    kept = mask_nms([_rle(mask) for mask in masks], scores, threshold)
 
     def iou(i, j):
         return (masks[i] & masks[j]).sum() / (masks[i] | masks[j]).sum()
@@ -52,18 +48,28 @@ def test_masks_that_stay_overlap_little_and_those_that_fall_overlap_a_better_one
     assert all(any(iou(i, j) > threshold and j > i for j in kept) for i in range(len(masks)) if i not in kept)
 
 
-def test_a_matrix_with_the_box_of_the_whole_image_survives_by_its_mask():
+@given(st.lists(st.integers(0, 3), max_size=6))
+def test_of_equal_items_the_best_is_kept_and_the_earliest_of_equal_scores(scores):
+    suppressed = suppress(scores, lambda _item: range(len(scores)))
+
+    best = scores.index(max(scores)) if scores else None
+    assert suppressed == {item: best for item in range(len(scores)) if item != best}
+
+
+def test_a_suppressed_item_suppresses_nothing():
+    chain = {0: [1], 1: [0, 2], 2: [1]}
+
+    assert suppress([0.9, 0.8, 0.7], chain.__getitem__) == {1: 0}
+
+
+def test_a_matrix_with_the_box_of_the_whole_image_is_kept_by_its_mask():
     whole = np.ones((13, 13), bool)
     matrix = whole.copy()
     matrix[2:11, 2:11] = False
-    runs = [Runs.of(whole.T), Runs.of(matrix.T)]
 
-    assert keep_by_box(np.array([one.box for one in runs]), np.array([1.0, 0.9]), 0.7) == [0]
-    assert keep_by_mask(runs, np.array([1.0, 0.9]), 0.7) == [0, 1]
+    assert box_nms(np.array([[0, 0, 12, 12]] * 2), np.array([1.0, 0.9]), 0.7) == [0]
+    assert mask_nms([_rle(whole), _rle(matrix)], np.array([1.0, 0.9]), 0.7) == [0, 1]
 
 
-def test_empty_masks_share_nothing():
-    empty = Runs.of(np.zeros((3, 3), bool))
-
-    assert mask_iou(empty, empty) == 0
-    assert intersection(empty, Runs.of(np.ones((3, 3), bool))) == 0
+def test_empty_masks_do_not_suppress_each_other():
+    assert mask_nms([_rle(np.zeros((3, 3), bool))] * 2, [1.0, 0.5], 0.1) == [0, 1]

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from quatrain import compat
 from quatrain.data.runs import Runs
-from quatrain.sam.automatic.tiling import Found, Frame, crops, near_inner_edge, stitch, tiles
+from quatrain.sam.automatic.tiling import Frame, MaskCandidate, crops, near_inner_edge, stitch, tiles
 
 
 @given(st.integers(40, 300), st.integers(40, 300), st.integers(0, 2))
@@ -59,7 +59,7 @@ def _tiled(truth_HW, frames, smallest=1, label=1):
     for frame in frames:
         part = truth_HW[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] == label
         runs = Runs.of(part.T).shifted(frame.x, frame.y)
-        one = Found(runs=runs, iou=0.9, stability=0.95, point=(frame.x, frame.y), frame=frame)
+        one = MaskCandidate(runs=runs, iou=0.9, stability=0.95, point=(frame.x, frame.y), frame=frame)
         found.append([one] if part.sum() >= smallest else [])
     return found
 

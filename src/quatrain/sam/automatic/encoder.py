@@ -1,6 +1,6 @@
-"""SAM's image encoder for inference: attention without score-sized tensors, and half the precision where that pays.
+"""SAM's image encoder for inference: attention in cache-sized blocks, and bfloat16 on request.
 
-S pixels of a side, H W patches, C channels; within a head T = H W tokens, D dimensions.
+S pixels per side, H W patches, C channels; within a head T = H W tokens, D dimensions.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from quatrain.sam.official import ImageEncoderViT, get_rel_pos
 
 Precision = Literal["fp32", "bf16"]
 _CACHED = 2**18
-"""Scores of a block of global attention: they stay in the processor's cache."""
+"""Attention scores computed at a time; they fit into the processor's cache."""
 _Linear = Callable[[Tensor, nn.Linear], Tensor]
 
 
 def encode(encoder: nn.Module, image_13SS: Tensor, precision: Precision = "fp32") -> Tensor:
     """Return the embedding of one normalised image, float32 (1, channels, H, W).
 
-    In bf16 the products with weights are in bfloat16, and attention, normalisation and sums in float32. An encoder
-    that is not segment_anything's with relative positions runs as it is.
+    With "bf16" the products with weights run in bfloat16; attention, normalisation and sums run in float32. An encoder
+    other than segment_anything's with relative positions runs unchanged.
     """
     if not isinstance(encoder, ImageEncoderViT) or not _relative(encoder):
         with torch.autocast(image_13SS.device.type, torch.bfloat16, enabled=precision == "bf16"):
@@ -65,11 +65,10 @@ def _linear_bf16(x: Tensor, layer: nn.Linear) -> Tensor:
 
 
 def attend_globally(qkv_1HWC: Tensor, attention: Any) -> Tensor:
-    """Return what every token gathers from the whole image, before the output projection, (1, H, W, C).
+    """Return global attention before the output projection, (1, H, W, C), on the CPU and without gradients.
 
-    The same as `attend` without a window, on a processor and without gradients: some rows of the image at a time, so
-    that the scores never leave the cache. There the two biases of relative positions cost an addition, and not the
-    extra head dimensions that a fused kernel asks for.
+    The result is that of `attend` without a window. Some rows of the image are computed at a time, so that the scores
+    fit into the cache. Relative positions then cost one addition, not the extra head dimensions of a fused kernel.
     """
     rows, columns = qkv_1HWC.shape[1:3]
     heads = int(attention.num_heads)
@@ -88,7 +87,7 @@ def attend_globally(qkv_1HWC: Tensor, attention: Any) -> Tensor:
 
 
 def _relative_scores(query_HhwD: Tensor, attention: Any) -> tuple[Tensor, Tensor]:
-    """Return what relative positions add to the scores of every token, by row (heads, T, H) and by column."""
+    """Return the relative-position bias of the scores, by row (heads, T, H) and by column (heads, T, W)."""
     rows, columns = query_HhwD.shape[1:3]
     row_hkD = get_rel_pos(rows, rows, attention.rel_pos_h)
     column_wkD = get_rel_pos(columns, columns, attention.rel_pos_w)

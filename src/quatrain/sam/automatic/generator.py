@@ -1,7 +1,7 @@
-"""Automatic masks of an image: segment_anything's SamAutomaticMaskGenerator, several times as fast.
+"""Automatic masks of an image: the records of segment_anything's SamAutomaticMaskGenerator, several times as fast.
 
-The records are those of the stock generator. What is computed otherwise is told in `encoder`, `keys`, `decoder` and
-`resample`; beyond the stock one are half precision, masks told apart by the masks themselves, and tiles.
+`encoder`, `shared_keys`, `point_decoder` and `upsample` describe what is computed differently. Additions to the stock
+generator are bfloat16, NMS by masks, and tiles.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor
 
 from quatrain.data.runs import Runs, without_small
 from quatrain.sam.automatic.encoder import Precision, encode
-from quatrain.sam.automatic.nms import keep_by_box, keep_by_mask
+from quatrain.sam.automatic.nms import CocoRle, box_nms, mask_nms
 from quatrain.sam.automatic.point_decoder import PointDecoder
-from quatrain.sam.automatic.tiling import Found, Frame, crops, near_inner_edge, stitch, tiles
+from quatrain.sam.automatic.tiling import Frame, MaskCandidate, crops, near_inner_edge, stitch, tiles
 from quatrain.sam.automatic.upsample import Enlarger
 from quatrain.sam.official import Sam, SamPredictor
 
 _DRAWN = 4
-"""Points whose masks are drawn before they are measured: their logits are few."""
+"""Points whose logits are computed at a time, which limits memory."""
 
 Record = dict[str, Any]
 Image = NDArray[np.uint8]
@@ -33,17 +33,17 @@ OutputMode = Literal["binary_mask", "uncompressed_rle", "coco_rle"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MaskSettings:
-    """How masks are generated; names and defaults as in segment_anything, but for a grid of 16 points a side."""
+    """Settings of mask generation; names and defaults are segment_anything's, except for 16 points per side."""
 
     points_per_side: int = 16
     points_per_batch: int = 32
-    """Points decoded together: memory, not results."""
+    """Points decoded together; affects memory, not results."""
     pred_iou_thresh: float = 0.88
     stability_score_thresh: float = 0.95
     stability_score_offset: float = 1.0
     box_nms_thresh: float = 0.7
     mask_nms_thresh: float | None = None
-    """Compare duplicates by the IoU of the masks, above this, and not by their boxes."""
+    """Suppress duplicates by mask IoU above this threshold instead of box IoU."""
     crop_n_layers: int = 0
     crop_nms_thresh: float = 0.7
     crop_overlap_ratio: float = 512 / 1500
@@ -53,9 +53,9 @@ class MaskSettings:
     output_mode: OutputMode = "binary_mask"
     precision: Precision = "fp32"
     tile_px: int | None = None
-    """Cut images that are larger into tiles of this side, each with its own grid of points; None never does."""
+    """Side of the tiles of larger images, each with its own grid of points; None disables tiles."""
     overlap_px: int = 128
-    """Pixels that neighbouring tiles share at least."""
+    """Least overlap of neighbouring tiles, in pixels."""
 
     def __post_init__(self) -> None:
         for name, low in (
@@ -87,7 +87,7 @@ class MaskSettings:
 
 
 class MaskGenerator:
-    """Masks of whole images from any Sam of segment_anything's classes; the model is only read.
+    """Generates the masks of whole images with any Sam of segment_anything's classes; the model is not changed.
 
     `settings` may be given whole, by keywords, or both: `MaskGenerator(model, points_per_side=32)`.
     """
@@ -97,18 +97,18 @@ class MaskGenerator:
         self.settings = replace(settings or MaskSettings(), **changes)
 
     def generate(self, image_HWC: Image, progress: Callable[[int, int], None] | None = None) -> list[Record]:
-        """Return one record a mask, best first, for an RGB image, uint8 (H, W, 3).
+        """Return one record per mask, best first, for an RGB image, uint8 (H, W, 3).
 
         A record holds `segmentation` (bool (H, W), or COCO's run-length encoding by `output_mode`), `area`, `bbox`
         (x, y, width, height), `predicted_iou`, `stability_score`, `point_coords` ([[x, y]]) and `crop_box` (x, y,
         width, height): lengths in pixels of the image.
 
-        `progress` is told (done, total) after every batch of points.
+        `progress(done, total)` is called after every batch of points.
 
         Raises
         ------
         ValueError
-            When the image is empty or of another shape or dtype.
+            If the image is empty or has another shape or dtype.
         """
         if image_HWC.ndim != 3 or image_HWC.shape[2] != 3 or image_HWC.dtype != np.uint8 or not image_HWC.size:
             raise ValueError(f"image is {image_HWC.dtype} {image_HWC.shape}; give uint8 (rows, columns, 3)")
@@ -119,7 +119,9 @@ class MaskGenerator:
             found = self._without_small(found, size)
         return [self._record(one, size) for one in found]
 
-    def _found(self, image_HWC: Image, size: tuple[int, int], progress: Callable[[int, int], None]) -> list[Found]:
+    def _found(
+        self, image_HWC: Image, size: tuple[int, int], progress: Callable[[int, int], None]
+    ) -> list[MaskCandidate]:
         settings = self.settings
         if settings.tile_px is not None:
             frames = tiles(size, settings.tile_px, settings.overlap_px)
@@ -144,7 +146,7 @@ class MaskGenerator:
         return self._distinct(flat, [1 / one.frame.area for one in flat], between_crops=True)
 
     def _points(self, frame: Frame) -> NDArray[np.float64]:
-        """Return the grid of points of a frame, x, y in its pixels."""
+        """Return the grid of points (x, y) of a frame, in its pixels."""
         settings = self.settings
         side = int(settings.points_per_side / settings.crop_n_points_downscale_factor**frame.layer)
         line = np.linspace(1 / (2 * side), 1 - 1 / (2 * side), side)
@@ -153,8 +155,8 @@ class MaskGenerator:
 
     def _frame(
         self, image_HWC: Image, frame: Frame, points_N2: NDArray[np.float64]
-    ) -> Iterator[tuple[list[Found], int]]:
-        """Yield the masks of every batch of points, in the frame's own pixels, and the number of points."""
+    ) -> Iterator[tuple[list[MaskCandidate], int]]:
+        """Yield the masks of each batch of points, in the frame's pixels, and the number of points."""
         part_HWC = image_HWC[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width]
         predictor = SamPredictor(self.model)
         shown = predictor.transform.apply_image(part_HWC)
@@ -171,7 +173,7 @@ class MaskGenerator:
 
     def _batch(
         self, decoder: PointDecoder, enlarger: Enlarger, frame: Frame, points_N2: NDArray[np.float64], point_Q2: Tensor
-    ) -> Iterator[Found]:
+    ) -> Iterator[MaskCandidate]:
         """Yield the masks of some points that pass the thresholds."""
         answer = decoder.read(point_Q2)
         iou_QM = answer.iou_QM
@@ -187,8 +189,8 @@ class MaskGenerator:
                         iou = float(iou_QM[point, candidate])
                         yield replace(found, iou=iou, point=(float(points_N2[point, 0]), float(points_N2[point, 1])))
 
-    def _measure(self, enlarger: Enlarger, logits_hw: Tensor, frame: Frame) -> Found | None:
-        """Return a mask that is stable and not cut off by a frame inside the image, else None."""
+    def _measure(self, enlarger: Enlarger, logits_hw: Tensor, frame: Frame) -> MaskCandidate | None:
+        """Return a mask if it is stable and not cut off by an inner edge of its frame, else None."""
         settings, threshold = self.settings, self.model.mask_threshold
         window = enlarger.window(logits_hw, threshold - settings.stability_score_offset)
         logits_WH = enlarger.enlarge(logits_hw, window).numpy()
@@ -200,20 +202,23 @@ class MaskGenerator:
         runs = Runs.of(logits_WH > threshold, window.x, window.y)
         if settings.tile_px is None and near_inner_edge(runs.box, frame):
             return None
-        return Found(runs=runs, iou=0.0, stability=stability, point=(0.0, 0.0), frame=frame)
+        return MaskCandidate(runs=runs, iou=0.0, stability=stability, point=(0.0, 0.0), frame=frame)
 
-    def _distinct(self, found: Sequence[Found], scores: Sequence[float], *, between_crops: bool = False) -> list[Found]:
-        """Leave one of each set of duplicates, best score first."""
+    def _distinct(
+        self, found: Sequence[MaskCandidate], scores: Sequence[float], *, between_crops: bool = False
+    ) -> list[MaskCandidate]:
+        """Return one of each set of duplicates, best score first."""
         scores_N = np.array(scores, np.float64)
         if self.settings.mask_nms_thresh is not None:
-            kept = keep_by_mask([one.runs for one in found], scores_N, self.settings.mask_nms_thresh)
+            masks = [_coco_rle(one.runs, one.frame.image) for one in found]
+            kept = mask_nms(masks, scores_N, self.settings.mask_nms_thresh)
         else:
             threshold = self.settings.crop_nms_thresh if between_crops else self.settings.box_nms_thresh
-            kept = keep_by_box(np.array([one.runs.box for one in found]), scores_N, threshold)
+            kept = box_nms(np.array([one.runs.box for one in found]), scores_N, threshold)
         return [found[index] for index in kept]
 
-    def _without_small(self, found: Sequence[Found], size: tuple[int, int]) -> list[Found]:
-        """Clean every mask and leave one of each set of duplicates, those that needed no cleaning first."""
+    def _without_small(self, found: Sequence[MaskCandidate], size: tuple[int, int]) -> list[MaskCandidate]:
+        """Return the cleaned masks without duplicates; masks that needed no cleaning have priority."""
         cleaned, scores = [], []
         for one in found:
             mask_HW, changed = without_small(one.runs.mask(*size), self.settings.min_mask_region_area)
@@ -221,7 +226,7 @@ class MaskGenerator:
             scores.append(float(not changed))
         return self._distinct(cleaned, scores)
 
-    def _record(self, found: Found, size: tuple[int, int]) -> Record:
+    def _record(self, found: MaskCandidate, size: tuple[int, int]) -> Record:
         left, top, right, bottom = found.runs.box
         return {
             "segmentation": self._segmentation(found.runs, size),
@@ -236,14 +241,19 @@ class MaskGenerator:
     def _segmentation(self, runs: Runs, size: tuple[int, int]) -> Any:
         if self.settings.output_mode == "binary_mask":
             return runs.mask(*size)
-        encoding = runs.encoding(*size)
         if self.settings.output_mode == "uncompressed_rle":
-            return encoding
-        from pycocotools import mask  # a compiled package that only this form needs
-
-        coco: dict[str, Any] = mask.frPyObjects(encoding, *size)
+            return runs.encoding(*size)
+        coco = _coco_rle(runs, size)
         return {**coco, "counts": coco["counts"].decode()}
 
 
+def _coco_rle(runs: Runs, size: tuple[int, int]) -> CocoRle:
+    """Return a mask in COCO's compressed form, for an image of `size` (rows, columns)."""
+    from pycocotools import mask as coco_mask
+
+    rle: CocoRle = coco_mask.frPyObjects(runs.encoding(*size), *size)
+    return rle
+
+
 def _silent(_done: int, _total: int) -> None:
-    """Tell nobody."""
+    """Report no progress."""

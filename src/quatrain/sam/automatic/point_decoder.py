@@ -1,9 +1,9 @@
-"""SAM's mask decoder for many single points on one image, equal to the stock one and several times as fast.
+"""SAM's mask decoder for many single points on one image: stock outputs, several times as fast.
 
-`keys` tells how the image side is shared between the points. Predicted IoU comes from the tokens alone, so masks are
-drawn only for the points that are asked for.
+`shared_keys` describes what all points share of the image side. Predicted IoU depends on the tokens alone, so masks
+are computed only for selected points.
 
-Q points, T tokens, C channels, N = h w positions of the image embedding, M masks a point.
+Q points, T tokens, C channels, N = h w positions of the image embedding, M masks per point.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from quatrain.sam.automatic.shared_keys import Keys, Level, Projection, Spread
 from quatrain.sam.official import Sam, TwoWayTransformer
 
 _CACHED = 2**18
-"""Scores that are worked on at a time: they stay in the processor's cache."""
+"""Attention scores computed at a time; they fit into the processor's cache."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Layer:
-    """What all points share of one layer of the transformer."""
+    """The part of one transformer layer that all points share."""
 
     key: Projection
     value: Projection
@@ -34,23 +34,23 @@ class _Layer:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Answer:
-    """What the decoder's tokens say about Q points."""
+    """The decoder's outputs for Q points, before any mask is computed."""
 
     iou_QM: Tensor
     """Predicted IoU of the three candidate masks."""
     filters_QMC: Tensor
-    """The product of these with the upscaled image is the masks' logits."""
+    """Mask filters; their product with the upscaled image is the masks' logits."""
     keys: Keys
 
     def of(self, points: Tensor) -> Answer:
-        """Return what concerns some of the points, given by their indices."""
+        """Return the outputs of the points with these indices."""
         return Answer(iou_QM=self.iou_QM[points], filters_QMC=self.filters_QMC[points], keys=self.keys.of(points))
 
 
 class PointDecoder:
-    """The mask decoder of `model`, made ready for one image; one foreground point is one prompt.
+    """The mask decoder of `model`, prepared for one image; each prompt is one foreground point.
 
-    `embedding_1Chw` is the image encoder's output, float32. Nothing of the model is changed.
+    `embedding_1Chw` is the image encoder's output, float32. The model is not changed.
     """
 
     def __init__(self, model: Sam, embedding_1Chw: Tensor) -> None:
@@ -102,7 +102,7 @@ class PointDecoder:
         return self._grid[0] * self._grid[1]
 
     def _tokens(self, point_Q2: Tensor) -> Tensor:
-        """Return the prompts' tokens: predicted IoU, four masks, the point, and what stands for no box."""
+        """Return the prompts' tokens: predicted IoU, four masks, the point, and the padding point."""
         labels_Q1 = torch.ones(len(point_Q2), 1, dtype=torch.int, device=point_Q2.device)
         sparse_Q2C, _ = self._prompts(points=(point_Q2[:, None], labels_Q1), boxes=None, masks=None)
         own = torch.cat([self._decoder.iou_token.weight, self._decoder.mask_tokens.weight])
@@ -124,7 +124,7 @@ class PointDecoder:
         return states_QTC, self._answered(layer, shared, states_QTC, tokens_QTC, keys)
 
     def _look(self, attention: Any, key: Projection, value: Projection, query_QTC: Tensor, keys: Keys) -> Tensor:
-        """Let tokens attend to the image, (Q, T, C)."""
+        """Return the attention of the tokens to the image, (Q, T, C)."""
         query_QHTD = _heads(attention.q_proj(query_QTC), attention.num_heads)
         query_QHTD = query_QHTD / query_QHTD.shape[-1] ** 0.5
         looks = []
@@ -135,7 +135,7 @@ class PointDecoder:
         return out_QTC
 
     def _answered(self, layer: Any, shared: _Layer, states_QTC: Tensor, tokens_QTC: Tensor, keys: Keys) -> Keys:
-        """Let the image attend to the tokens; return the keys that follow."""
+        """Return the image keys after the image attended to the tokens."""
         attention = layer.cross_attn_image_to_token
         key_QHTD = _heads(attention.k_proj(states_QTC + tokens_QTC), attention.num_heads)
         key_QHTD = key_QHTD / key_QHTD.shape[-1] ** 0.5
@@ -148,7 +148,7 @@ class PointDecoder:
         return keys.followed(news)
 
     def _parts(self, token_QHTD: Tensor) -> Iterator[slice]:
-        """Cut the points into parts whose scores stay in the cache."""
+        """Yield slices of the points whose scores fit into the cache."""
         many = max(1, _CACHED // (self._size * token_QHTD.shape[1] * token_QHTD.shape[2]))
         for first in range(0, len(token_QHTD), many):
             yield slice(first, first + many)
@@ -162,7 +162,7 @@ class PointDecoder:
         )
 
     def _draw(self, answer: Answer, positions: slice) -> Tensor:
-        """Upscale twice by two, as segment_anything's transposed convolutions do, and apply the filters."""
+        """Return the logits: two upscalings by 2 as segment_anything's transposed convolutions, then the filters."""
         _, norm, act, last, last_act = self._decoder.output_upscaling
         first = self._upscaled.rows(answer.keys, positions).unflatten(2, (4, -1))
         normed = torch.nn.functional.layer_norm(first, norm.weight.shape, norm.weight, norm.bias, norm.eps)
@@ -173,7 +173,7 @@ class PointDecoder:
 
 
 def _key_and_value(level: Level, attention: Any, position_NC: Tensor) -> tuple[Projection, Projection]:
-    """Return what all points share of an attention from tokens to the image."""
+    """Return the key and value projections of a token-to-image attention that all points share."""
     heads, key, value = attention.num_heads, attention.k_proj, attention.v_proj
     return (
         level.project(key.weight, key.bias, heads, position_NC),
@@ -187,7 +187,7 @@ def _first_upscaling(level: Level, convolution: Any) -> Projection:
 
 
 def _as_linear(convolution: Any) -> tuple[Tensor, Tensor]:
-    """Return a transposed convolution of two by two, without overlap, as weight (4 out, in) and bias (4 out)."""
+    """Return a 2 x 2 transposed convolution with stride 2 as weight (4 out, in) and bias (4 out)."""
     return convolution.weight.permute(2, 3, 1, 0).flatten(0, 2), convolution.bias.repeat(4)
 
 
@@ -197,6 +197,6 @@ def _heads(x_QTC: Tensor, heads: int) -> Tensor:
 
 
 def _unfold(logits_QKM: Tensor, grid: tuple[int, int]) -> Tensor:
-    """Lay out the sixteen pixels of every position, (Q, M, 4 h, 4 w)."""
+    """Return the sixteen pixels of every position in image layout, (Q, M, 4 h, 4 w)."""
     pixels: Tensor = logits_QKM.unflatten(1, (*grid, 2, 2, 2, 2))  # h, w; row, column of the first; of the second
     return pixels.permute(0, 7, 1, 3, 5, 2, 4, 6).flatten(5, 7).flatten(2, 4)

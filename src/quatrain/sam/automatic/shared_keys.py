@@ -1,16 +1,16 @@
 """The image side of SAM's two-way transformer without per-point image tensors.
 
-The stock decoder copies the image for every point and projects all of it in each attention. But a point changes the
-image little: a layer adds to every position a mixture of its few tokens, and normalises. So the keys of a point after
-l layers are
+The stock decoder copies the image for each point and projects the whole copy in each attention. A layer changes a
+point's image only by adding a mixture of the point's few tokens to each position, and by normalising. So the keys of a
+point after l layers are
 
     K_l[n] = r[n] (X_l[n] + sum_j S_j[n] B_j) + beta_l
 
-with X_l (positions x channels) and beta_l the same for all points, S_j[n] the attention of position n to the tokens in
-layer j (divided by r as it was then), B_j what these tokens say, and r[n] the product of the normalisations' factors.
-A linear map of the keys is then the map of X_l, made once an image, and of the few rows B_j. Scores need the map of
-the keys only against a head's own channels, and the variance that a normalisation asks for is a quadratic form in
-S. Nothing is approximated; only the order of the additions differs.
+X_l (positions x channels) and beta_l are the same for all points. S_j[n] is the attention of position n to the tokens
+in layer j, divided by r at that layer. B_j holds the tokens' contributions. r[n] is the product of the normalisations'
+factors. A linear map of the keys is the map of X_l, computed once per image, plus the map of the few rows B_j. Scores
+need the keys' map only within the channels of a head. The variance in a normalisation is a quadratic form in S.
+Nothing is approximated; only the order of the additions differs.
 
 N positions, C channels; Q points, H heads, T tokens, D channels of a head, E = D + 1 (the values of a token and a one,
 which carries the biases; the attention of a position over a head's tokens sums to one).
@@ -28,10 +28,10 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Level:
-    """What all points share of the keys after some layers."""
+    """The part of the keys after some layers that all points share."""
 
     image_NC: Tensor
-    """X: the image, mean-free and scaled as the normalisations so far did."""
+    """X: the image, centred and scaled by the normalisations so far."""
     fixed_C: Tensor
     """beta: the shift of the last normalisation."""
     carriers_HEC: tuple[Tensor, ...] = ()
@@ -41,7 +41,7 @@ class Level:
         """Map the keys, plus `position_NC` where given, by a linear layer whose outputs belong to `heads` heads."""
         fixed = self.fixed_C if position_NC is None else position_NC + self.fixed_C
         mapped_NO, shift_NO = self.image_NC @ weight_OC.T, torch.atleast_2d(fixed @ weight_OC.T + bias_O)
-        if not self.carriers_HEC:  # nothing of a point yet: r is one, and both are one product
+        if not self.carriers_HEC:  # before the first layer r is 1, and both terms are one product
             return Projection(image_HND=_by_head(mapped_NO + shift_NO, heads), fixed_HND=None, carriers_HEO=())
         return Projection(
             image_HND=_by_head(mapped_NO, heads),
@@ -50,7 +50,7 @@ class Level:
         )
 
     def advance(self, attention: Any, norm: torch.nn.LayerNorm) -> tuple[Spread, Level]:
-        """Pass an image-to-token attention and its normalisation; return what the variance needs, and what follows."""
+        """Return the variance terms of the next normalisation, and the level after this image-to-token attention."""
         heads, out = attention.num_heads, attention.out_proj
         said_HDC = out.weight.T.unflatten(0, (heads, -1))
         constant_HEC = ((out.bias + self.fixed_C) / heads).expand(heads, 1, -1)
@@ -77,11 +77,11 @@ def _centred(x: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Projection:
-    """A linear map of the keys of a level, as far as all points share it."""
+    """The part of a linear map of a level's keys that all points share."""
 
     image_HND: Tensor
     fixed_HND: Tensor | None
-    """The share of positions and biases; N is 1 where it is the same everywhere; None where the image holds it."""
+    """Contribution of positions and biases; N is 1 if it is constant; None if `image_HND` includes it."""
     carriers_HEO: tuple[Tensor, ...]
 
     def scores(self, token_QHTD: Tensor, keys: Keys) -> Tensor:
@@ -131,14 +131,14 @@ class Projection:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Spread:
-    """What all points share of the variance over the channels before a normalisation."""
+    """The part of the channel variance before a normalisation that all points share."""
 
     square_N: Tensor
-    """The squared length of the mean-free image at every position."""
+    """Squared norm of the centred image at every position."""
     cross_HEN: tuple[Tensor, ...]
     """Its products with the carriers."""
     carriers_HEC: tuple[Tensor, ...]
-    """The mean-free carriers."""
+    """The centred carriers."""
     eps: float
 
     def variance(self, shares_QSN: Sequence[Tensor], values_QHTE: Sequence[Tensor]) -> Tensor:
@@ -155,17 +155,17 @@ class Spread:
 
 @dataclass(kw_only=True, slots=True)
 class Keys:
-    """What belongs to each of Q points of their keys after some layers."""
+    """The part of the keys after some layers that belongs to each of Q points."""
 
     scale_QN: Tensor | None = None
-    """r; None is one everywhere, before the first layer."""
+    """r; None means 1 everywhere (before the first layer)."""
     shares_QSN: list[Tensor] = field(default_factory=list)
     """S_j for each layer, S = H T."""
     values_QHTE: list[Tensor] = field(default_factory=list)
-    """The values of each layer's tokens, and a one."""
+    """The values of each layer's tokens with a 1 appended."""
 
     def of(self, points: slice | Tensor) -> Keys:
-        """Return the keys of some of the points: a view for a slice, a copy for indices."""
+        """Return the keys of some points: a view for a slice, a copy for indices."""
         return Keys(
             scale_QN=None if self.scale_QN is None else self.scale_QN[points],
             shares_QSN=[shares[points] for shares in self.shares_QSN],
@@ -173,7 +173,7 @@ class Keys:
         )
 
     def absorb(self, attention_QHTN: Tensor, value_QHTD: Tensor, spread: Spread) -> Keys:
-        """Return the keys after a layer in which every position attended to the tokens; `attention` is taken over."""
+        """Return the keys after a layer in which every position attended to the tokens; overwrites `attention_QHTN`."""
         shares = attention_QHTN.flatten(1, 2)
         if self.scale_QN is not None:
             shares.div_(self.scale_QN[:, None])
@@ -187,7 +187,7 @@ class Keys:
         return Keys(scale_QN=scale_QN, shares_QSN=every, values_QHTE=values)
 
     def followed(self, parts: Sequence[Keys]) -> Keys:
-        """Return the keys after one more layer, of which `parts` hold the points in their order."""
+        """Return the keys after one more layer, whose results for consecutive points are `parts`."""
         return Keys(
             scale_QN=torch.cat([part.scale_QN for part in parts if part.scale_QN is not None]),
             shares_QSN=[*self.shares_QSN, torch.cat([part.shares_QSN[-1] for part in parts])],

@@ -1,4 +1,4 @@
-"""The parts of an image that are segmented one at a time, and how the masks of neighbouring tiles become one."""
+"""Crops and tiles of an image, which are segmented one at a time, and stitching of the masks of neighbouring tiles."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from quatrain.data.runs import Box, Runs
 
 _SAME = 0.6
-"""IoU within the pixels that two tiles share from which two masks are one object."""
+"""Least IoU, within the pixels that two tiles share, at which two masks are one object."""
 _EDGE_PX = 20
-"""A box this near to the inner edge of a crop is cut off by it (segment_anything)."""
+"""A box closer than this to an inner edge of a crop counts as cut off by it (segment_anything)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """A part of an image, in pixels: left and top edge, sizes, crop layer, and the sizes of the whole image."""
+    """A crop or tile of an image: left and top edge and sizes in pixels, crop layer, and size of the whole image."""
 
     x: int
     y: int
@@ -36,18 +36,18 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """A mask with its scores, and the point and the frame that it comes from."""
+class MaskCandidate:
+    """A mask with its scores, its point prompt and its frame."""
 
     runs: Runs
     iou: float
-    """As the model predicts it."""
+    """IoU that the model predicts."""
     stability: float
     point: tuple[float, float]
     frame: Frame
 
-    def shifted(self, frame: Frame) -> Found:
-        """Return the mask, found in the pixels of `frame`, in those of the whole image."""
+    def shifted(self, frame: Frame) -> MaskCandidate:
+        """Return the mask in the pixels of the whole image; `frame` is the frame in whose pixels it is now."""
         point = (self.point[0] + frame.x, self.point[1] + frame.y)
         return replace(self, runs=self.runs.shifted(frame.x, frame.y), point=point)
 
@@ -70,7 +70,7 @@ def crops(size: tuple[int, int], layers: int, overlap_ratio: float) -> list[Fram
 
 
 def near_inner_edge(box: Box, frame: Frame) -> bool:
-    """Tell whether a box, in the pixels of its frame, comes near an edge of the frame that is none of the image."""
+    """Return whether a box, in the pixels of its frame, is near an edge of the frame that is not an image edge."""
     left, top, right, bottom = box
     pairs = (
         (left + frame.x, frame.x, 0),
@@ -82,7 +82,7 @@ def near_inner_edge(box: Box, frame: Frame) -> bool:
 
 
 def tiles(size: tuple[int, int], tile_px: int, overlap_px: int) -> list[Frame]:
-    """Return evenly spread tiles that cover the image and share at least `overlap_px` with their neighbours."""
+    """Return evenly spaced tiles that cover the image and share at least `overlap_px` with their neighbours."""
     rows, columns = (_starts(length, tile_px, overlap_px) for length in size)
     return [
         Frame(x=x, y=y, width=min(tile_px, size[1]), height=min(tile_px, size[0]), layer=0, image=size)
@@ -98,30 +98,32 @@ def _starts(length: int, tile_px: int, overlap_px: int) -> list[int]:
     return [round(i * (length - tile_px) / (count - 1)) for i in range(count)]
 
 
-def stitch(found_by_frame: Sequence[Sequence[Found]], frames: Sequence[Frame]) -> list[Found]:
+def stitch(candidates_by_frame: Sequence[Sequence[MaskCandidate]], frames: Sequence[Frame]) -> list[MaskCandidate]:
     """Unite the masks of neighbouring tiles that agree where the tiles overlap.
 
-    Two masks are one object when each is the other's best match among the masks of its tile, by IoU within the
-    shared pixels, and that is at least 0.6. A united mask has the scores' means by area, and point and frame of its
-    largest part.
+    Two masks are one object if each is the other's best match among the masks of its tile and their IoU within the
+    shared pixels is at least 0.6. A united mask has the area-weighted means of the scores. Point and frame are those
+    of its largest part.
     """
-    flat = [one for some in found_by_frame for one in some]
+    flat = [one for some in candidates_by_frame for one in some]
     group = list(range(len(flat)))
-    for a, b in _matches(found_by_frame, frames):
+    for a, b in _matches(candidates_by_frame, frames):
         old, new = group[b], group[a]
         group = [new if g == old else g for g in group]
-    members: dict[int, list[Found]] = {}
+    members: dict[int, list[MaskCandidate]] = {}
     for g, one in zip(group, flat, strict=True):
         members.setdefault(g, []).append(one)
     return [_united(parts) if len(parts) > 1 else parts[0] for parts in members.values()]
 
 
-def _matches(found_by_frame: Sequence[Sequence[Found]], frames: Sequence[Frame]) -> Iterator[tuple[int, int]]:
-    """Yield pairs of masks, as places in the list of all, that are one object."""
-    first = np.concatenate([[0], np.cumsum([len(some) for some in found_by_frame])])
+def _matches(
+    candidates_by_frame: Sequence[Sequence[MaskCandidate]], frames: Sequence[Frame]
+) -> Iterator[tuple[int, int]]:
+    """Yield pairs of masks that are one object, as indices in the list of all masks."""
+    first = np.concatenate([[0], np.cumsum([len(some) for some in candidates_by_frame])])
     for i, frame in enumerate(frames):
         for j in range(i + 1, len(frames)):
-            iou_AB = _shared_iou(found_by_frame[i], found_by_frame[j], frame, frames[j])
+            iou_AB = _shared_iou(candidates_by_frame[i], candidates_by_frame[j], frame, frames[j])
             if not iou_AB.size:
                 continue
             for a, b in enumerate(iou_AB.argmax(axis=1)):
@@ -129,7 +131,9 @@ def _matches(found_by_frame: Sequence[Sequence[Found]], frames: Sequence[Frame])
                     yield int(first[i] + a), int(first[j] + b)
 
 
-def _shared_iou(one: Sequence[Found], other: Sequence[Found], frame: Frame, neighbour: Frame) -> NDArray[np.float64]:
+def _shared_iou(
+    one: Sequence[MaskCandidate], other: Sequence[MaskCandidate], frame: Frame, neighbour: Frame
+) -> NDArray[np.float64]:
     """Return the IoU of masks of two tiles within the pixels that the tiles share."""
     left, top = max(frame.x, neighbour.x), max(frame.y, neighbour.y)
     width = min(frame.x + frame.width, neighbour.x + neighbour.width) - left
@@ -145,7 +149,7 @@ def _shared_iou(one: Sequence[Found], other: Sequence[Found], frame: Frame, neig
     return np.asarray(shared / np.maximum(union, 1))
 
 
-def _united(parts: Sequence[Found]) -> Found:
+def _united(parts: Sequence[MaskCandidate]) -> MaskCandidate:
     areas = np.array([part.runs.area for part in parts])
     main = parts[int(areas.argmax())]
     boxes = np.array([part.runs.box for part in parts])

@@ -1,8 +1,8 @@
-"""Mask logits at the image's size, as SAM makes them, without the detour over whole frames.
+"""Mask logits at the image's size, equal to SAM's, computed only where they can exceed a threshold.
 
 SAM enlarges logits bilinearly to the network's input, cuts the padding off, and resizes to the image. Both steps are
-linear and separable, so together they are one narrow band matrix a side; and they never leave the range of their
-neighbours, so where all logits around are below a threshold, so is the result.
+linear and separable, so together they are one band matrix per axis. An interpolated logit never exceeds its
+neighbours. If all neighbours are below a threshold, so is the result.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn import functional
 
 _BAND = 64
-"""Rows of the result that are made at a time."""
+"""Rows of the result computed at a time."""
 _SLACK = 1e-3
-"""Rounding of a weighted mean of neighbours, as a share of the threshold, generously."""
+"""Upper bound of the rounding error of an interpolation, as a share of the threshold."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,10 +32,10 @@ class Window:
 
 
 class Enlarger:
-    """Brings logits of `low` positions a side to an image.
+    """Resizes logits of `low` positions per side to an image.
 
-    `side_px` is the network's input size, `valid_px` (rows, columns) the part of it that is image, `image_px` (rows,
-    columns) the image's size.
+    `side_px` is the network's input size, `valid_px` (rows, columns) the part of it without padding, and `image_px`
+    (rows, columns) the image's size.
     """
 
     def __init__(self, low: int, side_px: int, valid_px: tuple[int, int], image_px: tuple[int, int]) -> None:
@@ -58,11 +58,11 @@ class Enlarger:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Axis:
-    """The band matrix of one side."""
+    """The band matrix of one axis."""
 
     weight_OI: Tensor
     first_O: NDArray[np.int64]
-    """The first and the last input that each output needs; neither ever falls."""
+    """First input of each output; ascending. `last_O` is the last one."""
     last_O: NDArray[np.int64]
 
     @classmethod
