@@ -143,7 +143,7 @@ def _stored(path: Path, tiff: Any, series: Any, frame: int) -> NDArray[Any]:
     if series.dataoffset is not None:  # pages in one run, of which ImageJ lists only the first
         dtype = page.dtype.newbyteorder(tiff.byteorder)
         stack = np.memmap(path, dtype, "r", series.dataoffset, (series.size // page.size, *page.shape))
-        pixels = stack[frame].astype(page.dtype)
+        pixels: NDArray[Any] = stack[frame].astype(page.dtype)
     else:
         pixels = series.pages[frame].asarray()
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
