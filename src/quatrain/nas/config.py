@@ -6,13 +6,16 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from quatrain.data.prepare import Fit
 from quatrain.sam.registry import SamShape, shape
 from quatrain.search.constraints import Bounds
-from quatrain.search.engines.engine import check_engine
-from quatrain.supernet.config import Fit, LossConfig, TrainConfig
+from quatrain.search.engines.registry import check_engine
+from quatrain.supernet.config import LossConfig, TrainConfig
 from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.space import Space, ratio_choices
 
+RENAMED = {"exam_images": "eval_images", "exam_points": "eval_points"}
+"""Settings by the names that they had in the last release, which flags and study.json may still use."""
 PAPER_WIDTHS = (768, 1020, 1536, 2304)
 """Hidden channels that the authors' ViT-B space offers for blocks 1 to 11."""
 PAPER_REMOVABLE = (1, 2, 5, 6, 9)
@@ -127,12 +130,12 @@ class NasConfig:
     """Whether the checkpoint must have the SHA-256 of the published one."""
     few_shot_images: int = 100
     """Training images on which blocks and channels are scored."""
-    exam_images: int = 200
+    eval_images: int = 200
     """Images that choose, and images that judge, at most: every worker holds them in memory (19 MB an image with 16
     objects at 1024 px)."""
     max_objects: int = 16
     """Objects of an image that are measured, the largest first."""
-    exam_points: int = 1
+    eval_points: int = 1
     """Points with which each object is asked for, one at a time, when networks are measured: SuperSAM's code takes one;
     sets of few images need more, or luck decides which network is called the best."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
@@ -160,7 +163,7 @@ class NasConfig:
             raise ValueError(f"images is {self.images}; training, validation and test need one each")
         if min(self.parts) <= 0:
             raise ValueError(f"parts are {self.parts}; each share must be positive")
-        for name in ("few_shot_images", "exam_images", "max_objects", "exam_points"):
+        for name in ("few_shot_images", "eval_images", "max_objects", "eval_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 
