@@ -1,5 +1,5 @@
-# make run: the whole of SuperSAM on this machine.  make test: lint, types and every test.
-# PYTHON names another interpreter (3.10 to 3.12); PIP_ARGS is handed to pip.
+# make install: a virtual environment in .venv.  make run: the nas workflow on shipped data.  make test: lint, types, tests.
+# PYTHON selects the interpreter (3.10 to 3.12). PIP_ARGS is passed to pip, PYTEST_ARGS to pytest.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -19,7 +19,7 @@ lint: $(READY)
 	$(BIN)/ruff check $(FOLDERS)
 	$(BIN)/ruff format --check $(FOLDERS)
 
-# mypy reads folders, not import hooks: lay the package out as it is installed, by links
+# mypy does not follow the import hooks of an editable install, so links lay the package out as it is installed
 types: $(READY)
 	@rm -rf build/types && mkdir -p build/types/quatrain
 	@ln -s $(CURDIR)/src/quatrain/* build/types/quatrain/
