@@ -1,7 +1,7 @@
-"""Semantic boosting: quality on made and real images by difficulty, what each rule does, speed, throughput.
+"""Semantic boosting: quality on synthetic and real images, baselines, effect of each rule, speed, throughput.
 
-Every figure of quality compares raw masks, removal, and removal with merging on the same masks, so that only the
-boosting differs. Settings are chosen on the even images of a set and scored on its odd ones.
+Quality compares raw masks, removal, and removal with merging on the same masks, and the baselines on the same images.
+Settings are chosen on the even images of a set and scored on its odd ones.
 """
 
 from __future__ import annotations
@@ -24,20 +24,21 @@ from lines import emit
 from quatrain.data.synthetic import SyntheticImages
 from quatrain.data.textures import SEEN, smooth_noise
 from quatrain.micrograph import BoostConfig, MergingConfig, RemovalConfig, boost
-from quatrain.micrograph.boost import Result, grey
+from quatrain.micrograph.baselines import BASELINES, mean_ious
+from quatrain.micrograph.boost import BoostResult, grey
 from quatrain.micrograph.config import RULES, DataConfig, MasksConfig, mini
 from quatrain.micrograph.embedders import embedder
 from quatrain.micrograph.evaluate import interval, score
 from quatrain.micrograph.inputs import LoadedImage, find, load
-from quatrain.micrograph.masks import encoded
+from quatrain.micrograph.masks import encoded, read_masks
 from quatrain.micrograph.proposals import propose
 
 KINDS = ("easy", "medium", "hard")
 GOALS = {"easy": 21, "medium": 12, "hard": 5}
-"""Points of mean IoU that boosting is to gain on each class of made images."""
+"""Goals: gain of mean IoU in points on each class of synthetic images."""
 REAL_GOAL, FALSE_POSITIVES_GOAL = 12, -10
 DOCUMENTED, SHIPPED = "as documented", "filled, compound parents kept"
-"""The settings of the method alone, and those of the shipped preset."""
+"""The paper's settings and those of the shipped preset."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,14 +46,14 @@ class Case:
     """One image with truth and its raw masks."""
 
     name: str
-    picture: LoadedImage
+    image: LoadedImage
     records: dict[str, list[dict[str, Any]]]
-    """By what SAM saw: the image as it is (`plain`), or its equalised contrast besides (`both`)."""
+    """By input of SAM: the image (`plain`), or the image and its equalised contrast (`both`)."""
     kind: str
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
+class Option:
     """Masks and settings to choose from."""
 
     contrast: str
@@ -60,19 +61,21 @@ class Way:
 
 
 def main() -> None:
-    """Run the parts that are asked for and print one JSON line a figure."""
+    """Run the selected parts and print one JSON line per figure."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--data", type=Path, help="a folder of real images with truths, each folder in it one set")
-    parser.add_argument("--part", nargs="+", default=["made", "real", "speed"], help="made, real, speed, folder")
-    parser.add_argument("--masks", default="sam", choices=("sam", "regions"), help="what proposes the raw masks")
+    parser.add_argument(
+        "--part", nargs="+", default=["made", "real", "speed"], help="made (synthetic images), real, speed, folder"
+    )
+    parser.add_argument("--masks", default="sam", choices=("sam", "regions"), help="source of the raw masks")
     parser.add_argument("--embedder", default="classical", choices=("classical", "efficientnet-lite0", "sam"))
-    parser.add_argument("--per-class", type=int, default=8, help="made images of each class")
-    parser.add_argument("--quick", action="store_true", help="two images of each class, 200 masks: does it run at all?")
+    parser.add_argument("--per-class", type=int, default=8, help="synthetic images of each class")
+    parser.add_argument("--quick", action="store_true", help="a short check: two images of each class, 200 masks")
     asked = parser.parse_args()
     masks = replace(mini().masks, source=asked.masks)
     if "made" in asked.part:
         cases = list(made_cases(2 if asked.quick else asked.per_class, masks))
-        report(f"made, {asked.masks}", cases, asked.embedder, GOALS)
+        report(f"synthetic, {asked.masks}", cases, asked.embedder, GOALS)
     if "real" in asked.part and asked.data is not None:
         for folder in sorted(path for path in asked.data.iterdir() if path.is_dir()):
             cases = list(real_cases(folder, masks))[: 2 if asked.quick else None]
@@ -88,7 +91,7 @@ def main() -> None:
 
 
 def made_cases(per_class: int, masks: MasksConfig) -> Iterable[Case]:
-    """Give made images, 512 px, of many regions, until every class of difficulty has its number."""
+    """Yield synthetic images, 512 px, until every class of difficulty has its number."""
     images = SyntheticImages(
         count=100_000, seed=11, size_px=512, materials=SEEN, layouts=("mosaic", "islands"), alike=0.5
     )
@@ -97,68 +100,71 @@ def made_cases(per_class: int, masks: MasksConfig) -> Iterable[Case]:
         image_HW, labels_HW = images.micrograph(index)
         _, rank = np.unique(labels_HW, return_inverse=True)
         truth_HW = rank.reshape(labels_HW.shape).astype(np.int64) + 1
-        picture = LoadedImage(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), pixel_size=None, truth_HW=truth_HW)
-        kind = _kind(picture)
+        image = LoadedImage(image_HWC=np.repeat(image_HW[..., None], 3, axis=2), pixel_size=None, truth_HW=truth_HW)
+        kind = _kind(image)
         if left[kind]:
             left[kind] -= 1
-            yield _case(f"made {index}", picture, masks, kind)
+            yield _case(f"synthetic {index}", image, masks, kind)
         if not any(left.values()):
             return
 
 
 def real_cases(folder: Path, masks: MasksConfig) -> Iterable[Case]:
-    """Give the images of a folder that have a truth."""
+    """Yield the images of a folder with truth."""
     data = DataConfig(data=str(folder))
     for item in find(data):
-        picture = load(item, data)
-        if picture.truth_HW is not None:
-            yield _case(item.name, picture, masks, "real")
+        image = load(item, data)
+        if image.truth_HW is not None:
+            yield _case(item.name, image, masks, "real")
 
 
-def _case(name: str, picture: LoadedImage, masks: MasksConfig, kind: str) -> Case:
+def _case(name: str, image: LoadedImage, masks: MasksConfig, kind: str) -> Case:
     began = time.perf_counter()
     views = ("plain", "both") if masks.source == "sam" else ("plain",)
     settings = {view: replace(masks, contrast=view) for view in views}
-    records = {view: propose(picture.image_HWC, own, name=name, path="").records for view, own in settings.items()}
+    records = {view: propose(image.image_HWC, own, name=name, path="").records for view, own in settings.items()}
     counts = ", ".join(f"{len(found)} masks ({view})" for view, found in records.items())
     print(f"{name}: {kind}, {counts} in {time.perf_counter() - began:.1f} s", file=sys.stderr)
-    return Case(name, picture, records, kind)
+    return Case(name, image, records, kind)
 
 
-def _kind(picture: LoadedImage) -> str:
+def _kind(image: LoadedImage) -> str:
     from quatrain.micrograph.evaluate import difficulty
 
-    assert picture.truth_HW is not None
-    return str(difficulty(grey(picture.image_HWC), picture.truth_HW, 0)["difficulty"])
+    assert image.truth_HW is not None
+    return str(difficulty(grey(image.image_HWC), image.truth_HW, 0)["difficulty"])
 
 
-def candidates(describe: str, views: Iterable[str]) -> dict[str, Way]:
-    """Return the ways to choose from on the tuning images; the first is the method as documented."""
+def candidates(describe: str, views: Iterable[str]) -> dict[str, Option]:
+    """Return the options to choose from on the tuning images; the first has the paper's settings."""
     merging = MergingConfig(embedder=describe)  # type: ignore[arg-type]  # argparse has checked it
     orders = {
         "": RULES,
         ", tiny children kept": tuple(rule for rule in RULES if rule != "tiny-children"),
         ", compound parents kept": tuple(rule for rule in RULES if rule != "compound-parents"),
     }
-    ways = {DOCUMENTED: Way("plain", BoostConfig(merging=merging))}
+    options = {DOCUMENTED: Option("plain", BoostConfig(merging=merging))}
     for view in views:
         for name, fill in (("filled", "texture"), ("bare pixels found materials", "cluster")):
             for kept, order in orders.items():
                 config = BoostConfig(merging=replace(merging, fill=fill), removal=RemovalConfig(order=order))
-                ways[name + kept + (", equalised too" if view == "both" else "")] = Way(view, config)
-    return ways
+                options[name + kept + (", equalised too" if view == "both" else "")] = Option(view, config)
+    for regions in (0, 20):
+        ward = replace(merging, rule="ward", regions=regions)
+        options[f"ward, {regions or 'k'} regions"] = Option("plain", BoostConfig(merging=ward))
+    return options
 
 
-def boosted(case: Case, way: Way) -> dict[str, Any]:
+def boosted(case: Case, option: Option) -> dict[str, Any]:
     """Boost one case and return its scores."""
     from quatrain.micrograph.embedders_torch import ImageFeatures
     from quatrain.micrograph.proposals import load_model
 
-    truth_HW, image_HWC, config = case.picture.truth_HW, case.picture.image_HWC, way.config
+    truth_HW, image_HWC, config = case.image.truth_HW, case.image.image_HWC, option.config
     assert truth_HW is not None
     features = ImageFeatures(load_model(mini().masks), image_HWC) if config.merging.embedder == "sam" else None
-    describe, records = embedder(config.merging, features), case.records[way.contrast]
-    result: Result = boost(image_HWC, records, int(truth_HW.max()), config=config, describe=describe)
+    describe, records = embedder(config.merging, features), case.records[option.contrast]
+    result: BoostResult = boost(image_HWC, records, int(truth_HW.max()), config=config, describe=describe)
     return score(result, grey(image_HWC), truth_HW)
 
 
@@ -168,40 +174,69 @@ def report(name: str, cases: Sequence[Case], describe: str, goals: dict[str, int
     groups = {kind: [case for case in cases if case.kind == kind] for kind in kinds}
     tuning = [case for group in groups.values() for case in (group[::2] if len(group) > 1 else [])]
     options = candidates(describe, cases[0].records)
-    tuned = {option: _mean([_last(boosted(case, way)) for case in tuning]) for option, way in options.items()}
-    best = max(tuned, key=lambda option: tuned[option])
+    tuned = {key: _mean([_last(boosted(case, one)) for case in tuning]) for key, one in options.items()}
+    best = max(tuned, key=lambda key: tuned[key])
     print(f"{name}: tuned on {len(tuning)} images: {tuned}", file=sys.stderr)
     for kind, group in groups.items():
         scored = group[1::2] or group
-        for option in dict.fromkeys((DOCUMENTED, SHIPPED, best)):
-            case = f"{name}, {describe}, {kind}, {option}" + (" (chosen)" if option == best else "")
-            _figures(case, scored, options[option], goals.get(kind, REAL_GOAL), judged=option == best)
+        for key in dict.fromkeys((DOCUMENTED, SHIPPED, best)):
+            case = f"{name}, {describe}, {kind}, {key}" + (" (chosen)" if key == best else "")
+            _figures(case, scored, options[key], goals.get(kind, REAL_GOAL), judged=key == best)
+        _baselines(f"{name}, {kind}", scored)
         _rules(f"{name}, {describe}, {kind}, {best}", scored, options[best])
 
 
-def _figures(name: str, cases: Sequence[Case], way: Way, goal: int, *, judged: bool) -> None:
-    scores = [boosted(case, way)["ablation"] for case in cases]
+def _figures(name: str, cases: Sequence[Case], option: Option, goal: int, *, judged: bool) -> None:
+    scores = [boosted(case, option)["ablation"] for case in cases]
     raw, removed, merged = ([steps[at] for steps in scores] for at in (0, -2, -1))
     for step, of in (("raw", raw), ("removal", removed), ("removal and merging", merged)):
-        for metric, key in (("mean IoU", "mean_iou"), ("best IoU", "best_iou"), ("false positives", "fp_share")):
-            values = [100 * one[key] for one in of]
+        for metric, key in _METRICS.items():
+            values = [100 * one[key] for one in of if one[key] is not None]
+            if not values:
+                continue
             low, high = interval(values, 0)
             line = f"{metric} after {step} ({low:.1f} to {high:.1f}, {len(values)} images)"
             emit("boost", name, line, values, unit="%", goal="", ok=None)
     gain = [100 * (after["mean_iou"] - before["mean_iou"]) for before, after in zip(raw, merged, strict=True)]
-    fewer = [100 * (after["fp_share"] - before["fp_share"]) for before, after in zip(raw, merged, strict=True)]
+    shares = [(before["fp_share"], after["fp_share"]) for before, after in zip(raw, merged, strict=True)]
+    fewer = [100 * (after - before) for before, after in shares if None not in (before, after)]
     ok = _mean(gain) >= goal if judged else None
     emit("boost", name, "gain of mean IoU over raw", gain, unit="points", goal=f">= {goal}", ok=ok)
     ok = _mean(fewer) <= FALSE_POSITIVES_GOAL if judged else None
     emit("boost", name, "change of false positives", fewer, unit="points", goal="<= -10", ok=ok)
 
 
-def _rules(name: str, cases: Sequence[Case], way: Way) -> None:
-    """Print what mean IoU loses without each rule."""
-    whole, removal = [_last(boosted(case, way)) for case in cases], way.config.removal
+_METRICS = {
+    "mean IoU": "mean_iou",
+    "painted IoU": "painted_iou",
+    "best IoU": "best_iou",
+    "false positives": "fp_share",
+    "region precision": "precision",
+    "region recall": "recall",
+}
+
+
+def _baselines(name: str, cases: Sequence[Case]) -> None:
+    """Print the mean IoU of the baselines on the scored images."""
+    found = [_baseline_ious(case) for case in cases]
+    for baseline, text in BASELINES.items():
+        values = [100 * one[baseline] for one in found]
+        emit("boost", name, f"mean IoU of {text}", values, unit="%", goal="", ok=None)
+
+
+def _baseline_ious(case: Case) -> dict[str, float]:
+    truth_HW, grey_HW = case.image.truth_HW, grey(case.image.image_HWC)
+    assert truth_HW is not None
+    masks = read_masks(case.records["plain"], grey_HW.shape)
+    return mean_ious(grey_HW, masks, truth_HW, MergingConfig(), seed=0)
+
+
+def _rules(name: str, cases: Sequence[Case], option: Option) -> None:
+    """Print the loss of mean IoU without each rule."""
+    whole, removal = [_last(boosted(case, option)) for case in cases], option.config.removal
     for rule in removal.order:
         order = tuple(one for one in removal.order if one != rule)
-        without = replace(way, config=replace(way.config, removal=replace(removal, order=order)))
+        without = replace(option, config=replace(option.config, removal=replace(removal, order=order)))
         change = [100 * (all_ - _last(boosted(case, without))) for case, all_ in zip(cases, whole, strict=True)]
         emit("boost", name, f"own effect of {rule} on mean IoU", change, unit="points", goal="", ok=None)
 
@@ -218,7 +253,7 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def speed(count: int) -> None:
-    """Boost overlapping masks of a 1,024 px image in a process of its own, three times after a warm-up."""
+    """Boost overlapping masks of a 1,024 px image in a fresh process, three times after a warm-up."""
     code = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import boost; boost.timed({count})"
     environment = os.environ | dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
     done = subprocess.run([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True, check=True)
@@ -231,7 +266,7 @@ def speed(count: int) -> None:
 
 
 def timed(count: int) -> None:
-    """Print seconds and peak memory of boosting, as one JSON object; a process's whole memory counts."""
+    """Print seconds and the peak memory of the process as one JSON object."""
     image_HW, records = many_masks(count)
     boost(image_HW, records[:20], 3)
     wall, processor = [], []
@@ -245,7 +280,7 @@ def timed(count: int) -> None:
 
 
 def many_masks(count: int, side: int = 1024) -> tuple[Any, list[dict[str, Any]]]:
-    """Return noise and bent discs of 10 to 600 px across, as COCO run lengths."""
+    """Return a noise image and distorted discs of 10 to 600 px as COCO run lengths."""
     rng = np.random.default_rng(0)
     rows, columns = np.mgrid[:side, :side].astype(np.float32)
     rows += 8 * smooth_noise(rng, side, 40)
@@ -259,11 +294,11 @@ def many_masks(count: int, side: int = 1024) -> tuple[Any, list[dict[str, Any]]]
 
 
 def folder_throughput(images: int) -> None:
-    """Boost a folder's worth of made images with one worker and with two, one thread each.
+    """Boost synthetic images with one worker and with two, one thread each.
 
-    Processor seconds tell whether workers cost each other work, wherever other programs have the cores.
+    Processor seconds show whether two workers slow each other down on a loaded machine.
     """
-    case, found = f"{images} made images", {workers: _run_seconds(images, workers) for workers in (1, 2)}
+    case, found = f"{images} synthetic images", {workers: _run_seconds(images, workers) for workers in (1, 2)}
     for workers, (wall, processor) in found.items():
         emit("boost", case, f"seconds, {workers} workers", [wall], unit="s", goal="", ok=None)
         emit("boost", case, f"processor seconds of images, {workers} workers", [processor], unit="s", goal="", ok=None)
@@ -272,9 +307,9 @@ def folder_throughput(images: int) -> None:
 
 
 def _run_seconds(images: int, workers: int) -> tuple[float, float]:
-    """Return the seconds from the first image's start to the last one's end, and the images' processor seconds.
+    """Return the seconds from the start of the first image to the end of the last, and the images' processor seconds.
 
-    The start of the workers is left out; loading torch and the model, once a worker, is not.
+    The start of the workers is excluded; loading torch and the model, once per worker, is included.
     """
     import tempfile
 

@@ -1,4 +1,4 @@
-"""Semantic boosting: clean label maps of materials for folders of micrographs, out of SAM's overlapping masks."""
+"""Semantic boosting: label maps of materials for folders of micrographs, from SAM's overlapping masks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quatrain.micrograph.config import PRESETS, BatchConfig
 
 
 def plan(config: BatchConfig) -> tuple[Step, ...]:
-    """What would run, with rough seconds a task on one worker; the images of a folder are counted by name."""
+    """Return the tasks of a run with rough seconds per task on one worker; images are counted without opening them."""
     from quatrain.micrograph.inputs import check, count
 
     check(config)
@@ -24,7 +24,7 @@ def plan(config: BatchConfig) -> tuple[Step, ...]:
 
 
 def work(config: BatchConfig, session: cli.Session) -> None:
-    """Boost every image that has no result yet, then report."""
+    """Boost every image without result, then write results and report."""
     from quatrain.micrograph import inputs, stages
 
     run = session.run
@@ -34,20 +34,20 @@ def work(config: BatchConfig, session: cli.Session) -> None:
     session.show.advance("boost", len(outcomes))
     start = session.app(tasks.boost_images, shape="gpu", name="boost", remember=False)
     chunks = list(stages.chunks(run.path, config, items))
-    for again in (False, True):  # a chunk that took its worker down is tried again, image by image
+    for again in (False, True):  # a chunk whose worker died is repeated image by image
         lost: list[Any] = []
         futures = {start(run.path, config, chunk, session.seed): chunk for chunk in chunks}
         for future in as_completed(futures):
-            told = _told(future, futures[future], lost, again)
-            outcomes |= {outcome["name"]: outcome for outcome in told}
-            session.show.advance("boost", len(told), note=_note(outcomes.values()))
+            finished = _outcomes(future, futures[future], lost, again)
+            outcomes |= {outcome["name"]: outcome for outcome in finished}
+            session.show.advance("boost", len(finished), note=_note(outcomes.values()))
             run.summarise(**stages.summary([outcomes[item.name] for item in items if item.name in outcomes]))
         chunks = [[item] for item in lost]
     _report(config, session, [outcomes[item.name] for item in items])
 
 
-def _told(future: Future[Any], chunk: Sequence[Any], lost: list[Any], again: bool) -> list[dict[str, Any]]:
-    """Return the outcomes of a chunk; one that was lost with its worker is put aside, or has failed for good."""
+def _outcomes(future: Future[Any], chunk: Sequence[Any], lost: list[Any], again: bool) -> list[dict[str, Any]]:
+    """Return the outcomes of a chunk; if its worker died, add it to `lost`, or fail it if `again`."""
     from quatrain.micrograph import stages
 
     try:
@@ -67,7 +67,7 @@ def _note(outcomes: Any) -> str:
 def _report(config: BatchConfig, session: cli.Session, outcomes: list[dict[str, Any]]) -> None:
     from quatrain.micrograph import stages
     from quatrain.micrograph.outputs import write_results
-    from quatrain.micrograph.report import write_report  # matplotlib only when there is something to draw
+    from quatrain.micrograph.report import write_report  # imports matplotlib
 
     run, say = session.run, session.show.say
     run.summarise(**stages.summary(outcomes), workers=session.workers("gpu"))
@@ -75,6 +75,8 @@ def _report(config: BatchConfig, session: cli.Session, outcomes: list[dict[str, 
     for outcome in outcomes:
         if outcome["state"] == "failed":
             say(f"failed: {outcome['name']}: {outcome['error']}")
+        for warning in outcome.get("warnings") or ():
+            say(f"warning: {outcome['name']}: {warning}")
     say(f"report: {write_report(run.path)}")
     if len(outcomes) == 1 and outcomes[0]["state"] == "done":
         say(f"overlay: {stages.show(run.path, outcomes[0]['name'], openly=config.open)}")
@@ -83,7 +85,7 @@ def _report(config: BatchConfig, session: cli.Session, outcomes: list[dict[str, 
 def main(argv: list[str] | None = None) -> int:
     """Run the boost workflow with command-line arguments; return its exit code.
 
-    A first argument that is no flag is the image or folder: `quatrain boost IMAGE`.
+    A first argument that is not a flag is the image or folder: `quatrain boost IMAGE`.
     """
     given = list(sys.argv[1:] if argv is None else argv)
     if given and not given[0].startswith("-"):

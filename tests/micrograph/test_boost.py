@@ -93,13 +93,65 @@ def test_the_map_of_one_mask_of_the_whole_image_is_no_worse_than_the_mask():
     assert (result.labels == 1).all()
 
 
-def test_no_masks_give_an_empty_map():
-    image, _, _ = two_materials()
+def test_an_empty_map_has_a_reason():
+    image, _, masks = two_materials()
+    config = BoostConfig(removal=RemovalConfig(order=("island-masks",), island_image_share=0.9))
 
-    result = boost(image, [], k=3)
+    nothing, removed = boost(image, [], k=3), boost(image, masks[:1], k=3, config=config)
 
-    assert not result.labels.any()
-    assert result.materials == 0
+    assert not nothing.labels.any()
+    assert nothing.materials == 0
+    assert "there is no raw mask" in nothing.error
+    assert "removal left no mask" in removed.error
+    assert boost(image, masks, k=2).error is None
+
+
+def test_texture_fill_finds_materials_without_masks():
+    image, truth, _ = two_materials()
+
+    result = boost(image, [], k=2, config=BoostConfig(merging=MergingConfig(fill="texture")))
+
+    assert result.error is None
+    assert match(label_ious(result.labels, truth, 2))[0] > 0.6
+
+
+def test_ward_labels_every_pixel_and_joins_only_neighbours():
+    image, truth, masks = two_materials()
+    layers = np.where(np.arange(256)[:, None] < 128, image[:, :128].mean(), image).astype(np.uint8)
+    config = BoostConfig(merging=MergingConfig(rule="ward", grid_px=16, crop_px=32))
+
+    result = boost(layers, masks, k=2, config=config)
+
+    assert (result.labels > 0).all()
+    assert result.materials == 2
+    assert len(result.merging.material_N) == len(result.kept)
+    assert (
+        match(label_ious(result.labels, np.where(np.arange(256)[:, None] < 128, 1, 2) + np.zeros_like(truth), 2))[0]
+        > 0.8
+    )
+
+
+def test_ward_regions_are_clustered_into_materials_again():
+    image, truth, _ = two_materials()
+    config = BoostConfig(merging=MergingConfig(rule="ward", grid_px=16, crop_px=32, regions=12))
+
+    assert match(label_ious(boost(image, [], k=2, config=config).labels, truth, 2))[0] > 0.7
+    assert boost(image, [], k="auto", config=config).materials >= 2
+
+
+def test_crops_shrink_on_images_of_small_phases_only():
+    rng = np.random.default_rng(0)
+    rows, columns = np.indices((256, 256))
+    small = np.where(((rows // 18) + (columns // 18)) % 2, 60, 190) + rng.integers(-10, 10, (256, 256))
+    large = np.where(columns < 128, 60, 190) + rng.integers(-10, 10, (256, 256))
+    noise = rng.integers(0, 255, (256, 256))
+    fixed = BoostConfig(merging=MergingConfig(crop_fit=False))
+
+    sides = [boost(image.astype(np.uint8), [np.ones((256, 256), bool)], k=2).crop_px for image in (small, large, noise)]
+
+    assert sides[0] < 40
+    assert sides[1:] == [60, 60]
+    assert boost(small.astype(np.uint8), [np.ones((256, 256), bool)], k=2, config=fixed).crop_px == 60
 
 
 def test_a_single_mask_is_one_material():

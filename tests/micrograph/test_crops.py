@@ -3,7 +3,7 @@ import pytest
 from micrograph_world import box, disc
 
 from quatrain.micrograph.config import MergingConfig
-from quatrain.micrograph.crops import cut, narrow_crop, owners, places_with_room
+from quatrain.micrograph.crops import cut, fitting_corners, narrow_crop, owners
 from quatrain.micrograph.masks import read_masks
 
 HW = (120, 160)
@@ -74,7 +74,7 @@ def test_every_pixel_belongs_to_its_smallest_mask():
 def test_room_is_where_enough_of_a_square_lies_inside():
     own = np.random.default_rng(1).random((15, 19)) < 0.7
 
-    found = {tuple(place) for place in places_with_room(own, 4, 0.75)}
+    found = {tuple(place) for place in fitting_corners(own, 4, 0.75)}
 
     assert found == {(r, c) for r in range(12) for c in range(16) if own[r : r + 4, c : c + 4].sum() >= 12}
 

@@ -3,11 +3,12 @@ import pytest
 import torch
 from micrograph_world import two_materials
 
+from quatrain import compat
 from quatrain.errors import UsageError
 from quatrain.micrograph import boost
 from quatrain.micrograph.config import MasksConfig, MergingConfig
 from quatrain.micrograph.embedders import embedder
-from quatrain.micrograph.embedders_torch import ImageFeatures, efficientnet_lite0, fenet
+from quatrain.micrograph.embedders_torch import ImageFeatures, efficientnet_lite0, resnet18
 from quatrain.micrograph.evaluate import label_ious, match
 from quatrain.micrograph.proposals import load_model
 
@@ -32,13 +33,14 @@ def test_efficientnet_gives_a_row_of_features_a_crop():
     assert efficientnet_lite0().weights(1280).shape == (1280,)
 
 
-def test_fenet_takes_the_users_weights(tmp_path):
-    from torchvision.models import resnet18
+def test_resnet18_loads_the_users_weights(tmp_path):
+    compat.torchvision_ops()
+    from torchvision import models
 
-    network = resnet18(weights=None)
-    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "fenet.pth")
+    network = models.resnet18(weights=None)
+    torch.save({"state_dict": {f"module.{k}": v for k, v in network.state_dict().items()}}, tmp_path / "weights.pth")
 
-    chosen = embedder(MergingConfig(embedder="fenet", fenet_weights=str(tmp_path / "fenet.pth")))
+    chosen = embedder(MergingConfig(embedder="resnet18", resnet18_weights=str(tmp_path / "weights.pth")))
 
     assert chosen.embed(CROPS, CORNERS).shape == (5, 512)
 
@@ -46,12 +48,12 @@ def test_fenet_takes_the_users_weights(tmp_path):
 def test_weights_of_another_network_are_told(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
 
-    with pytest.raises(UsageError, match=r"other\.pth' holds other weights"):
-        fenet(str(tmp_path / "other.pth"))
+    with pytest.raises(UsageError, match=r"other\.pth' does not fit the network"):
+        resnet18(str(tmp_path / "other.pth"))
     with pytest.raises(UsageError, match="no checkpoint"):
-        fenet(str(tmp_path / "missing.pth"))
-    with pytest.raises(ValueError, match="fenet_weights"):
-        MergingConfig(embedder="fenet")
+        resnet18(str(tmp_path / "missing.pth"))
+    with pytest.raises(ValueError, match="resnet18_weights"):
+        MergingConfig(embedder="resnet18")
 
 
 def test_sams_own_features_are_pooled_under_each_crop():
@@ -67,10 +69,18 @@ def test_sams_own_features_are_pooled_under_each_crop():
 
 
 def test_sams_features_need_sam():
-    with pytest.raises(UsageError, match="take 'classical'"):
+    with pytest.raises(UsageError, match="use 'classical'"):
         embedder(MergingConfig(embedder="sam"))
 
 
 def test_an_unknown_embedder_is_told():
     with pytest.raises(UsageError, match="did you mean 'classical'"):
         MergingConfig(embedder="clasical")
+
+
+def test_the_old_name_of_resnet18_still_works_with_one_deprecation_line():
+    with pytest.warns(FutureWarning, match="'fenet' is deprecated") as lines:
+        config = MergingConfig(embedder="fenet", fenet_weights="a.pth")
+
+    assert len(lines) == 1
+    assert (config.embedder, config.resnet18_weights, config.fenet_weights) == ("resnet18", "a.pth", "")

@@ -3,7 +3,16 @@ import pytest
 from micrograph_world import box, record, two_materials
 
 from quatrain.micrograph import boost
-from quatrain.micrograph.evaluate import boundary_f1, difficulty, interval, label_ious, match, score
+from quatrain.micrograph.evaluate import (
+    boundary_f1,
+    difficulty,
+    interval,
+    label_ious,
+    match,
+    precision_recall,
+    regions,
+    score,
+)
 
 
 def test_matching_is_one_to_one_and_an_unmatched_material_counts_nothing():
@@ -60,6 +69,59 @@ def test_raw_masks_are_scored_by_their_pixels():
     assert raw["best_iou"] == pytest.approx(0.25)
     assert raw["mean_iou"] == pytest.approx(0.25)
     assert raw["fp_share"] == 0
+
+
+def test_two_near_equal_masks_cannot_match_two_materials_of_the_painted_map():
+    truth = np.where(box((40, 40), 0, 0, 40, 20), 1, 2)
+    whole = [record(np.ones((40, 40), bool)), record(box((40, 40), 0, 0, 40, 39))]
+    image = np.arange(1600, dtype=np.uint8).reshape(40, 40)
+
+    raw = score(boost(image, whole, k=1), image, truth)["ablation"][0]
+
+    assert raw["mean_iou"] == pytest.approx((20 / 39 + 0.5) / 2)
+    assert raw["painted_iou"] == pytest.approx((20 / 39 + 1 / 20) / 2)
+
+
+def test_without_masks_false_positives_and_precision_are_undefined():
+    truth = np.where(box((40, 40), 0, 0, 40, 20), 1, 2)
+    image = np.arange(1600, dtype=np.uint8).reshape(40, 40)
+
+    raw = score(boost(image, [], k=1), image, truth)["ablation"][0]
+
+    assert (raw["masks"], raw["fp_share"], raw["precision"]) == (0, None, None)
+    assert (raw["mean_iou"], raw["recall"]) == (0, 0)
+
+
+def test_regions_are_connected_and_large_enough():
+    labels = np.zeros((40, 60), int)
+    labels[:10, :10] = labels[:10, 20:30] = 1
+    labels[20:30, :10] = 2
+    labels[30:34, :10] = 1
+
+    found = regions(labels)
+
+    assert found.count == 3
+    assert sorted(found.area[1:].tolist()) == [100, 100, 100]
+    assert found.region_HW[31, 5] == 0
+
+
+def test_precision_and_recall_match_regions_one_to_one():
+    ious = [{1: 0.9}, {1: 0.6}, {2: 0.4}, {}]
+
+    assert precision_recall(ious, 3) == {"precision": 1 / 4, "recall": 1 / 3}
+    assert precision_recall([{1: 0.6, 2: 0.7}, {1: 0.8}], 2) == {"precision": 1.0, "recall": 1.0}
+    assert precision_recall([], 2) == {"precision": None, "recall": 0.0}
+
+
+def test_a_split_region_costs_precision_even_though_its_material_is_right():
+    truth = np.where(box((60, 60), 0, 0, 60, 30), 1, 2)
+    image, half = np.arange(3600, dtype=np.uint8).reshape(60, 60), box((60, 60), 0, 0, 29, 30)
+    masks = [record(one) for one in (half, box((60, 60), 31, 0, 60, 30), ~box((60, 60), 0, 0, 60, 30))]
+
+    raw = score(boost(image, masks, k=2), image, truth)["ablation"][0]
+
+    assert raw["precision"] == pytest.approx(1 / 3)
+    assert raw["recall"] == pytest.approx(1 / 2)
 
 
 def test_boundaries_two_pixels_off_are_right_and_five_are_not():

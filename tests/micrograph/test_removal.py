@@ -105,7 +105,7 @@ def test_a_speck_in_nothing_goes():
     assert reasons(found) == {1: ("island-masks", None)}
 
 
-def test_islands_and_holes_inside_a_mask_are_mended():
+def test_islands_are_dropped_and_holes_are_filled():
     pixels = box(HW, 0, 0, 90, 90) & ~box(HW, 30, 30, 34, 34) | box(HW, 150, 150, 155, 155)
 
     (mask,) = removal(pixels).kept
@@ -113,7 +113,7 @@ def test_islands_and_holes_inside_a_mask_are_mended():
     assert np.array_equal(mask.pixels(), box(HW, 0, 0, 90, 90))
 
 
-def test_an_empty_mask_is_told_too():
+def test_an_empty_mask_is_removed_by_the_islands_rule():
     assert reasons(removal(np.zeros(HW, bool), box(HW, 0, 0, 90, 90))) == {0: ("islands", None)}
 
 
@@ -152,6 +152,28 @@ def test_removing_twice_removes_no_duplicate_more(seed):
     once = remove(masks, config)
 
     assert remove(once.kept, config).kept == once.kept
+
+
+def particles(count, side=20):
+    return [box(HW, 30 * (i // 6), 30 * (i % 6), 30 * (i // 6) + side, 30 * (i % 6) + side) for i in range(count)]
+
+
+def test_a_rule_that_would_remove_a_whole_phase_is_skipped_and_named():
+    found = removal(np.ones(HW, bool), *particles(12), order=("tiny-children",))
+
+    assert len(found.kept) == 13
+    (spared,) = found.spared
+    assert (spared.rule, spared.masks) == ("tiny-children", 12)
+    assert spared.share == pytest.approx(12 * 400 / 40_000)
+
+
+def test_a_few_particles_or_small_ones_are_not_a_phase():
+    few = removal(np.ones(HW, bool), *particles(9), order=("tiny-children",))
+    small = removal(np.ones(HW, bool), *particles(12, side=8), order=("tiny-children",))
+    unguarded = removal(np.ones(HW, bool), *particles(12), order=("tiny-children",), phase_share=1)
+
+    assert [len(one.kept) for one in (few, small, unguarded)] == [1, 1, 1]
+    assert few.spared == small.spared == unguarded.spared == ()
 
 
 def test_no_masks_give_no_masks():

@@ -89,13 +89,14 @@ def test_chunks_hold_no_more_than_asked(tmp_path):
     assert [len(chunk) for chunk in stages.chunks(tmp_path, BatchConfig(chunk=3), items)] == [3, 3, 1]
 
 
-def test_the_summary_has_a_line_an_image_and_their_means(run):
+def test_the_summary_has_a_line_per_image_and_means(run):
     _, _, items, outcomes = run
 
     found = stages.summary([outcomes[item.name] for item in items])
 
     keys = {"name", "state", "seconds", "masks_raw", "masks_kept", "materials", "error"}
-    keys |= {"mean_iou_raw", "mean_iou_boosted", "fp_raw", "fp_boosted"}
+    keys |= {f"{key}_{of}" for key in ("mean_iou", "fp", "precision", "recall") for of in ("raw", "boosted")}
+    keys |= {"mean_iou_raw_painted", "warnings"}
     assert {frozenset(line) for line in found["images"]} == {frozenset(keys)}
     assert (found["done"], found["failed"]) == (4, 4)
     assert found["mean_iou_boosted"] == outcomes["good"]["mean_iou_boosted"]
@@ -114,8 +115,29 @@ def test_the_report_shows_every_part_and_stands_alone(run):
     assert "(not SAM)" in page
     assert "failed: " in page
     assert "the paper" in page
+    assert "multi-Otsu" in page
+    assert "precision" in page
     assert page.count("data:image/") >= 16
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_an_empty_label_map_is_a_named_failure_and_is_repeated(tmp_path):
+    image = np.random.default_rng(0).integers(0, 255, (80, 80)).astype(np.uint8)
+    Image.fromarray(image).save(tmp_path / "a.png")
+    Image.fromarray(np.ones((80, 80), np.uint8)).save(tmp_path / "a_truth.png")
+    write_json(tmp_path / "a.json", {"annotations": []})
+    config = BatchConfig(data=str(tmp_path / "a.png"), masks=MasksConfig(source="json"))
+
+    (outcome,) = stages.process(tmp_path / "run", config, find(config), 0)
+
+    assert outcome["state"] == "failed"
+    assert "the label map is empty: there is no raw mask" in outcome["error"]
+    assert outcome["warnings"] == ["there is no raw mask: the share of false positives is undefined"]
+    assert outcome["fp_raw"] is None
+    assert stages.finished(tmp_path / "run", find(config)[0]) is None
+    found = stages.summary([outcome])
+    assert (found["failed"], found["mean_iou_raw"], found["mean_fp_raw"]) == (1, 0, None)
+    assert found["mean_iou_boosted"] == 0
 
 
 def test_a_run_without_images_still_has_a_report(tmp_path):
@@ -125,7 +147,7 @@ def test_a_run_without_images_still_has_a_report(tmp_path):
     assert "Left out" in page
 
 
-def test_the_overlay_is_told(run):
+def test_the_overlay_exists(run):
     where, _, _, _ = run
 
     assert stages.show(where, "good", openly=False).is_file()

@@ -95,7 +95,7 @@ def test_a_single_image_tells_its_overlay(finished, tmp_path, capsys):
         (["--data", "made:foan,foam"], "foam"),
         (["--k", "0"], "k is 0"),
         (["--removal.parent-covered", "7"], "parent_covered is 7"),
-        (["--merging.embedder", "fenet"], "fenet_weights"),
+        (["--merging.embedder", "resnet18"], "resnet18_weights"),
         (["--removal.ordr", "x"], "--removal.order"),
         (["--masks.model", "vit_b"], "--masks.checkpoint"),
         (["--masks.model", "vit_b", "--masks.checkpoint", "gone.pth"], "gone.pth"),
@@ -142,9 +142,9 @@ def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second
     future.set_exception(TaskError("task boost-0001 failed: its worker died"))
     chunk = [InputImage(name="a", path="a.png"), InputImage(name="b", path="b.png")]
 
-    assert boost._told(future, chunk, lost, again=False) == []
+    assert boost._outcomes(future, chunk, lost, again=False) == []
     assert lost == chunk
-    told = boost._told(future, chunk[:1], lost, again=True)
+    told = boost._outcomes(future, chunk[:1], lost, again=True)
 
     assert [(one["name"], one["state"]) for one in told] == [("a", "failed")]
     assert "its worker died" in told[0]["error"]

@@ -1,6 +1,6 @@
 """Semantic boosting of micrograph segmentation."""
 
-from quatrain.micrograph.boost import Result, boost
+from quatrain.micrograph.boost import BoostResult, boost
 from quatrain.micrograph.config import BoostConfig, MergingConfig, RemovalConfig
 
-__all__ = ["BoostConfig", "MergingConfig", "RemovalConfig", "Result", "boost"]
+__all__ = ["BoostConfig", "BoostResult", "MergingConfig", "RemovalConfig", "boost"]

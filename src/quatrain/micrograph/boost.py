@@ -1,4 +1,4 @@
-"""Semantic boosting of one image: SAM's masks in, one label map out (SAM-I-Am, arXiv 2404.06638)."""
+"""Semantic boosting of one image: one label map from SAM's masks (SAM-I-Am, arXiv 2404.06638)."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from quatrain.micrograph.removal import Removal, Removed, remove
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Result:
-    """What boosting made of an image's masks."""
+class BoostResult:
+    """The label map of an image, with the masks and decisions behind it."""
 
     raw: tuple[Mask, ...]
-    """The masks as they came."""
+    """The raw masks."""
     removal: Removal
     merging: Merging
     embedder: str
-    """Name of what described the textures."""
+    """Name of the embedder of texture crops."""
 
     @property
     def labels(self) -> NDArray[np.uint16]:
@@ -37,18 +37,41 @@ class Result:
 
     @property
     def kept(self) -> tuple[Mask, ...]:
-        """The masks that removal left, without islands and holes."""
+        """The masks after removal, without islands and holes."""
         return self.removal.kept
 
     @property
     def removed(self) -> tuple[Removed, ...]:
-        """Why each of the other masks went."""
+        """Why each of the other masks was removed."""
         return self.removal.removed
 
     @property
     def materials(self) -> int:
         """The number of materials found."""
         return self.merging.materials
+
+    @property
+    def crop_px(self) -> int:
+        """The side of the texture crops, in pixels."""
+        return int(self.merging.crops.pixels_CSS.shape[1])
+
+    @property
+    def error(self) -> str | None:
+        """Why the label map is empty, with the remedy; None if it is not."""
+        if self.labels.any():
+            return None
+        cause = "removal left no mask" if self.raw else "there is no raw mask"
+        return f"the label map is empty: {cause}; use --merging.fill texture or lower --masks.pred-iou-thresh"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know about the result, one line each."""
+        lines = [] if self.raw else ["there is no raw mask: the share of false positives is undefined"]
+        lines += [
+            f"rule {one.rule} was skipped: its {one.masks} masks cover {100 * one.share:.1f} % of the image, a phase"
+            for one in self.removal.spared
+        ]
+        return tuple(lines)
 
 
 def boost(
@@ -60,30 +83,30 @@ def boost(
     describe: Embedder | None = None,
     pixel_nm: float | None = None,
     seed: int = 0,
-) -> Result:
-    """Return one clean label map in place of SAM's overlapping masks; needs no torch with the classical embedder.
+) -> BoostResult:
+    """Return one label map in place of SAM's overlapping masks; needs no torch with the classical embedder.
 
     Parameters
     ----------
     image
-        Grey or colour, (H, W) or (H, W, 1 to 4); more than 8 bits are stretched from the 1st to the 99th percentile.
+        Grey or colour, (H, W) or (H, W, 1 to 4). More than 8 bits are scaled from the 1st to the 99th percentile.
     masks
-        What segment_anything's automatic mask generator returns, bool arrays (H, W), or COCO annotations.
+        Records of segment_anything's automatic mask generator, bool arrays (H, W), or COCO annotations.
     k
         The number of materials, or "auto" to choose it by silhouette.
     config
-        Every threshold; those of the paper and ours by default.
+        All settings; the defaults are the paper's and ours.
     describe
-        What turns texture crops into numbers, in place of the one that `config` names.
+        An embedder that replaces the one of `config`.
     pixel_nm
-        Size of a pixel, for crops that are given in nm.
+        Size of a pixel in nm, for crop sizes in nm.
     seed
-        Every random choice follows from it.
+        Seed of all random choices.
 
     Raises
     ------
     ValueError
-        When the image or a mask has the wrong shape or type, or k is below 1.
+        If the image or a mask has the wrong shape or type, or k is below 1.
     """
     config = config or BoostConfig()
     if k != "auto" and k < 1:
@@ -101,11 +124,11 @@ def boost(
         seed=seed,
         pixel_nm=pixel_nm,
     )
-    return Result(raw=raw, removal=removal, merging=merging, embedder=chosen.name)
+    return BoostResult(raw=raw, removal=removal, merging=merging, embedder=chosen.name)
 
 
 def grey(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return the mean of the colours, uint8 (H, W)."""
+    """Return the mean of the colour channels, uint8 (H, W)."""
     if (image_HWC[..., 0] == image_HWC[..., 1]).all() and (image_HWC[..., 0] == image_HWC[..., 2]).all():
         return np.ascontiguousarray(image_HWC[..., 0])
     mean_HW: NDArray[np.uint8] = np.rint(image_HWC.mean(axis=2)).astype(np.uint8)

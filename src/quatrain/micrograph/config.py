@@ -1,7 +1,8 @@
-"""Every setting of semantic boosting, each with its origin. Nothing here needs torch, so that planning is quick."""
+"""Settings of semantic boosting, each with the origin of its default; imports no torch, so planning is fast."""
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -9,20 +10,22 @@ from quatrain.data.units import parse_pixel_size
 from quatrain.errors import unknown
 
 RULES = ("islands", "duplicates", "whole-image", "compound-parents", "tiny-children", "island-masks")
-"""The removal rules in their usual order."""
+"""The removal rules in their default order."""
+MERGERS = ("kmeans", "ward")
+"""The merging rules: k-means of crops, or Ward linkage of neighbouring grid cells."""
 _SAM_PX = 1024
-"""Side of what the official models take; smaller ones are miniatures."""
-EMBEDDERS = ("classical", "efficientnet-lite0", "sam", "fenet")
-"""What turns a texture crop into numbers."""
+"""Input side of the official models; a model with a smaller input is a miniature."""
+EMBEDDERS = ("classical", "efficientnet-lite0", "sam", "resnet18")
+"""The embedders of texture crops."""
 
 
 def paper(value: Any) -> Any:
-    """Return a field whose default is told by SAM-I-Am (arXiv 2404.06638)."""
+    """Return a field whose default is stated by SAM-I-Am (arXiv 2404.06638)."""
     return field(default=value, metadata={"origin": "paper"})
 
 
 def ours(value: Any) -> Any:
-    """Return a field whose default is our choice, because the paper's text is not known to us or is silent."""
+    """Return a field whose default is our choice: the sources that we have of the paper do not state one."""
     return field(default=value, metadata={"origin": "ours"})
 
 
@@ -30,7 +33,7 @@ def _check_shares(settings: Any, *names: str) -> None:
     for name in names:
         value = getattr(settings, name)
         if not 0 <= value <= 1:
-            raise ValueError(f"{name} is {value}; a share must lie between 0 and 1")
+            raise ValueError(f"{name} is {value}; a share must be between 0 and 1")
 
 
 def _check_least(settings: Any, least: float, *names: str) -> None:
@@ -42,26 +45,31 @@ def _check_least(settings: Any, least: float, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RemovalConfig:
-    """Which masks go, by their geometry alone (SAM-I-Am's removal)."""
+    """Removal of masks by geometry (SAM-I-Am)."""
 
     order: tuple[str, ...] = ours(RULES)
-    """The rules to apply, one after another; a rule that is not named is not applied."""
+    """The rules to apply, in this order; rules that are not listed are not applied."""
     duplicate_iou: float = ours(0.80)
-    """Of two masks with at least this IoU the better one stays, by predicted IoU x stability."""
+    """Of two masks with at least this IoU, the one with the higher predicted IoU x stability is kept."""
     whole_image: float = ours(0.95)
-    """A mask of more than this share of the image goes."""
+    """A mask that covers more than this share of the image is removed."""
     parent_covered: float = paper(0.70)
-    """A mask goes when its children together cover more than this share of it."""
+    """A mask is removed if its children together cover more than this share of it."""
     tiny_child: float = paper(0.05)
-    """A child goes when it is smaller than this share of its smallest parent."""
+    """A child smaller than this share of its smallest parent is removed."""
     child_inside: float = ours(0.90)
-    """A smaller mask is a child when at least this share of it lies inside."""
+    """A smaller mask is a child of a larger one if at least this share of it lies inside."""
     island_px: int = ours(64)
-    """Parts and holes of a mask smaller than this many pixels are dropped and filled ..."""
+    """Parts of a mask below this many pixels are dropped, and holes below it are filled."""
     island_share: float = ours(0.01)
-    """... or smaller than this share of the mask."""
+    """The same limit as a share of the mask; the larger of the two limits counts."""
     island_image_share: float = ours(0.002)
-    """A mask without parent goes when it is smaller than this share of the image."""
+    """A mask without parent is removed if it is smaller than this share of the image."""
+    phase_share: float = ours(0.02)
+    """Guard: `tiny-children` or `island-masks` is skipped if at least `phase_masks` masks that together cover more
+    than this share of the image would be removed; 1 disables the guard."""
+    phase_masks: int = ours(10)
+    """Fewest masks that the guard takes for a phase."""
 
     def __post_init__(self) -> None:
         for rule in self.order:
@@ -70,49 +78,69 @@ class RemovalConfig:
         _check_shares(
             self,
             *("duplicate_iou", "whole_image", "parent_covered", "tiny_child"),
-            *("child_inside", "island_share", "island_image_share"),
+            *("child_inside", "island_share", "island_image_share", "phase_share"),
         )
-        _check_least(self, 0, "island_px")
+        _check_least(self, 0, "island_px", "phase_masks")
         for name in ("duplicate_iou", "child_inside"):
             if getattr(self, name) < 0.5:
-                raise ValueError(f"{name} is {getattr(self, name)}; it must lie between 0.5 and 1")
+                raise ValueError(f"{name} is {getattr(self, name)}; it must be between 0.5 and 1")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MergingConfig:
-    """How masks of one texture become one material (SAM-I-Am's merging)."""
+    """Merging of masks with the same texture into materials (SAM-I-Am)."""
+
+    rule: Literal["kmeans", "ward"] = paper("kmeans")
+    """`kmeans` clusters the crops of all masks; `ward` joins neighbouring cells of a grid, then matches the masks."""
+    grid_px: int = ours(20)
+    """Side of the grid cells of `ward`."""
+    regions: int = ours(0)
+    """`ward` joins cells to this many regions, which are then clustered into materials; 0 joins them to k regions."""
 
     crop_px: int = paper(60)
     """Side of the square texture crops."""
+    crop_fit: bool = ours(True)
+    """Use smaller crops if the image's correlation length shows phases smaller than crop_px."""
     crop_nm: float = ours(0.0)
-    """Side of the crops in nm, in place of crop_px where the pixel size is known; take at least 4 lattice periods."""
+    """Side of the crops in nm; replaces crop_px if the pixel size is known. Use at least 4 lattice periods."""
     crop_inside: float = ours(0.90)
-    """Share of a crop that must lie inside the mask, outside every smaller one."""
+    """Share of a crop that must lie inside the mask and outside every smaller mask."""
     crops_least: int = ours(4)
-    """Fewest crops of a mask with room for them; one crop a crop's area otherwise."""
+    """Fewest crops of a mask that is wide enough; larger masks get one crop per crop area."""
     crops_most: int = ours(32)
     """Most crops of a mask."""
-    embedder: Literal["classical", "efficientnet-lite0", "sam", "fenet"] = ours("classical")
-    """What turns a crop into numbers; the paper's FENet needs weights of your own."""
+    embedder: Literal["classical", "efficientnet-lite0", "sam", "resnet18", "fenet"] = ours("classical")
+    """Feature extractor of crops. `resnet18` needs weights; `fenet` is its deprecated name."""
+    resnet18_weights: str = ours("")
+    """Path of a ResNet-18 state dict."""
     fenet_weights: str = ours("")
-    """Path of FENet's weights (a ResNet-18 state dict)."""
+    """Deprecated name of resnet18_weights."""
     restarts: int = ours(10)
-    """Starts of k-means, of which the tightest counts."""
+    """Restarts of k-means; the one with the least inertia is used."""
     k_most: int = ours(5)
-    """Most materials that `auto` considers."""
+    """Largest number of materials that `auto` considers."""
     fill: Literal["none", "texture", "cluster"] = ours("none")
-    """Pixels that no mask covers: `none` leaves them 0, `texture` gives them the nearest material of the masks, with
-    `cluster` their own textures found materials too."""
+    """Pixels without a mask: `none` leaves them 0, `texture` assigns the nearest material of the masks, `cluster` also
+    uses their textures to find materials. Without any mask, `texture` works like `cluster`."""
 
     def __post_init__(self) -> None:
+        if self.embedder == "fenet" or self.fenet_weights:
+            warnings.warn("'fenet' is deprecated: the network is a plain ResNet-18, use 'resnet18'", FutureWarning, 3)
+            if self.embedder == "fenet":
+                object.__setattr__(self, "embedder", "resnet18")
+            object.__setattr__(self, "resnet18_weights", self.resnet18_weights or self.fenet_weights)
+            object.__setattr__(self, "fenet_weights", "")
+        if self.rule not in MERGERS:
+            raise unknown("merging rule", self.rule, MERGERS)
         if self.embedder not in EMBEDDERS:
             raise unknown("embedder", self.embedder, EMBEDDERS)
         if self.fill not in ("none", "texture", "cluster"):
             raise unknown("fill", self.fill, ("none", "texture", "cluster"))
-        if self.embedder == "fenet" and not self.fenet_weights:
-            raise ValueError("the embedder 'fenet' needs fenet_weights, the path of its state dict")
+        if self.embedder == "resnet18" and not self.resnet18_weights:
+            raise ValueError("the embedder 'resnet18' needs resnet18_weights, the path of its state dict")
         _check_least(self, 8, "crop_px")
-        _check_least(self, 0, "crop_nm")
+        _check_least(self, 0, "crop_nm", "regions")
+        _check_least(self, 4, "grid_px")
         _check_least(self, 1, "crops_least", "restarts")
         _check_least(self, self.crops_least, "crops_most")
         _check_least(self, 2, "k_most")
@@ -121,7 +149,7 @@ class MergingConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BoostConfig:
-    """Removal and merging of one image's masks."""
+    """Settings of removal and merging."""
 
     removal: RemovalConfig = field(default_factory=RemovalConfig)
     """Removal by geometry."""
@@ -134,9 +162,10 @@ class DataConfig:
     """The images to boost."""
 
     data: str = "made"
-    """An image, a folder of images, or `made`, `made:unseen`, `made:fibres,weave`; NAME_truth.png is its truth."""
+    """An image, a folder of images, or synthetic images by `made`, `made:unseen`, `made:fibres,weave`. The truth of
+    NAME.png is NAME_truth.png beside it."""
     pattern: str = "*"
-    """Which files of a folder, such as *.dm4; **/* looks into its folders too."""
+    """Glob pattern of the files in a folder, such as *.dm4; **/* includes subfolders."""
     key: str = ""
     """The image to use in files that hold several: a dataset of HDF5, a detector of Velox, a page of a TIFF."""
     pixel_size: str = ""
@@ -144,11 +173,11 @@ class DataConfig:
     data_bar: Literal["cut", "keep"] = "cut"
     """What to do with the data bar below an SEM image; it is found by the metadata or by its look."""
     images: int = 12
-    """How many made images."""
+    """Number of synthetic images."""
     made_px: int = 256
-    """Side of made images."""
+    """Side of synthetic images, in pixels."""
     made_seed: int = 0
-    """Which made images."""
+    """Seed of synthetic images."""
 
     def __post_init__(self) -> None:
         _check_least(self, 1, "images")
@@ -161,41 +190,44 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MasksConfig:
-    """Where the masks come from."""
+    """The source of the raw masks."""
 
     source: Literal["sam", "regions", "json"] = "sam"
-    """`sam`; `regions`, segmentation without weights, which is not SAM; or `json`, COCO files NAME.json."""
+    """`sam`; `regions` (superpixels, no weights, not SAM); or `json` (COCO files NAME.json)."""
     model: str = "vit_mini"
     """vit_mini (shipped), or vit_b, vit_l, vit_h with --masks.checkpoint."""
     checkpoint: str = ""
-    """The official .pth of the model, or a sub-network that `quatrain nas` extracted."""
+    """Path of the official .pth of the model, or of a sub-network extracted by `quatrain nas`."""
     verify: bool = True
-    """Hold an official checkpoint against its published SHA-256."""
+    """Check the SHA-256 of an official checkpoint against the published one."""
     folder: str = ""
-    """Where the JSON files lie; beside the images when left out."""
+    """Folder of the JSON files; by default they are beside the images."""
     points_per_side: int = paper(16)
     """Points of the grid along each side."""
+    crop_n_layers: int = ours(0)
+    """SAM's crop layers: layer i segments 4**i overlapping crops besides the whole image (segment_anything)."""
     points_per_batch: int = ours(32)
-    """Points that the decoder takes at once: memory, not results."""
+    """Points decoded together; affects memory, not results."""
     pred_iou_thresh: float | None = ours(None)
-    """Lowest IoU that SAM predicts for a mask: segment_anything's 0.88 when left out, 0.6 for models of vit_mini's
-    size, whose scores are lower."""
+    """Least predicted IoU of a mask; by default segment_anything's 0.88, and 0.6 for models with an input below
+    1,024 px (vit_mini), which predict lower values."""
     stability_score_thresh: float | None = ours(None)
-    """Lowest stability of a mask against its threshold: segment_anything's 0.95 when left out, 0.8 for models of
-    vit_mini's size."""
+    """Least stability score of a mask; by default segment_anything's 0.95, and 0.8 for models with an input below
+    1,024 px."""
     box_nms_thresh: float = ours(0.7)
-    """Box IoU above which the lesser mask goes (segment_anything's default)."""
+    """NMS: box IoU above which the worse mask is dropped (segment_anything's default)."""
     mask_nms_thresh: float = ours(0.0)
-    """Compare masks, not boxes, above this IoU: a matrix survives whose box is the whole image's; 0 compares boxes."""
+    """NMS by mask IoU above this value instead of box IoU, which keeps a matrix whose box is the whole image's; 0
+    uses box IoU."""
     contrast: Literal["plain", "equalised", "both"] = ours("plain")
-    """What SAM sees: the image as it is, with its contrast equalised (CLAHE), or one after the other, for twice the
-    time; textures are always those of the image."""
+    """Input of SAM: the image, the image with equalised contrast (CLAHE), or both, which takes twice the time. Texture
+    features always use the image."""
     tile_px: int = ours(0)
-    """Side of overlapping tiles that are segmented one by one; 0 gives the model the whole image."""
+    """Side of overlapping tiles that are segmented one by one; 0 segments the whole image at once."""
     tile_overlap_px: int = ours(128)
-    """Pixels that neighbouring tiles share at least."""
+    """Least overlap of neighbouring tiles, in pixels."""
     bf16: bool = ours(False)
-    """Run the model in bfloat16: faster where the hardware has it."""
+    """Run the image encoder in bfloat16: faster on hardware with bfloat16 instructions."""
 
     def __post_init__(self) -> None:
         if self.source not in ("sam", "regions", "json"):
@@ -205,13 +237,16 @@ class MasksConfig:
         _check_least(self, 1, "points_per_side", "points_per_batch")
         scores = [name for name in ("pred_iou_thresh", "stability_score_thresh") if getattr(self, name) is not None]
         _check_shares(self, *scores, "box_nms_thresh", "mask_nms_thresh")
+        _check_least(self, 0, "crop_n_layers")
+        if self.tile_px and self.crop_n_layers:
+            raise ValueError(f"crop_n_layers is {self.crop_n_layers}; it must be 0 with tile_px {self.tile_px}")
         if self.tile_px and self.tile_px < 64:
             raise ValueError(f"tile_px is {self.tile_px}; it must be 0 or at least 64")
         if self.tile_px and not 0 <= self.tile_overlap_px < self.tile_px:
             raise ValueError(f"tile_overlap_px is {self.tile_overlap_px}; it must be below tile_px, {self.tile_px}")
 
     def thresholds(self, image_px: int) -> tuple[float, float]:
-        """Return the lowest predicted IoU and stability of a mask, for a model whose input has `image_px` a side."""
+        """Return the least predicted IoU and stability of a mask, for a model with an input side of `image_px`."""
         usual = (0.88, 0.95) if image_px >= _SAM_PX else (0.6, 0.8)
         given = (self.pred_iou_thresh, self.stability_score_thresh)
         return usual[0] if given[0] is None else given[0], usual[1] if given[1] is None else given[1]
@@ -219,20 +254,20 @@ class MasksConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class BatchConfig(DataConfig):
-    """A whole run of the boost workflow."""
+    """Settings of a run of the boost workflow."""
 
     k: int | Literal["auto", "truth"] = "auto"
-    """Number of materials (the paper's way), `auto` by silhouette, or `truth`: as many as the truth has, else auto."""
+    """Number of materials (as in the paper), `auto` (by silhouette), or `truth` (that of the truth, else auto)."""
     masks: MasksConfig = field(default_factory=MasksConfig)
-    """Where the masks come from."""
+    """Source of the raw masks."""
     removal: RemovalConfig = field(default_factory=RemovalConfig)
     """Removal by geometry."""
     merging: MergingConfig = field(default_factory=MergingConfig)
     """Merging by texture."""
     chunk: int = 4
-    """Images a task; a worker keeps its model between tasks."""
+    """Images per task; a worker keeps its model between tasks."""
     open: bool = False
-    """Open the overlay of a single image when it is done."""
+    """Open the overlay of a single image when it is finished."""
 
     def __post_init__(self) -> None:
         DataConfig.__post_init__(self)
@@ -244,15 +279,15 @@ class BatchConfig(DataConfig):
 
     @property
     def boosting(self) -> BoostConfig:
-        """What one image is boosted by."""
+        """The settings that one image needs."""
         return BoostConfig(removal=self.removal, merging=self.merging)
 
 
 def mini() -> BatchConfig:
-    """What the package ships: vit_mini on made micrographs, k from the truth.
+    """Return the shipped preset: vit_mini, synthetic images, k from the truth.
 
-    Masks are removed and bare pixels filled as was best on half of the made images of benchmarks/boost.py, with
-    vit_mini's masks: a parent that its children cover stays.
+    Removal order and fill are those that scored best on the tuning half of the synthetic images of
+    benchmarks/boost.py with vit_mini's masks: compound parents are kept.
     """
     return BatchConfig(
         removal=RemovalConfig(order=tuple(rule for rule in RULES if rule != "compound-parents")),
@@ -262,9 +297,9 @@ def mini() -> BatchConfig:
 
 
 def full() -> BatchConfig:
-    """The paper's masks and rules: ViT-L, a grid of 16 x 16 points, segment_anything's thresholds, every removal."""
-    return BatchConfig(masks=MasksConfig(model="vit_l", mask_nms_thresh=0.8))
+    """Return the paper's preset: ViT-L, 16 x 16 points, segment_anything's thresholds and NMS, every removal rule."""
+    return BatchConfig(masks=MasksConfig(model="vit_l"))
 
 
 PRESETS = {"mini": mini, "paper": full}
-"""Configurations by name; the first is the default."""
+"""Presets by name; the first is the default."""

@@ -1,4 +1,4 @@
-"""Texture crops: small squares from inside every mask, away from the masks that lie in it."""
+"""Texture crops: squares inside each mask, outside of the smaller masks in it."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ class Crops:
     pixels_CSS: NDArray[np.uint8]
     """Grey values, uint8 (C, S, S)."""
     mask_C: NDArray[np.int64]
-    """The place of each crop's mask in the list of masks."""
+    """Index of each crop's mask in the list of masks."""
     corner_C2: NDArray[np.int64]
     """Row and column of each crop's upper left pixel."""
     low_support_C: Bools
-    """Whether the mask was too narrow for a crop, so that its outside is filled by reflection."""
+    """Whether the mask is too narrow for a crop; pixels outside are then filled by reflection."""
 
 
 def owners(masks: Sequence[Mask], hw: tuple[int, int]) -> NDArray[np.int32]:
-    """Return for every pixel the place of the smallest mask on it, -1 where there is none, int32 (H, W)."""
+    """Return the index of the smallest mask at every pixel, -1 without mask, int32 (H, W)."""
     owner_HW = np.full(hw, -1, np.int32)
     for place in sorted(range(len(masks)), key=lambda place: (-masks[place].area, place)):
         owner_HW[masks[place].window][masks[place].inside()] = place
@@ -40,10 +40,10 @@ def owners(masks: Sequence[Mask], hw: tuple[int, int]) -> NDArray[np.int32]:
 
 
 def cut(grey_HW: NDArray[np.uint8], masks: Sequence[Mask], config: MergingConfig, seed: int, side_px: int) -> Crops:
-    """Cut crops of `side_px` out of every mask: one a crop's area, within the least and most of `config`.
+    """Cut crops of `side_px` out of every mask: one per crop area, within the least and most of `config`.
 
-    Their centres are drawn where enough of a crop lies in pixels that belong to no smaller mask; a mask without such
-    a place gives one crop at its widest point.
+    A crop is drawn at random where enough of it lies in pixels of no smaller mask. A mask without such a place gives
+    one crop at its widest point.
     """
     owner_HW, side = owners(masks, grey_HW.shape), min(side_px, *grey_HW.shape)
     found = [_of_mask(grey_HW, owner_HW, masks, place, side, config, seed) for place in range(len(masks))]
@@ -69,32 +69,32 @@ def _of_mask(
     config: MergingConfig,
     seed: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8] | None]:
-    """Return the corners of one mask's crops, and the pixels of its only crop when that had to be filled."""
+    """Return the corners of one mask's crops, and the pixels of its only crop if it was filled by reflection."""
     mask = masks[place]
     window = _around(mask, int((1 - config.crop_inside) * side))
     own = owner_HW[window] == place
-    if not own.any():  # smaller masks hide all of it
+    if not own.any():  # smaller masks cover all of it
         own = np.ascontiguousarray(mask.pixels()[window])
     top, left = window[0].start, window[1].start
-    room = places_with_room(own, side, config.crop_inside)
-    if len(room):
+    fits = fitting_corners(own, side, config.crop_inside)
+    if len(fits):
         wanted = int(np.clip(round(mask.area / side**2), config.crops_least, config.crops_most))
         rng = numpy_rng(seed, "crops", mask.index)
-        chosen = rng.choice(len(room), min(wanted, len(room)), replace=False)
-        return room[chosen] + (top, left), None
+        chosen = rng.choice(len(fits), min(wanted, len(fits)), replace=False)
+        return fits[chosen] + (top, left), None
     return narrow_crop(grey_HW, own, (top, left), side)
 
 
 def _around(mask: Mask, margin: int) -> tuple[slice, slice]:
-    """Return the window of a mask with the margin by which a crop may reach beyond it."""
+    """Return the window of a mask, extended by the margin by which crops may reach beyond it."""
     left, top, right, bottom = mask.box
     height, width = mask.hw
     rows = slice(max(0, top - margin), min(height, bottom + margin))
     return rows, slice(max(0, left - margin), min(width, right + margin))
 
 
-def places_with_room(own_HW: Bools, side: int, share: float) -> NDArray[np.int64]:
-    """Return the upper left corners of all squares of which at least `share` lies inside, int64 (P, 2)."""
+def fitting_corners(own_HW: Bools, side: int, share: float) -> NDArray[np.int64]:
+    """Return the upper left corners of all squares with at least `share` of them inside, int64 (P, 2)."""
     height, width = own_HW.shape
     if height < side or width < side:
         return np.zeros((0, 2), np.int64)
@@ -107,10 +107,10 @@ def places_with_room(own_HW: Bools, side: int, share: float) -> NDArray[np.int64
 def narrow_crop(
     grey_HW: NDArray[np.uint8], own_HW: Bools, corner: tuple[int, int], side: int
 ) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """Return the corner and the pixels of a crop around the widest point of a mask too narrow for one.
+    """Return corner and pixels of a crop around the widest point of a mask that is too narrow for a crop.
 
-    `own_HW` is the mask in its window, whose upper left pixel is `corner`. Pixels outside of it are those that lie as
-    far inside, mirrored at the nearest pixel of the mask.
+    `own_HW` is the mask in its window, whose upper left pixel is `corner`. Pixels outside are mirrored at the nearest
+    pixel of the mask.
     """
     depth = ndimage.distance_transform_edt(np.pad(own_HW, 1))[1:-1, 1:-1]
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
@@ -122,7 +122,7 @@ def narrow_crop(
 
 
 def _seen_from(own_HW: Bools, at: NDArray[np.int64], side: int) -> Bools:
-    """Return a window of `side` pixels at `at`, which may reach beyond the mask's own window."""
+    """Return the part of a mask in a square of `side` pixels at `at`, which may reach beyond the mask's window."""
     seen = np.zeros((side, side), bool)
     low = np.maximum(at, 0)
     high = np.minimum(at + side, own_HW.shape)
@@ -138,3 +138,28 @@ def _reflected(crop_SS: NDArray[np.uint8], inside_SS: Bools) -> NDArray[np.uint8
     source = np.where(inside_SS[tuple(mirrored)], mirrored, nearest)
     filled: NDArray[np.uint8] = crop_SS[tuple(source)]
     return filled
+
+
+def correlation_side(grey_HW: NDArray[np.uint8]) -> int:
+    """Return a crop side, in pixels, that fits the phases of an image: twice its correlation length, at least 16.
+
+    The correlation length is the distance at which the radial autocorrelation falls below 1/e, after smoothing with a
+    sigma of 2 px. If smoothing removes half of the variance or more, the image consists of textures rather than of
+    phases with distinct grey values. The result is then the image's side.
+    """
+    longest = int(max(grey_HW.shape))
+    smooth = ndimage.gaussian_filter(grey_HW.astype(np.float32), 2)
+    if smooth.var() < _RETAINED * max(float(grey_HW.var()), 1e-6):
+        return longest
+    centred = smooth - smooth.mean()
+    power = np.abs(np.fft.rfft2(np.pad(centred, [(0, size) for size in centred.shape]))) ** 2
+    shares = np.fft.irfft2(power)[: longest // 2, : longest // 2]
+    shares /= shares[0, 0]
+    radius = np.hypot(*np.indices(shares.shape)).astype(np.int64)
+    radial = np.bincount(radius.ravel(), shares.ravel()) / np.bincount(radius.ravel())
+    below = np.flatnonzero(radial < np.exp(-1))
+    return max(_LEAST_PX, 2 * int(below[0])) if len(below) else longest
+
+
+_RETAINED = 0.5
+_LEAST_PX = 16

@@ -1,4 +1,4 @@
-"""What turns texture crops into numbers: one protocol, and the embedders by name."""
+"""Embedders of texture crops: their protocol, the choice by name, and the classical features."""
 
 from __future__ import annotations
 
@@ -11,40 +11,6 @@ from quatrain.errors import UsageError
 from quatrain.micrograph.config import MergingConfig
 
 # C crops, S S crop pixels, F features
-
-
-class Embedder(Protocol):
-    """Turns texture crops into feature vectors whose distances k-means can use."""
-
-    name: str
-
-    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the features (C, F) of uint8 crops (C, S, S) whose upper left pixels are `corner_C2`."""
-
-    def weights(self, features: int) -> NDArray[np.float64]:
-        """Return what each of F features counts once all have unit deviation, (F,)."""
-
-
-def embedder(config: MergingConfig, features: Any = None) -> Embedder:
-    """Return the embedder that `config` names.
-
-    `features` is what the `sam` embedder pools: the image's features as the mask proposer gives them. Raise UsageError
-    when an embedder's weights are missing.
-    """
-    if config.embedder == "classical":
-        return Classical()
-    if config.embedder == "sam":
-        if features is None:
-            raise UsageError("the embedder 'sam' needs masks proposed by SAM in the same run: take 'classical'")
-        from quatrain.micrograph.embedders_torch import SamFeatures
-
-        return SamFeatures(features)
-    from quatrain.micrograph.embedders_torch import efficientnet_lite0, fenet
-
-    return efficientnet_lite0() if config.embedder == "efficientnet-lite0" else fenet(config.fenet_weights)
-
-
-# C crops, S S pixels, F features
 Floats = NDArray[np.float64]
 
 _LEVELS = 16
@@ -55,18 +21,49 @@ _SIZES = (5, 24, 30, 14)
 """Features of each group: intensity, co-occurrence, binary patterns, spectrum."""
 
 
+class Embedder(Protocol):
+    """Computes feature vectors of texture crops, for Euclidean distances."""
+
+    name: str
+
+    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the features (C, F) of uint8 crops (C, S, S) whose upper left pixels are `corner_C2`."""
+
+    def weights(self, features: int) -> NDArray[np.float64]:
+        """Return the weight of each of F features after scaling to unit deviation, (F,)."""
+
+
+def embedder(config: MergingConfig, features: Any = None) -> Embedder:
+    """Return the embedder of a configuration.
+
+    `features` are the image features (Proposal.features) that the `sam` embedder pools. Raise UsageError if the
+    weights of an embedder are missing.
+    """
+    if config.embedder == "classical":
+        return Classical()
+    if config.embedder == "sam":
+        if features is None:
+            raise UsageError("the embedder 'sam' needs --masks.source sam in the same run: use 'classical'")
+        from quatrain.micrograph.embedders_torch import SamFeatures
+
+        return SamFeatures(features)
+    from quatrain.micrograph.embedders_torch import efficientnet_lite0, resnet18
+
+    return efficientnet_lite0() if config.embedder == "efficientnet-lite0" else resnet18(config.resnet18_weights)
+
+
 class Classical:
     """Texture features of a crop: grey-level co-occurrence, LBP histograms, spectrum rings, intensity."""
 
     name = "classical"
 
-    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - the protocol's
+    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - part of the protocol
         """Return the features of uint8 crops (C, S, S), float64 (C, 73)."""
         chunks = [_groups(crops_CSS[at : at + _CHUNK]) for at in range(0, len(crops_CSS), _CHUNK)]
         return np.concatenate([np.concatenate(groups, axis=1) for groups in chunks])
 
-    def weights(self, features: int) -> Floats:  # noqa: ARG002 - the protocol's
-        """Return the weight of each standardised feature, so that the four groups count the same."""
+    def weights(self, features: int) -> Floats:  # noqa: ARG002 - part of the protocol
+        """Return the weight of each standardised feature, so that the four groups have equal weight, (73,)."""
         return np.concatenate([np.full(size, size**-0.5) for size in _SIZES])
 
 
@@ -102,7 +99,7 @@ def cooccurrence(crops_CSS: NDArray[np.uint8]) -> Floats:
 
 
 def _pairs(levels_CSS: NDArray[np.int32], down: int, right: int) -> Floats:
-    """Return how often two levels stand at an offset, in either order, as shares, (C, levels squared)."""
+    """Return the symmetric co-occurrence frequencies of grey levels at an offset, (C, levels squared)."""
     count, height, width = levels_CSS.shape
     one = levels_CSS[:, : height - down, max(0, -right) : width - max(0, right)]
     other = levels_CSS[:, down:, max(0, right) : width + min(0, right)]
@@ -133,7 +130,7 @@ def _patterns(crops_CSS: NDArray[np.uint8], far: int) -> Floats:
 
 
 def _uniform_classes() -> NDArray[np.uint8]:
-    """Return the class of every 8-bit pattern: its set bits when it changes at most twice around, else 9."""
+    """Return the class of every 8-bit pattern: its number of set bits if it is uniform, else 9."""
     bits = (np.arange(256)[:, None] >> np.arange(8)) & 1
     changes = (bits != np.roll(bits, 1, axis=1)).sum(axis=1)
     return np.where(changes <= 2, bits.sum(axis=1), 9).astype(np.uint8)
@@ -143,7 +140,7 @@ _UNIFORM = _uniform_classes()
 
 
 def spectrum(crops_CSS: NDArray[np.uint8]) -> Floats:
-    """Return the log power of rings of spatial frequency against all of it, and of it all, (C, rings + 2)."""
+    """Return log power shares of frequency rings, log total power and log peak-to-mean ratio, (C, rings + 2)."""
     count, side = len(crops_CSS), crops_CSS.shape[1]
     window = np.hanning(side + 2)[1:-1]
     centred = crops_CSS - crops_CSS.mean(axis=(1, 2), keepdims=True)

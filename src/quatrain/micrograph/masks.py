@@ -1,4 +1,4 @@
-"""Masks as run lengths: what SAM's records hold, in a few kilobytes each, with their overlaps."""
+"""Masks as COCO run lengths (RLE), a few kilobytes each, with their nesting and overlaps."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from quatrain.data.rle import Runs, run_lengths, runs_of
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Mask:
-    """One mask of an image; its pixels are COCO run lengths down the columns."""
+    """One mask of an image as COCO run lengths, column by column."""
 
     index: int
-    """Its number in the list that it came from."""
+    """Its index in the list of raw masks."""
     hw: tuple[int, int]
     """Height and width of the image."""
     counts: bytes
@@ -28,15 +28,15 @@ class Mask:
     area: int
     """Pixels inside."""
     box: tuple[int, int, int, int]
-    """Left, top, right and bottom of the pixels inside; right and bottom lie outside."""
+    """Left, top, right and bottom in pixels; right and bottom are exclusive."""
     predicted_iou: float = 1.0
-    """How good SAM thinks it is; 1 where the source does not tell."""
+    """SAM's predicted IoU; 1 if the source has none."""
     stability: float = 1.0
-    """SAM's stability score; 1 where the source does not tell."""
+    """SAM's stability score; 1 if the source has none."""
 
     @property
     def score(self) -> float:
-        """What decides between duplicates."""
+        """Predicted IoU x stability: the better of two duplicates has the higher score."""
         return self.predicted_iou * self.stability
 
     @property
@@ -67,7 +67,7 @@ class Mask:
         return np.ascontiguousarray(inside.reshape(right - left, height).T)
 
     def runs(self) -> Runs:
-        """Return its run lengths: outside, inside, outside ... in turn, column after column."""
+        """Return its run lengths, alternating outside and inside, column by column."""
         return run_lengths(self.counts)
 
     def with_counts(self, counts: bytes) -> Mask:
@@ -78,9 +78,9 @@ class Mask:
 def read_masks(records: Iterable[Any], hw: tuple[int, int]) -> list[Mask]:
     """Return the masks of an image of `hw` pixels.
 
-    A record is what segment_anything's automatic mask generator gives (`segmentation` as a bool array (H, W) or as
+    A record is one of segment_anything's automatic mask generator (`segmentation` as a bool array (H, W) or as
     COCO run lengths, `predicted_iou`, `stability_score`), a COCO annotation (run lengths or polygons, `score`), or a
-    bare bool array (H, W). Raise ValueError, with the record's number, when one is damaged or of another size.
+    bare bool array (H, W). Raise ValueError with the record's index if one is damaged or has another size.
     """
     masks = []
     for index, record in enumerate(records):
@@ -118,7 +118,7 @@ def _counts(record: Mapping[str, Any], hw: tuple[int, int]) -> bytes:
 
 
 def encoded(mask_HW: NDArray[Any], hw: tuple[int, int]) -> bytes:
-    """Return a mask's compressed run lengths; ValueError unless it is (H, W) of the image, bool or integers."""
+    """Return a mask's compressed run lengths; raise ValueError unless it is bool or integer with shape `hw`."""
     if mask_HW.shape != hw or mask_HW.dtype.kind not in "bui":
         raise ValueError(f"it is {mask_HW.dtype} {mask_HW.shape}; it must be bool {hw}, as the image is")
     counts: bytes = coco_mask.encode(np.asfortranarray(mask_HW != 0).view(np.uint8))["counts"]
@@ -132,7 +132,7 @@ def compressed(runs: Runs, hw: tuple[int, int]) -> bytes:
 
 
 def inside_shares(masks: Sequence[Mask], of: Mask) -> NDArray[np.float64]:
-    """Return which share of each mask lies inside `of`, float (N,)."""
+    """Return the share of each mask that lies inside `of`, float (N,)."""
     if not masks:
         return np.zeros(0)
     shares: NDArray[np.float64] = coco_mask.iou([mask.rle for mask in masks], [of.rle], [1])
@@ -140,19 +140,24 @@ def inside_shares(masks: Sequence[Mask], of: Mask) -> NDArray[np.float64]:
 
 
 def covered(masks: Sequence[Mask], of: Mask) -> float:
-    """Return which share of `of` the masks cover together."""
+    """Return the share of `of` that the masks cover together."""
     union = coco_mask.merge([mask.rle for mask in masks])
     return float(coco_mask.area(coco_mask.merge([union, of.rle], intersect=True))) / max(1, of.area)
 
 
+def union_area(masks: Sequence[Mask]) -> int:
+    """Return the pixels that the masks cover together."""
+    return int(coco_mask.area(coco_mask.merge([mask.rle for mask in masks])))
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Nesting:
-    """Every pair of masks of which the larger one holds a good part of the smaller one; arrays of one length."""
+    """Pairs of masks of which the smaller one lies mostly inside the larger one; arrays of equal length."""
 
     larger: NDArray[np.int64]
-    """Places in the list of masks."""
+    """Indices in the list of masks."""
     smaller: NDArray[np.int64]
-    """Places in the list of masks; of equal areas the later one counts as smaller."""
+    """Indices in the list of masks; of equal areas the later mask counts as smaller."""
     inside: NDArray[np.float64]
     """Share of the smaller mask inside the larger one."""
     iou: NDArray[np.float64]
@@ -160,7 +165,7 @@ class Nesting:
 
 
 def nesting(masks: Sequence[Mask], least: float) -> Nesting:
-    """Return every pair of which at least the share `least` of the smaller mask lies inside the larger one."""
+    """Return the pairs with at least the share `least` of the smaller mask inside the larger one."""
     areas = np.array([mask.area for mask in masks], np.int64)
     boxes = np.array([mask.box for mask in masks], np.int64).reshape(-1, 4)
     order = np.argsort(-areas, kind="stable")
@@ -182,7 +187,7 @@ def _nothing() -> tuple[NDArray[Any], ...]:
 
 
 def _box_overlap(boxes_N4: NDArray[np.int64], box_4: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the pixels that each box shares with another, an upper bound of what the masks share."""
+    """Return the pixels that each box shares with another, an upper bound of the masks' intersection."""
     low, high = np.maximum(boxes_N4[:, :2], box_4[:2]), np.minimum(boxes_N4[:, 2:], box_4[2:])
     sides: NDArray[np.int64] = np.clip(high - low, 0, None)
     return sides[:, 0] * sides[:, 1]

@@ -1,4 +1,4 @@
-"""Properties of masks and of the regions of a label map, in pixels and in nm."""
+"""Properties of masks and of the regions of a label map, in px and in nm."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from quatrain.data.decode import PixelSize
-from quatrain.micrograph.boost import Result
+from quatrain.micrograph.boost import BoostResult
 
-Row = dict[str, Any]
+MeasureRow = dict[str, Any]
 
 
-def mask_rows(result: Result, grey_HW: NDArray[np.uint8], size: PixelSize | None) -> list[Row]:
+def mask_rows(result: BoostResult, grey_HW: NDArray[np.uint8], size: PixelSize | None) -> list[MeasureRow]:
     """Return one row per kept mask: geometry in px and nm, grey, SAM's scores, material, vote share.
 
     Figures in nm use height and width of the pixels; they are None when the pixel size is not known. Eccentricity and
@@ -77,7 +77,7 @@ def _perimeter_nm(inside_HW: NDArray[np.bool_], size: PixelSize) -> float:
 
 
 def region_diameters(labels_HW: NDArray[np.uint16], least_px: int) -> dict[int, list[float]]:
-    """Return the equivalent diameters, in px, of every material's connected regions of at least `least_px` pixels."""
+    """Return the equivalent diameters, in px, of each material's connected regions of at least `least_px` pixels."""
     diameters: dict[int, list[float]] = {}
     for material in range(1, int(labels_HW.max(initial=0)) + 1):
         parts, _ = ndimage.label(labels_HW == material)

@@ -1,4 +1,4 @@
-"""What one image leaves behind, each file whole or absent: label TIFF, COCO JSON, CSVs, HDF5, pictures."""
+"""Output files, written atomically: label TIFF, COCO JSON, CSVs, HDF5 and pictures per image, results.h5 per run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from PIL import Image
 from quatrain.data.decode import PixelSize
 from quatrain.files import plain, replacing, write_json, write_text
 from quatrain.hdf5_tables import write_columns
-from quatrain.micrograph.boost import Result, grey
+from quatrain.micrograph.boost import BoostResult, grey
 from quatrain.micrograph.inputs import LoadedImage
 from quatrain.micrograph.masks import Mask
 from quatrain.micrograph.measure import mask_rows
@@ -27,11 +27,11 @@ from quatrain.report.overlay import overlay
 
 SCHEMA = "quatrain-boost-1"
 _SHOWN = 64
-"""How many masks a picture of overlapping ones shows, the largest."""
+"""A picture of overlapping masks shows this many, the largest ones."""
 
 
-def write_image(folder: Path, name: str, picture: LoadedImage, result: Result, settings: Any) -> None:
-    """Write all files of one image into its folder; see docs/boost.md for what is in each."""
+def write_image(folder: Path, name: str, picture: LoadedImage, result: BoostResult, settings: Any) -> None:
+    """Write all files of one image into its folder; docs/boost.md describes them."""
     folder.mkdir(parents=True, exist_ok=True)
     grey_HW = grey(picture.image_HWC)
     write_labels(folder / "labels.tif", result.labels, picture.pixel_size)
@@ -58,8 +58,8 @@ def _unit_for(size: PixelSize) -> tuple[str, float]:
     return min(units, key=lambda unit: abs(math.log10(size.nm / unit[1])))
 
 
-def coco(name: str, result: Result, settings: Any) -> dict[str, Any]:
-    """Return the kept masks as a COCO object; their category is their material."""
+def coco(name: str, result: BoostResult, settings: Any) -> dict[str, Any]:
+    """Return the kept masks as a COCO object; the category of a mask is its material."""
     height, width = result.labels.shape
     merging = result.merging
     return {
@@ -95,7 +95,7 @@ _REGION_COLUMNS = (
 
 
 def write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[str]) -> None:
-    """Write rows as CSV; what is None becomes an empty cell."""
+    """Write rows as CSV; None becomes an empty cell."""
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
@@ -103,7 +103,7 @@ def write_table(path: Path, rows: Sequence[dict[str, Any]], columns: Sequence[st
     write_text(path, text.getvalue())
 
 
-def write_hdf5(path: Path, grey_HW: NDArray[np.uint8], result: Result, size: PixelSize | None) -> None:
+def write_hdf5(path: Path, grey_HW: NDArray[np.uint8], result: BoostResult, size: PixelSize | None) -> None:
     """Write image, raw and kept masks as run lengths, crops, embeddings and labels; see SCHEMA in docs/boost.md."""
     merging, crops = result.merging, result.merging.crops
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
@@ -137,7 +137,7 @@ def _write_masks(group: Any, masks: Sequence[Mask]) -> None:
 # Pictures
 
 
-def write_pictures(folder: Path, picture: LoadedImage, result: Result) -> None:
+def write_pictures(folder: Path, picture: LoadedImage, result: BoostResult) -> None:
     """Write overlay.png, and raw.png, kept.png, image.png and truth.png for the gallery."""
     image, hw = picture.image_HWC, result.labels.shape
     pictures = {
@@ -164,13 +164,15 @@ def layers(labels_HW: NDArray[Any]) -> NDArray[np.bool_]:
     return masks_KHW
 
 
-Row = dict[str, Any]
+# results.h5 of a run
+
+Outcome = dict[str, Any]
 RUN_SCHEMA = "quatrain-boost-run-1"
 _FLAGS = {"": None, "True": True, "False": False}
 
 
-def write_results(run_dir: str | os.PathLike[str], outcomes: Sequence[Row]) -> Path:
-    """Write results.h5 of a run, atomically, from the outcomes and files of its images; return its path."""
+def write_results(run_dir: str | os.PathLike[str], outcomes: Sequence[Outcome]) -> Path:
+    """Write results.h5 of a run atomically from the outcomes and files of its images; return its path."""
     folder = Path(run_dir)
     done = [outcome["name"] for outcome in outcomes if outcome["state"] == "done"]
     tables = {
@@ -188,19 +190,19 @@ def write_results(run_dir: str | os.PathLike[str], outcomes: Sequence[Row]) -> P
     return folder / "results.h5"
 
 
-def _line(outcome: Row) -> Row:
-    """Return the figures of an image that are one number or text each."""
+def _line(outcome: Outcome) -> Outcome:
+    """Return the scalar values of an outcome."""
     plain = {key: value for key, value in outcome.items() if not isinstance(value, dict | list)}
     scores = outcome.get("scores") or {}
     return {**plain, **{key: scores.get(key) for key in ("ari", "boundary_f1", "contrast_to_noise", "difficulty")}}
 
 
-def _steps(outcome: Row) -> Iterator[Row]:
+def _steps(outcome: Outcome) -> Iterator[Outcome]:
     for place, step in enumerate((outcome.get("scores") or {}).get("ablation", ())):
         yield {"image": outcome["name"], "place": place, **step}
 
 
-def _rows(folder: Path, name: str, file: str) -> Iterator[Row]:
+def _rows(folder: Path, name: str, file: str) -> Iterator[Outcome]:
     with (folder / "images" / name / file).open(encoding="utf8", newline="") as text:
         for row in csv.DictReader(text):
             yield {"image": name, **{key: _value(cell) for key, cell in row.items()}}

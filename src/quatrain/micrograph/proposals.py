@@ -1,4 +1,4 @@
-"""Mask proposers: SAM in any of its shapes, weights-free regions, or masks from COCO files."""
+"""Sources of raw masks: SAM of any shape, superpixel regions without weights, or COCO files."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from quatrain.data.rle import read_annotations
 from quatrain.errors import UsageError
 from quatrain.micrograph.config import MasksConfig
+from quatrain.sam.automatic.nms import mask_nms
 
 if TYPE_CHECKING:
     from quatrain.sam.automatic.generator import MaskGenerator
@@ -26,13 +27,13 @@ class Proposal:
     """An image's raw masks."""
 
     records: list[Record]
-    """As segment_anything's automatic mask generator gives them."""
+    """Records of segment_anything's automatic mask generator."""
     features: Any = None
-    """The encoder's features of the image (quatrain.micrograph.embedders_torch.ImageFeatures), where SAM proposed."""
+    """With SAM: quatrain.micrograph.embedders_torch.ImageFeatures of the image."""
 
 
 def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, path: str) -> Proposal:
-    """Return the raw masks of a uint8 image (H, W, 3) that is called `name` and lies at `path`."""
+    """Return the raw masks of a uint8 image (H, W, 3) with this name and path."""
     if config.source == "json":
         return Proposal(records=from_json(config, name, path))
     if config.source == "regions":
@@ -43,19 +44,21 @@ def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, pat
 
 
 def sam_masks(image_HWC: NDArray[np.uint8], config: MasksConfig) -> Proposal:
-    """Return the masks that SAM finds by itself, tile by tile where tiles are asked for."""
+    """Return SAM's automatic masks, by tiles if `config.tile_px` is set."""
     from quatrain.micrograph.embedders_torch import ImageFeatures
 
     views = [equalised(image_HWC)] if config.contrast == "equalised" else [np.ascontiguousarray(image_HWC)]
     if config.contrast == "both":
         views.append(equalised(image_HWC))
     found = [record for view in views for record in _generator(config).generate(view)]
-    records = found if len(views) == 1 else _distinct(found)
-    return Proposal(records=records, features=ImageFeatures(load_model(config), image_HWC))
+    if len(views) > 1:
+        kept = mask_nms([one["segmentation"] for one in found], [one["predicted_iou"] for one in found], _SAME)
+        found = [found[index] for index in kept]
+    return Proposal(records=found, features=ImageFeatures(load_model(config), image_HWC))
 
 
 def equalised(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return an image with its grey equalised tile by tile (CLAHE, scikit-image's), uint8 (H, W, 3)."""
+    """Return the grey image after adaptive histogram equalisation (scikit-image's CLAHE), uint8 (H, W, 3)."""
     from skimage.exposure import equalize_adapthist
 
     grey_HW = equalize_adapthist(image_HWC.mean(axis=2) / 255, clip_limit=_CLIP)
@@ -63,25 +66,14 @@ def equalised(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 _CLIP = 0.02
-"""How far a tile's histogram may be stretched, as equalize_adapthist counts it."""
+"""Clip limit of equalize_adapthist."""
 _SAME = 0.8
-"""Masks of two views of an image with at least this IoU are one; the better by predicted IoU stays."""
-
-
-def _distinct(records: list[Record]) -> list[Record]:
-    from pycocotools import mask as coco_mask
-
-    kept: list[Record] = []
-    for record in sorted(records, key=lambda record: -record["predicted_iou"]):
-        others = [other["segmentation"] for other in kept]
-        if not others or coco_mask.iou([record["segmentation"]], others, [0] * len(others)).max() < _SAME:
-            kept.append(record)
-    return kept
+"""NMS between two views of an image: masks with a higher IoU are duplicates."""
 
 
 @functools.lru_cache(maxsize=1)
 def load_model(config: MasksConfig) -> Sam:
-    """Return the Sam that a configuration names, kept between calls of this process, on the GPU where there is one."""
+    """Return the Sam of a configuration, cached in this process, on the GPU if there is one."""
     import torch
 
     from quatrain import load_sam
@@ -89,7 +81,7 @@ def load_model(config: MasksConfig) -> Sam:
     from quatrain.sam.registry import SHAPES, shape
 
     if config.model not in SHAPES:
-        shape(config.model)  # raises with the nearest name
+        shape(config.model)  # raises with the nearest known name
     official = shape(config.model).checkpoint_url is not None
     if config.checkpoint and not official:
         sam = load_sam(config.checkpoint)
@@ -100,7 +92,7 @@ def load_model(config: MasksConfig) -> Sam:
 
 @functools.lru_cache(maxsize=1)
 def _generator(config: MasksConfig) -> MaskGenerator:
-    """Return what generates masks with a model, kept as long as the model is."""
+    """Return the mask generator of a configuration, cached like its model."""
     from quatrain.sam.automatic.generator import MaskGenerator
 
     model = load_model(config)
@@ -113,6 +105,7 @@ def _generator(config: MasksConfig) -> MaskGenerator:
         stability_score_thresh=stability,
         box_nms_thresh=config.box_nms_thresh,
         mask_nms_thresh=config.mask_nms_thresh or None,
+        crop_n_layers=config.crop_n_layers,
         tile_px=config.tile_px or None,
         overlap_px=config.tile_overlap_px,
         precision="bf16" if config.bf16 else "fp32",
@@ -121,9 +114,9 @@ def _generator(config: MasksConfig) -> MaskGenerator:
 
 
 def from_json(config: MasksConfig, name: str, path: str) -> list[Record]:
-    """Return the masks of an image from NAME.json: a list of records, or a COCO object with `annotations`.
+    """Return the masks of an image from NAME.json, a COCO object with `annotations`.
 
-    Raise UsageError when the file is missing, broken, or its COCO images do not have the image in them.
+    Raise UsageError if the file is missing or broken. Of a COCO file of several images, those of this one are taken.
     """
     image = Path(path)
     file = (Path(config.folder).expanduser() / name if config.folder else image).with_suffix(".json")
@@ -132,10 +125,10 @@ def from_json(config: MasksConfig, name: str, path: str) -> list[Record]:
     try:
         content = read_annotations(file)
     except ValueError as error:
-        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: {error}") from error
+        raise UsageError(f"{str(file)!r} has no masks of {name!r}: {error}") from error
     annotations = content.get("annotations")
     if not isinstance(annotations, list):
-        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: it has no list of annotations")
+        raise UsageError(f"{str(file)!r} has no masks of {name!r}: it has no list of annotations")
     images = [one for one in content.get("images", []) if isinstance(one, dict)]
     if len(images) > 1:
         known = {one.get("id") for one in images if Path(str(one.get("file_name"))).stem == image.stem}

@@ -1,4 +1,4 @@
-"""Removal by geometry (SAM-I-Am): masks that repeat, compose or crumble others go, each with the reason why."""
+"""Removal by geometry (SAM-I-Am): drops duplicate masks, compound parents and fragments, each with its reason."""
 
 from __future__ import annotations
 
@@ -9,38 +9,52 @@ import numpy as np
 
 from quatrain.data.islands import cleaned
 from quatrain.micrograph.config import RemovalConfig
-from quatrain.micrograph.masks import Mask, Nesting, compressed, covered, nesting
+from quatrain.micrograph.masks import Mask, Nesting, compressed, covered, nesting, union_area
+from quatrain.sam.automatic.nms import suppress
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removed:
-    """Why one mask went."""
+    """Why one mask was removed."""
 
     index: int
-    """The mask's number in the list that it came from."""
+    """Index of the mask in the list of raw masks."""
     rule: str
     """The rule, one of quatrain.micrograph.config.RULES."""
     value: float
-    """What was measured: an IoU, or a share."""
+    """The measured IoU or share."""
     threshold: float
-    """What it was held against."""
+    """The threshold that it was compared with."""
     partner: int | None = None
-    """The mask that it repeats or lies in, or its largest child; None where the rule looks at one mask alone."""
+    """Index of the duplicate, the parent or the largest child; None if the rule looks at one mask alone."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spared:
+    """A rule that was skipped because it would have removed a whole phase."""
+
+    rule: str
+    masks: int
+    """Masks that the rule would have removed."""
+    share: float
+    """Share of the image that these masks cover together."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Removal:
-    """The masks that stay, and why the others went."""
+    """The kept masks, and why the others were removed."""
 
     kept: tuple[Mask, ...]
     removed: tuple[Removed, ...]
     after: tuple[tuple[str, tuple[Mask, ...]], ...]
-    """Each rule applied, in order, and the masks that it left."""
+    """Each applied rule, in order, with the masks that it kept."""
+    spared: tuple[Spared, ...] = ()
+    """The rules that the guard skipped because they would have removed a whole phase."""
 
 
 @dataclass
 class _Scene:
-    """The masks that are left, and which lie in which."""
+    """The remaining masks and their nesting."""
 
     masks: list[Mask]
     config: RemovalConfig
@@ -52,13 +66,13 @@ class _Scene:
         return height * width
 
     def pairs(self) -> Nesting:
-        """Return the pairs of masks, found once for all rules that leave the masks' pixels alone."""
+        """Return the nested pairs, computed once for all rules that do not change the masks' pixels."""
         if self.nested is None:
             self.nested = nesting(self.masks, min(self.config.duplicate_iou, self.config.child_inside))
         return self.nested
 
     def children(self) -> dict[int, list[int]]:
-        """Return the places of every parent's children."""
+        """Return the children of every parent, by index."""
         pairs, children = self.pairs(), dict[int, list[int]]()
         is_child = pairs.inside >= self.config.child_inside
         for larger, smaller in zip(pairs.larger[is_child].tolist(), pairs.smaller[is_child].tolist(), strict=True):
@@ -67,7 +81,7 @@ class _Scene:
         return children
 
     def without(self, places: Sequence[int]) -> _Scene:
-        """Return the scene without the masks at some places."""
+        """Return the scene without the masks at these indices."""
         if not places:
             return self
         stays = np.ones(len(self.masks), bool)
@@ -88,9 +102,10 @@ class _Scene:
 
 
 def remove(masks: Sequence[Mask], config: RemovalConfig | None = None) -> Removal:
-    """Apply the rules of `config` in its order to the masks of one image."""
+    """Apply the rules of `config` in their order to the masks of one image."""
     config = config or RemovalConfig()
     scene, removed, after = _Scene([mask for mask in masks if mask.area], config), [], []
+    spared: list[Spared] = []
     removed += [Removed(index=m.index, rule="islands", value=0, threshold=1) for m in masks if not m.area]
     for rule in config.order:
         if not scene.masks:
@@ -98,11 +113,22 @@ def remove(masks: Sequence[Mask], config: RemovalConfig | None = None) -> Remova
         if rule == "islands":
             scene = _Scene([_without_islands(mask, config) for mask in scene.masks], config)
         else:
-            gone = _FINDERS[rule](scene)
-            removed += gone.values()
-            scene = scene.without(list(gone))
+            found = _FINDERS[rule](scene)
+            if rule in _GUARDED and (phase := _phase(scene, rule, found)):
+                spared.append(phase)
+                found = {}
+            removed += found.values()
+            scene = scene.without(list(found))
         after.append((rule, tuple(scene.masks)))
-    return Removal(kept=tuple(scene.masks), removed=tuple(removed), after=tuple(after))
+    return Removal(kept=tuple(scene.masks), removed=tuple(removed), after=tuple(after), spared=tuple(spared))
+
+
+def _phase(scene: _Scene, rule: str, found: Reasons) -> Spared | None:
+    """Return why a rule is skipped: the masks that it would remove are so many and so large that they are a phase."""
+    if not found or len(found) < scene.config.phase_masks:
+        return None
+    share = union_area([scene.masks[place] for place in found]) / scene.image_px
+    return Spared(rule=rule, masks=len(found), share=share) if share > scene.config.phase_share else None
 
 
 def _without_islands(mask: Mask, config: RemovalConfig) -> Mask:
@@ -111,35 +137,28 @@ def _without_islands(mask: Mask, config: RemovalConfig) -> Mask:
     return mask if clean is runs else mask.with_counts(compressed(clean, mask.hw))
 
 
-Found = dict[int, Removed]
-"""Places of masks to remove, with the reason."""
+Reasons = dict[int, Removed]
+"""Indices of the masks to remove, each with the reason."""
 
 
-def _duplicates(scene: _Scene) -> Found:
-    """Of two masks that are nearly one, the better stays (the earlier of equals)."""
+def _duplicates(scene: _Scene) -> Reasons:
+    """Remove the worse of two masks with a high IoU (greedy NMS by predicted IoU x stability)."""
     threshold, pairs = scene.config.duplicate_iou, scene.pairs()
-    alike: dict[int, dict[int, float]] = {}
+    ious: dict[int, dict[int, float]] = {}
     same = pairs.iou >= threshold
     for one, other, iou in zip(
         pairs.larger[same].tolist(), pairs.smaller[same].tolist(), pairs.iou[same].tolist(), strict=True
     ):
-        alike.setdefault(one, {})[other] = alike.setdefault(other, {})[one] = iou
-    found: Found = {}
-    for better in sorted(alike, key=lambda place: (-scene.masks[place].score, place)):
-        if better in found:
-            continue
-        for worse, iou in alike[better].items():
-            if worse not in found and _worse(scene.masks, worse, better):
-                found[worse] = _because(scene, worse, "duplicates", iou, threshold, better)
-    return found
+        ious.setdefault(one, {})[other] = ious.setdefault(other, {})[one] = iou
+    suppressed = suppress([mask.score for mask in scene.masks], lambda place: ious.get(place, {}))
+    return {
+        worse: _because(scene, worse, "duplicates", ious[better][worse], threshold, better)
+        for worse, better in suppressed.items()
+    }
 
 
-def _worse(masks: Sequence[Mask], one: int, other: int) -> bool:
-    return (-masks[one].score, one) > (-masks[other].score, other)
-
-
-def _whole_image(scene: _Scene) -> Found:
-    """A mask of nearly the whole image tells nothing, but the best such mask stays where there is no other of size."""
+def _whole_image(scene: _Scene) -> Reasons:
+    """Remove masks of nearly the whole image; the best one is kept if all others are tiny."""
     threshold = scene.config.whole_image
     shares = {place: mask.area / scene.image_px for place, mask in enumerate(scene.masks)}
     whole = [place for place, share in shares.items() if share > threshold]
@@ -148,10 +167,10 @@ def _whole_image(scene: _Scene) -> Found:
     return {place: _because(scene, place, "whole-image", shares[place], threshold) for place in whole}
 
 
-def _compound_parents(scene: _Scene) -> Found:
-    """A mask that its children cover is their sum; from the largest down, children that have gone count no more."""
+def _compound_parents(scene: _Scene) -> Reasons:
+    """Remove masks that their children cover, from the largest down; removed children do not count."""
     threshold, children = scene.config.parent_covered, scene.children()
-    found: Found = {}
+    found: Reasons = {}
     for parent in sorted(children, key=lambda place: (-scene.masks[place].area, place)):
         inside = sorted((c for c in children[parent] if c not in found), key=lambda c: -scene.masks[c].area)
         if sum(scene.masks[child].area for child in inside) <= threshold * scene.masks[parent].area:
@@ -162,10 +181,10 @@ def _compound_parents(scene: _Scene) -> Found:
     return found
 
 
-def _tiny_children(scene: _Scene) -> Found:
-    """A child far smaller than its smallest parent is a speck of that parent's texture."""
+def _tiny_children(scene: _Scene) -> Reasons:
+    """Remove children that are far smaller than their smallest parent."""
     threshold = scene.config.tiny_child
-    found: Found = {}
+    found: Reasons = {}
     for child, parent in _smallest_parents(scene).items():
         share = scene.masks[child].area / scene.masks[parent].area
         if share < threshold:
@@ -181,8 +200,8 @@ def _smallest_parents(scene: _Scene) -> dict[int, int]:
     return smallest
 
 
-def _island_masks(scene: _Scene) -> Found:
-    """A speck that lies in no other mask is noise."""
+def _island_masks(scene: _Scene) -> Reasons:
+    """Remove tiny masks without a parent."""
     threshold, nested = scene.config.island_image_share, _smallest_parents(scene)
     shares = {p: m.area / scene.image_px for p, m in enumerate(scene.masks) if p not in nested}
     return {p: _because(scene, p, "island-masks", s, threshold) for p, s in shares.items() if s < threshold}
@@ -200,10 +219,12 @@ def _because(
     )
 
 
-_FINDERS: dict[str, Callable[[_Scene], Found]] = {
+_FINDERS: dict[str, Callable[[_Scene], Reasons]] = {
     "duplicates": _duplicates,
     "whole-image": _whole_image,
     "compound-parents": _compound_parents,
     "tiny-children": _tiny_children,
     "island-masks": _island_masks,
 }
+_GUARDED = ("tiny-children", "island-masks")
+"""Rules that may remove a whole phase of small particles."""

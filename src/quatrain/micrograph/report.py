@@ -1,4 +1,4 @@
-"""report.html of a boost run: gallery, ablation, sizes in nm, every image, from the plain files of its folder."""
+"""report.html of a boost run, from the files of its folder: gallery, ablation, baselines, sizes, images, settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from quatrain.micrograph.baselines import BASELINES
 from quatrain.micrograph.config import MasksConfig, MergingConfig, RemovalConfig
 from quatrain.micrograph.evaluate import DEFINITIONS, DIFFICULTY, interval
 from quatrain.micrograph.stages import RESULT, image_folder
@@ -33,20 +34,22 @@ _NAMES = {
 
 
 def write_report(run_dir: str | os.PathLike[str]) -> Path:
-    """Write report.html into a run folder, atomically, and return its path; missing parts leave their sections out."""
+    """Write report.html into a run folder atomically and return its path; sections without data are left out."""
     return write_report_of(run_dir, _page)
 
 
 def _page(folder: RunFolder) -> Page:
     summary = folder.mapping("summary.json")
     parts = (
-        ("What it made of the images", _gallery),
-        ("What each step does", _ablation),
-        ("By difficulty", _difficulty),
+        ("Images and label maps", _gallery),
+        ("Effect of each step", _ablation),
+        ("Comparison with baselines", _baselines),
+        ("Results by difficulty", _difficulty),
         ("Sizes of regions", _sizes),
-        ("Every image", _images),
-        ("Every threshold", _thresholds),
-        ("How it was made", _made),
+        ("All images", _images),
+        ("Notes", _notes),
+        ("Settings", _thresholds),
+        ("Command and environment", _made),
     )
     return Page(
         title=f"quatrain boost: {folder.path.resolve().name}",
@@ -56,7 +59,7 @@ def _page(folder: RunFolder) -> Page:
         tiles=_tiles(summary),
         command=f"quatrain boost {folder.command}",
         sections=tuple(section(title, make, folder) for title, make in parts),
-        footer="Made by quatrain, which boosts SAM's masks as SAM-I-Am does (arXiv 2404.06638).",
+        footer="Written by quatrain: semantic boosting of SAM's masks after SAM-I-Am (arXiv 2404.06638).",
     )
 
 
@@ -86,7 +89,7 @@ def _headline(summary: dict[str, Any]) -> str:
     done, raw, materials = (summary.get(key, 0) for key in ("done", "mean_masks_raw", "mean_materials"))
     if not done:
         return "No image has been boosted"
-    return f"{_few(raw)} overlapping masks an image became {_few(materials)} materials"
+    return f"{_few(raw)} overlapping masks per image became {_few(materials)} materials"
 
 
 def _few(number: float) -> str:
@@ -95,32 +98,33 @@ def _few(number: float) -> str:
 
 def _tagline(summary: dict[str, Any]) -> str:
     done, failed = summary.get("done", 0), summary.get("failed", 0)
-    said = f"{count(done)} image{'s' * (done != 1)} done"
-    said += f", {count(failed)} failed." if failed else "."
+    text = f"{count(done)} image{'s' * (done != 1)} done"
+    text += f", {count(failed)} failed." if failed else "."
     raw, boosted = summary.get("mean_iou_raw"), summary.get("mean_iou_boosted")
     if raw is not None and boosted is not None:
-        said += f" Against truth, mean IoU went from {percent(raw)} % to {percent(boosted)} %."
-    return said
+        text += f" Against truth, mean IoU changed from {percent(raw)} % to {percent(boosted)} %."
+    return text
 
 
 def _tiles(summary: dict[str, Any]) -> tuple[Tile, ...]:
     tiles = [Tile(name="images done", value=count(summary.get("done")))]
     if summary.get("mean_iou_boosted") is not None:
-        gain = 100 * (summary["mean_iou_boosted"] - summary["mean_iou_raw"])
-        less = 100 * (summary["mean_fp_boosted"] - summary["mean_fp_raw"])
+        names = {"mean_iou": "mean IoU", "mean_precision": "region precision", "mean_recall": "region recall"}
         tiles += [
-            _changed("mean IoU", summary["mean_iou_boosted"], gain, gain >= 0),
-            _changed("false positives", summary["mean_fp_boosted"], less, less <= 0),
+            _changed(name, summary[f"{key}_boosted"], 100 * (summary[f"{key}_boosted"] - summary[f"{key}_raw"]))
+            for key, name in names.items()
+            if summary.get(f"{key}_boosted") is not None and summary.get(f"{key}_raw") is not None
         ]
     if summary.get("mean_masks_kept") is not None:
-        tiles.append(Tile(name="masks kept an image", value=figure(summary["mean_masks_kept"])))
+        tiles.append(Tile(name="masks kept per image", value=figure(summary["mean_masks_kept"])))
     if summary.get("mean_seconds") is not None:
-        tiles.append(Tile(name="seconds an image", value=figure(summary["mean_seconds"])))
+        tiles.append(Tile(name="seconds per image", value=figure(summary["mean_seconds"])))
     return tuple(tiles)
 
 
-def _changed(name: str, share: float, points: float, good: bool) -> Tile:
-    return Tile(name=name, value=f"{percent(share)} %", change=f"{points:+.1f} points", tone="good" if good else "bad")
+def _changed(name: str, share: float, points: float) -> Tile:
+    tone: Literal["good", "bad"] = "good" if points >= 0 else "bad"
+    return Tile(name=name, value=f"{percent(share)} %", change=f"{points:+.1f} points", tone=tone)
 
 
 # Sections
@@ -134,12 +138,12 @@ def _gallery(title: str, folder: RunFolder) -> Section:
         try:
             rows.append(_pictures(folder, outcome, with_truth))
         except OSError:
-            continue  # a picture that is not there takes its row with it
+            continue  # no row without its pictures
     columns = ("image", "raw masks", "after removal", "materials", *(("truth",) if with_truth else ()))
     return Section(title=title, blocks=(Gallery(columns=columns, rows=tuple(rows), caption=_GALLERY),))
 
 
-_GALLERY = "Of raw and kept masks the 64 largest are drawn; a colour of materials means nothing across images."
+_GALLERY = "Of raw and kept masks the 64 largest are drawn. Colours of materials are not comparable between images."
 
 
 def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> tuple[GalleryImage, ...]:
@@ -162,8 +166,8 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
 
 
 def _caption(outcome: dict[str, Any], of: str, iou: str) -> str:
-    said = f"{count(outcome.get(of))} {of.partition('_')[0]}"
-    return said if outcome.get(iou) is None else f"{said}, IoU {percent(outcome[iou])} %"
+    text = f"{count(outcome.get(of))} {of.partition('_')[0]}"
+    return text if outcome.get(iou) is None else f"{text}, IoU {percent(outcome[iou])} %"
 
 
 def _scored(folder: RunFolder) -> list[dict[str, Any]]:
@@ -185,28 +189,57 @@ def _ablation(title: str, folder: RunFolder) -> Section:
                 marked=name == "merging",
                 cells=(
                     Cell(text=figure(float(np.mean([step["masks"] for step in steps])))),
-                    _share([step["mean_iou"] for step in steps], seed),
-                    _share([step["best_iou"] for step in steps], seed),
-                    _share([step["fp_share"] for step in steps], seed),
+                    *(_share([step.get(key) for step in steps], seed) for key in _ABLATION_KEYS),
                     Cell(text=figure(float(np.mean([step["fp"] for step in steps])))),
                 ),
             )
         )
     table = DataTable(columns=_ABLATION, rows=tuple(rows), caption=DEFINITIONS)
-    lead = f"One step after another on the same masks; means over {len(scored)} images with truth."
+    lead = f"Cumulative steps on the same masks; means over {len(scored)} images with truth."
     return Section(title=title, lead=lead, blocks=(table,))
 
 
+_ABLATION_KEYS = ("mean_iou", "painted_iou", "best_iou", "precision", "recall", "fp_share")
 _ABLATION = (
-    *("after", "masks", "mean IoU, %\n(95 % interval)", "best IoU, %\n(95 % interval)"),
+    *("after", "masks", "mean IoU, %\n(95 % interval)", "painted IoU, %\n(95 % interval)"),
+    *("best IoU, %\n(95 % interval)", "precision, %\n(95 % interval)", "recall, %\n(95 % interval)"),
     *("false positives, %\n(95 % interval)", "false\npositives"),
 )
 
 
-def _share(values: Sequence[float], seed: int) -> Cell:
-    mean = float(np.mean(values))
-    low, high = interval(values, seed)
+def _share(values: Sequence[float | None], seed: int) -> Cell:
+    known = [value for value in values if value is not None]
+    if not known:
+        return Cell(text=UNKNOWN)
+    mean = float(np.mean(known))
+    low, high = interval(known, seed)
     return Cell(text=f"{percent(mean)} ({percent(low)} to {percent(high)})", share=mean)
+
+
+def _baselines(title: str, folder: RunFolder) -> Section:
+    scored, seed = _scored(folder), int(folder.mapping("run.json").get("seed", 0))
+    scores = [one["scores"].get("baselines") or {} for one in scored]
+    values: dict[str, list[float | None]] = {text: [one.get(key) for one in scores] for key, text in BASELINES.items()}
+    values["boost"] = [one["mean_iou_boosted"] for one in scored]
+    means = {name: float(np.mean([v for v in of if v is not None] or [0])) for name, of in values.items()}
+    rows = [TableRow(name=name, marked=name == "boost", cells=(_share(of, seed),)) for name, of in values.items()]
+    rivals = {name: mean for name, mean in means.items() if name not in ("boost", BASELINES["oracle"])}
+    best = max(rivals, key=lambda name: rivals[name])
+    lead = f"Mean IoU of label maps with the truth's number of materials, over {len(scored)} images with truth."
+    if rivals[best] > means["boost"]:
+        lead += f" A baseline is better than boost on these images: {best}."
+    table = DataTable(columns=("method", "mean IoU, %\n(95 % interval)"), rows=tuple(rows))
+    return Section(title=title, lead=lead, blocks=(table,))
+
+
+def _notes(title: str, folder: RunFolder) -> Section:
+    lines = folder.mapping("summary.json").get("images") or []
+    items = [(str(line["name"]), text) for line in lines for text in line.get("warnings") or ()]
+    items += [(str(line["name"]), f"failed: {line['error']}") for line in lines if line.get("error")]
+    if not items:
+        return Section(title=title, lead="There is no warning and no error.", blocks=())
+    rows = tuple(TableRow(name=name, cells=(Cell(text=text),)) for name, text in items)
+    return Section(title=title, blocks=(DataTable(columns=("image", "note"), rows=rows),))
 
 
 def _difficulty(title: str, folder: RunFolder) -> Section:
@@ -220,7 +253,7 @@ def _difficulty(title: str, folder: RunFolder) -> Section:
         "class",
         "images",
         "contrast\nto noise",
-        "raw masks\na region",
+        "raw masks\nper region",
         "raw\nmean IoU, %",
         "boosted\nmean IoU, %",
     )
@@ -257,7 +290,7 @@ def _sizes(title: str, folder: RunFolder) -> Section:
         raise Missing("no region was found")
     caption = f"Connected regions of each material in {count(len(chosen))} images; material 1 is each image's largest."
     if len(chosen) < len(outcomes):
-        caption += f" {count(len(outcomes) - len(chosen))} images tell no pixel size and are left out."
+        caption += f" {count(len(outcomes) - len(chosen))} images have no pixel size and are left out."
     svg = histogram(groups, x_label=f"equivalent diameter, {unit}", y_label="regions")
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
@@ -265,7 +298,7 @@ def _sizes(title: str, folder: RunFolder) -> Section:
 def _images(title: str, folder: RunFolder) -> Section:
     lines = folder.mapping("summary.json").get("images") or []
     if not lines:
-        raise Missing("summary.json names no image")
+        raise Missing("summary.json lists no image")
     table = DataTable(
         columns=(
             "image",
@@ -309,8 +342,8 @@ def _thresholds(title: str, folder: RunFolder) -> Section:
         if "origin" in one.metadata
     ]
     if not rows:
-        raise Missing("run.json tells no settings")
-    lead = "Whose default each setting has: the paper's, or ours where it is silent."
+        raise Missing("run.json has no settings")
+    lead = "The default of each setting is the paper's if it is known, otherwise ours."
     return Section(
         title=title, lead=lead, blocks=(DataTable(columns=("setting", "value", "default of"), rows=tuple(rows)),)
     )

@@ -1,14 +1,13 @@
-"""Weights-free mask proposals from merged superpixels. This is not SAM; it stands in where there are no weights."""
+"""Mask proposals without weights, from superpixels joined by Ward linkage. This is not SAM."""
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.sparse import coo_array
 
 from quatrain.micrograph.boost import grey
 from quatrain.micrograph.masks import encoded
@@ -17,37 +16,47 @@ from quatrain.micrograph.masks import encoded
 _LONGEST_PX = 512
 _SUPERPIXELS = 400
 _CUTS = (12, 48)
-"""How many regions are left where the merging is looked at: a coarse and a fine segmentation."""
+"""Numbers of regions of the coarse and of the fine segmentation."""
 
 
 def regions(image_HWC: NDArray[np.uint8]) -> list[dict[str, Any]]:
     """Return nested region masks of an image, uint8 (H, W, 3), as SAM-like records with COCO run lengths.
 
-    SLIC superpixels of an image of at most 512 px a side are merged pair by pair, those first whose grey and texture
-    differ least for their sizes (Ward). What is left at 48 and at 12 regions are the masks. `stability_score` tells
-    how far the difference at which a region is merged away is above the one at which it came about.
+    The image is reduced to at most 512 px per side. SLIC superpixels with similar grey and texture are joined across
+    shared borders (Ward linkage). The masks are the regions at the coarse and the fine cut. `stability_score` is 1
+    minus the ratio of the linkage distances at which a region appears and disappears.
     """
     from skimage.segmentation import slic
+    from sklearn.cluster import ward_tree
 
     grey_HW = grey(image_HWC)
     step = max(1, -(-max(grey_HW.shape) // _LONGEST_PX))
     small = ndimage.uniform_filter(grey_HW.astype(np.float32), step)[::step, ::step] / 255
-    seen = _seen(small)
+    features_HWF = _features(small)
     superpixels = slic(
-        seen, n_segments=_SUPERPIXELS, compactness=0.1, start_label=0, channel_axis=-1, enforce_connectivity=True
+        features_HWF,
+        n_segments=_SUPERPIXELS,
+        compactness=0.1,
+        start_label=0,
+        channel_axis=-1,
+        enforce_connectivity=True,
     )
-    tree = _Tree.of(superpixels, seen)
-    tree.grow()
+    leaves = int(superpixels.max()) + 1
+    sizes = np.bincount(superpixels.ravel())
+    sums = [np.bincount(superpixels.ravel(), one.ravel()) for one in np.moveaxis(features_HWF, -1, 0)]
+    means_SF = np.stack(sums, axis=1) / sizes[:, None]
+    tree = _Tree([], [])
+    if leaves > 1:
+        children, _, _, _, distances = ward_tree(means_SF, connectivity=borders(superpixels), return_distance=True)
+        tree = _Tree(children.tolist(), distances.tolist())
     records = []
     for node in dict.fromkeys(node for count in _CUTS for node in tree.cut(count)):
-        members = np.zeros(len(tree.leaves), bool)
-        members[tree.members[node]] = True
-        whole = np.repeat(np.repeat(members[superpixels], step, axis=0), step, axis=1)
+        whole = np.isin(superpixels, tree.leaves_of(node)).repeat(step, axis=0).repeat(step, axis=1)
         records.append(_record(whole[: grey_HW.shape[0], : grey_HW.shape[1]], tree.stability(node)))
     return records
 
 
-def _seen(image_HW: NDArray[np.float32]) -> NDArray[np.float64]:
+def _features(image_HW: NDArray[np.float32]) -> NDArray[np.float64]:
     """Return smoothed grey and the logarithms of fine and coarse contrast around every pixel, (H, W, 3)."""
     soft = ndimage.gaussian_filter(image_HW, 2)
     fine = ndimage.gaussian_filter(np.abs(image_HW - ndimage.gaussian_filter(image_HW, 1)), 5)
@@ -60,75 +69,40 @@ def _seen(image_HW: NDArray[np.float32]) -> NDArray[np.float64]:
     return scaled
 
 
-@dataclass
+def borders(labels_HW: NDArray[np.integer[Any]]) -> coo_array:
+    """Return the region adjacency graph of a label map: which labels share a border, bool (S, S)."""
+    sides = ((labels_HW[1:], labels_HW[:-1]), (labels_HW[:, 1:], labels_HW[:, :-1]))
+    pairs = np.concatenate([np.stack([one[one != other], other[one != other]]) for one, other in sides], axis=1)
+    both = np.unique(np.concatenate([pairs, pairs[::-1]], axis=1), axis=1)
+    count = int(labels_HW.max()) + 1
+    return coo_array((np.ones(both.shape[1], bool), (both[0], both[1])), shape=(count, count))
+
+
 class _Tree:
-    """Regions that are merged pair by pair; those from the number of superpixels on are made of two others."""
+    """A Ward tree: node i + leaves joins `children[i]` at distance `distances[i]`."""
 
-    leaves: NDArray[np.int64]
-    """Pixels of each superpixel."""
-    pixels: list[float]
-    mean: list[NDArray[np.float64]]
-    neighbours: list[set[int]]
-    members: list[list[int]]
-    height: list[float] = field(default_factory=list)
-    """The difference at which a region came about."""
-    parent: dict[int, int] = field(default_factory=dict)
-
-    @classmethod
-    def of(cls, superpixels_HW: NDArray[np.int64], seen_HWF: NDArray[np.float64]) -> _Tree:
-        """Return the superpixels of an image with their mean features and neighbours."""
-        count = int(superpixels_HW.max()) + 1
-        sizes = np.bincount(superpixels_HW.ravel(), minlength=count)
-        features = [np.bincount(superpixels_HW.ravel(), one.ravel(), count) for one in np.moveaxis(seen_HWF, -1, 0)]
-        means = np.stack(features, axis=1) / np.maximum(1, sizes)[:, None]
-        neighbours: list[set[int]] = [set() for _ in range(count)]
-        for one, other in ((superpixels_HW[1:], superpixels_HW[:-1]), (superpixels_HW[:, 1:], superpixels_HW[:, :-1])):
-            for a, b in np.unique(np.stack([one[one != other], other[one != other]], axis=1), axis=0).tolist():
-                neighbours[a].add(b)
-                neighbours[b].add(a)
-        return cls(sizes, sizes.tolist(), list(means), neighbours, [[one] for one in range(count)], [0.0] * count)
-
-    def cost(self, one: int, other: int) -> float:
-        """Return by how much the scatter grows when two regions become one, in features of a whole image."""
-        shared = self.pixels[one] * self.pixels[other] / (self.pixels[one] + self.pixels[other])
-        return float(shared * ((self.mean[one] - self.mean[other]) ** 2).sum()) / float(self.leaves.sum())
-
-    def grow(self) -> None:
-        """Merge the pair that differs least until one region is left, or regions that do not touch."""
-        queue = [(self.cost(a, b), a, b) for a in range(len(self.pixels)) for b in self.neighbours[a] if a < b]
-        heapq.heapify(queue)
-        while queue:
-            cost, one, other = heapq.heappop(queue)
-            if one in self.parent or other in self.parent:
-                continue
-            new = self._merge(one, other, cost)
-            for near in self.neighbours[new]:
-                heapq.heappush(queue, (self.cost(near, new), near, new))
-
-    def _merge(self, one: int, other: int, cost: float) -> int:
-        new, pixels = len(self.pixels), self.pixels[one] + self.pixels[other]
-        self.mean.append((self.pixels[one] * self.mean[one] + self.pixels[other] * self.mean[other]) / pixels)
-        self.pixels.append(pixels)
-        self.members.append(self.members[one] + self.members[other])
-        self.height.append(max(cost, self.height[one], self.height[other]))
-        near = (self.neighbours[one] | self.neighbours[other]) - {one, other}
-        self.neighbours.append(near)
-        for region in near:
-            self.neighbours[region] -= {one, other}
-            self.neighbours[region].add(new)
-        self.parent[one] = self.parent[other] = new
-        return new
+    def __init__(self, children: list[list[int]], distances: list[float]) -> None:
+        self._children = children
+        self._leaves = len(children) + 1
+        self._height = [0.0] * self._leaves + distances
+        self._parent = {child: self._leaves + at for at, pair in enumerate(children) for child in pair}
 
     def cut(self, count: int) -> list[int]:
-        """Return the regions that were there when `count` of them were left; all superpixels when these are fewer."""
-        until = max(len(self.leaves), len(self.pixels) + 1 - count)
-        return [node for node in range(until) if self.parent.get(node, until) >= until]
+        """Return the nodes at which `count` regions are left, or all leaves if there are fewer."""
+        end = max(self._leaves, 2 * self._leaves - count)
+        return [node for node in range(end) if self._parent.get(node, end) >= end]
+
+    def leaves_of(self, node: int) -> list[int]:
+        """Return the leaves below a node."""
+        if node < self._leaves:
+            return [node]
+        return [leaf for child in self._children[node - self._leaves] for leaf in self.leaves_of(child)]
 
     def stability(self, node: int) -> float:
-        """Return 1 for a region that lasts to the end, 0 for one that is merged away as soon as it came about."""
-        if node not in self.parent:
+        """Return 1 for the root and 0 for a node that is joined as soon as it appears."""
+        if node not in self._parent:
             return 1.0
-        return 1 - self.height[node] / max(self.height[self.parent[node]], 1e-12)
+        return 1 - (self._height[node] / max(self._height[self._parent[node]], 1e-12)) ** 2
 
 
 def _record(mask_HW: NDArray[np.bool_], stability: float) -> dict[str, Any]:
