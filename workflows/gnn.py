@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 
+from quatrain.errors import UsageError
+from quatrain.files import write_json
 from quatrain.graph.config import PRESETS, GnnConfig
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.distdgl_launch import deal
@@ -27,10 +29,13 @@ def plan(config: GnnConfig) -> tuple[Step, ...]:
 
 
 def check(config: GnnConfig) -> None:
-    """Raise UsageError when the graph is not there."""
-    from quatrain.graph.dataset.load import check_there  # h5py, which planning does without
+    """Raise UsageError when the graph folder cannot be used; its edges and features are not read yet."""
+    if config.data.startswith("made:"):
+        return
+    from quatrain.graph.dataset.check import check_graph  # h5py and pandas, which planning does without
 
-    check_there(config)
+    if error := check_graph(config.data, config.split, config.split_seed).error:
+        raise UsageError(error)
 
 
 def fits(config: GnnConfig, nodes: int) -> None:
@@ -47,7 +52,12 @@ def work(config: GnnConfig, session: cli.Session) -> None:
         cut = session.app(tasks.partition_graph, shape="block", name="partition")
         parts = cut(config, run.path.parent / "cache").result()
     session.show.say(parts["table"])
-    run.summarise(data=config.data, model=config.train.model, partition=parts["facts"])
+    for warning in parts["warnings"]:
+        session.show.say(f"warning: {warning}")
+    if parts["class_names"] is not None:
+        write_json(run.path / "classes.json", dict(enumerate(parts["class_names"])))
+    run.summarise(data=config.data, split=parts["split"], warnings=parts["warnings"])
+    run.summarise(model=config.train.model, partition=parts["facts"])
     train = session.app(tasks.train_graph, shape="block", name="train")
     run.summarise(**train(run.path, config, session.seed, parts["parts"]).result())
     for policy in config.compare:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from quatrain.graph.config import CacheConfig, ClusterConfig, GnnConfig, SyntheticConfig, TrainConfig
-from quatrain.graph.dataset.graph import PARTS
+from quatrain.graph.dataset.splits import PARTS
 
 
 def small(**train):

@@ -250,6 +250,10 @@ class GnnConfig:
     data: str = "made:community"
     """made:community, made:rmat, an OGB folder (such as dataset/ogbn_products), or a folder with edges.npy|csv,
     features.npy|h5, labels.npy|csv and splits."""
+    split: str | None = None
+    """Name of one of several OGB splits, number of a column of masks, or percentages to draw (60/20/20)."""
+    split_seed: int = 0
+    """Seed of splits that are drawn, apart from the run's own seed."""
     made: SyntheticConfig = field(default_factory=SyntheticConfig)
     """Size of a synthetic graph."""
     undirected: bool = True

@@ -22,7 +22,7 @@ EPOCH = (
 
 
 def prepare(config: GnnConfig, cache: Path) -> dict[str, Any]:
-    """Open the graph and cut it into parts, or find them under `cache`; return where and what."""
+    """Open the graph and cut it into parts, or find them under `cache`; return their folder and what the graph is."""
     from quatrain.graph.dataset.load import open_graph
     from quatrain.graph.distdgl.partition import partition, read_facts, table
 
@@ -36,7 +36,14 @@ def prepare(config: GnnConfig, cache: Path) -> dict[str, Any]:
         cache=cache,
     )
     facts = read_facts(parts)
-    return {"parts": str(parts), "facts": facts, "table": table(facts)}
+    return {
+        "parts": str(parts),
+        "facts": facts,
+        "table": table(facts),
+        "split": graph.split,
+        "class_names": graph.class_names,
+        "warnings": graph.warnings,
+    }
 
 
 def start(folder: Path, config: GnnConfig, seed: int, parts: Path) -> Job:

@@ -7,9 +7,8 @@ import torch
 from graph_world import plain_folder, small
 
 from quatrain.errors import UsageError
-from quatrain.graph.dataset import folder as plain
 from quatrain.graph.dataset import synthetic
-from quatrain.graph.dataset.ogb import read
+from quatrain.graph.dataset.load import read_graph
 from quatrain.graph.distdgl.import_dgl import dgl
 from quatrain.graph.distdgl.partition import PartitionFacts, partition, read_facts, table
 
@@ -21,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*/proc/self/status")
 def graph(tmp_path_factory):
     place = tmp_path_factory.mktemp("made")
     synthetic.make("community", small().made, place)
-    return read(place)
+    return read_graph(place)
 
 
 def cut(graph, tmp_path, method="metis", parts=2, folder=None):
@@ -115,7 +114,7 @@ def test_the_facts_tell_which_parts_cut_edges_and_halo_come_from(graph, tmp_path
 
 def test_parts_of_another_graph_are_refused(graph, tmp_path):
     place = cut(graph, tmp_path, folder=tmp_path / "parts")
-    other = plain.read(plain_folder(tmp_path / "other"))
+    other = read_graph(plain_folder(tmp_path / "other"))
 
     with pytest.raises(UsageError, match=r"parts of another graph or cut .* give another --partition\.folder"):
         cut(other, tmp_path, folder=place)
@@ -141,7 +140,7 @@ def test_nothing_is_left_behind_when_cutting_fails(graph, tmp_path, monkeypatch)
 
 
 def test_more_parts_than_training_vertices_are_refused(tmp_path):
-    graph = plain.read(plain_folder(tmp_path / "g"))
+    graph = read_graph(plain_folder(tmp_path / "g"))
 
     with pytest.raises(UsageError, match="too few for 6 parts"):
         cut(graph, tmp_path, parts=6)

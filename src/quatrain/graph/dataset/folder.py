@@ -1,72 +1,48 @@
-"""A plain folder as a graph: edges.npy|csv, features.npy|h5, labels.npy|csv and {train,valid,test}.npy|csv.
+"""A plain folder as a graph: edges, features, labels and splits, each in a file of its own.
 
-edges hold a row (source, target) an edge, or two rows; features of an HDF5 file are its dataset `features`, or its only
-one. CSV files have no header.
+edges.npy|csv|tsv|txt         (E, 2) or (2, E); text may have a header, and more columns if it names two
+features.npy|csv|h5           (V, F); of an HDF5 file the dataset `features`, or its only one
+labels.npy|csv                (V,)
+train, valid, test .npy|csv   ids, or a mask with one value per vertex; also train_mask, val, val_mask, test_mask
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
-
-import h5py
-import numpy as np
-import numpy.typing as npt
 
 from quatrain.errors import UsageError
-from quatrain.graph.dataset.graph import PARTS, FeatureTable, Graph, Ints
-from quatrain.graph.dataset.ogb import whole
+from quatrain.graph.dataset.arrays import ArrayFile, candidates
+from quatrain.graph.dataset.files import GraphFiles
+from quatrain.graph.dataset.splits import PARTS, shares
 
-KINDS = {"edges": ("npy", "csv"), "features": ("npy", "h5"), "labels": ("npy", "csv")} | dict.fromkeys(
-    PARTS, ("npy", "csv")
-)
+SUFFIXES = {
+    "edges": (".npy", ".csv", ".tsv", ".txt"),
+    "features": (".npy", ".csv", ".h5"),
+    "labels": (".npy", ".csv", ".txt"),
+}
+SPLIT_NAMES = {"train": ("train", "train_mask"), "valid": ("valid", "val", "valid_mask", "val_mask"),
+               "test": ("test", "test_mask")}  # fmt: skip
+SPLIT_SUFFIXES = (".npy", ".csv", ".txt")
 
 
-def read(folder: Path) -> Graph:
-    """Read a plain folder; raise UsageError with every file that is missing, or cannot be read."""
-    paths = {name: _find(folder, name) for name in KINDS}
-    lacking = [" or ".join(f"{name}.{kind}" for kind in KINDS[name]) for name, path in paths.items() if path is None]
+def locate(folder: Path, split: str | None) -> GraphFiles:
+    """Return the files of a plain folder; raise UsageError with every file that is missing."""
+    found = {name: next(candidates(folder, [name], suffixes), None) for name, suffixes in SUFFIXES.items()}
+    parts = {part: next(candidates(folder, SPLIT_NAMES[part], SPLIT_SUFFIXES), None) for part in PARTS}
+    drawn = split is not None and shares(split) is not None
+    lacking = [
+        f"{name}{' or '.join(SUFFIXES.get(name, SPLIT_SUFFIXES)[:2])}"
+        for name, path in {**found, **({} if drawn else parts)}.items()
+        if path is None
+    ]
     if lacking:
+        hint = "; --split 60/20/20 draws splits" if None in parts.values() and not drawn else ""
         raise UsageError(
-            f"{str(folder)!r} is no graph, it lacks {', '.join(lacking)} (an OGB folder has raw/ and split/)"
+            f"{str(folder)!r} is not a whole graph, it lacks {', '.join(lacking)} "
+            f"(an OGB folder has raw/ and split/){hint}"
         )
-    found = {name: path for name, path in paths.items() if path is not None}
-    try:
-        edges = _edges(_array(found["edges"]))
-        labels = whole(_array(found["labels"]).reshape(-1))
-        splits = {part: _array(found[part]).reshape(-1).astype(np.int64) for part in PARTS}
-        features = _features(found["features"])
-    except (ValueError, KeyError, OSError) as error:
-        raise UsageError(f"{str(folder)!r} does not read as a graph: {error}") from error
-    return Graph(
-        name=folder.name, edges=edges, features=features, labels=labels, splits=splits, files=tuple(found.values())
+    edges, features, labels = (ArrayFile(path, "features") for path in found.values() if path is not None)
+    splits = {} if drawn else {part: ArrayFile(path) for part, path in parts.items() if path is not None}
+    return GraphFiles(
+        name=folder.name, edges=edges, features=features, labels=labels, splits=splits, split=split or "files"
     )
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    return next((path for kind in KINDS[name] if (path := folder / f"{name}.{kind}").is_file()), None)
-
-
-def _array(path: Path) -> npt.NDArray[Any]:
-    if path.suffix == ".npy":
-        return np.asarray(np.load(path, allow_pickle=False))
-    return np.loadtxt(path, delimiter=",", ndmin=2)
-
-
-def _edges(pairs: npt.NDArray[Any]) -> Ints:
-    if pairs.ndim != 2 or 2 not in pairs.shape:
-        raise ValueError(f"edges have the shape {pairs.shape}; give two columns")
-    return np.ascontiguousarray((pairs if pairs.shape[0] == 2 and pairs.shape[1] != 2 else pairs.T).astype(np.int64))
-
-
-def _features(path: Path) -> FeatureTable:
-    if path.suffix == ".npy":
-        rows: FeatureTable = np.load(path, mmap_mode="r", allow_pickle=False)
-        return rows
-    file = h5py.File(path, "r")  # stays open as long as the dataset is in use
-    names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
-    name = "features" if "features" in names else names[0] if len(names) == 1 else None
-    if name is None:
-        raise KeyError(f"{path.name} holds {', '.join(names) or 'nothing'}; name one dataset 'features'")
-    dataset: FeatureTable = file[name]
-    return dataset

@@ -1,4 +1,4 @@
-"""OGB's node-property layouts, read without the ogb package, whose reader asks on stdin and tries the network.
+"""OGB's node-property layouts, read without ogb's own reader, which asks on stdin and tries the network.
 
 Text (ogbn-arxiv, ogbn-products): raw/{edge,node-feat,node-label,num-node-list}.csv.gz. Binary (ogbn-papers100M):
 raw/data.npz with edge_index, node_feat and num_nodes_list, and raw/node-label.npz. Both: split/NAME/{train,valid,
@@ -7,87 +7,68 @@ test}.csv.gz.
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
-from quatrain.errors import UsageError
-from quatrain.graph.dataset.graph import PARTS, Graph, Ints, missing
+from quatrain.errors import UsageError, unknown
+from quatrain.graph.dataset.arrays import ArrayFile
+from quatrain.graph.dataset.files import GraphFiles
+from quatrain.graph.dataset.ogb_package import ogb_table
+from quatrain.graph.dataset.splits import PARTS, shares
 
 TEXT = ("raw/edge.csv.gz", "raw/node-feat.csv.gz", "raw/node-label.csv.gz")
 BINARY = ("raw/data.npz", "raw/node-label.npz")
-WHERE = "the archives of ogb.stanford.edu hold them"
+SOURCE = "the archives of ogb.stanford.edu hold them"
 
 
 def is_ogb(folder: Path) -> bool:
-    """Tell whether a folder looks like OGB's: it has raw/ or split/."""
+    """Return whether a folder looks like OGB's: it has raw/ or split/."""
     return (folder / "raw").is_dir() or (folder / "split").is_dir()
 
 
-def read(folder: Path) -> Graph:
-    """Read an OGB folder; raise UsageError with every file that is missing."""
-    binary = (folder / "raw" / "data.npz").exists() or (folder / "raw" / "node-label.npz").exists()
-    names = BINARY if binary else TEXT
-    splits = _split_folder(folder)
-    lacking = missing(folder, [*names, *(f"{splits}/{part}.csv.gz" for part in PARTS)])
+def locate(folder: Path, split: str | None) -> GraphFiles:
+    """Return the files of an OGB folder; raise UsageError with every file that is missing.
+
+    A folder with several splits needs `split`, the name of one.
+    """
+    entry = ogb_table().get(folder.name)
+    if (entry and entry.heterogeneous) or (folder / "raw" / "triplet-type-list.csv.gz").exists():
+        raise UsageError(f"{str(folder)!r} has several types of vertices and edges; gnn takes graphs of one type")
+    if entry and entry.tasks > 1:
+        raise UsageError(f"{entry.name} has {entry.tasks} targets per vertex; gnn learns one class per vertex")
+    raw = folder / "raw"
+    binary = (raw / "data.npz").exists() or (raw / "node-label.npz").exists()
+    drawn = split is not None and shares(split) is not None
+    parts = {} if drawn else {part: f"split/{_split_name(folder, split)}/{part}.csv.gz" for part in PARTS}
+    lacking = [name for name in (*(BINARY if binary else TEXT), *parts.values()) if not (folder / name).is_file()]
     if lacking:
-        raise UsageError(f"{str(folder)!r} is no whole OGB graph, it lacks {', '.join(lacking)}: {WHERE}")
-    files = tuple(folder / name for name in (*names, *(f"{splits}/{part}.csv.gz" for part in PARTS)))
-    try:
-        edges, features, labels = (_binary if binary else _text)(folder / "raw")
-        parts = {part: _csv(folder / splits / f"{part}.csv.gz")[:, 0].astype(np.int64) for part in PARTS}
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise UsageError(f"{str(folder)!r} does not read as an OGB graph: {error}") from error
-    return Graph(name=folder.name, edges=edges, features=features, labels=labels, splits=parts, files=files)
+        raise UsageError(f"{str(folder)!r} is not a whole OGB graph, it lacks {', '.join(lacking)}: {SOURCE}")
+    splits = {part: ArrayFile(folder / name) for part, name in parts.items()}
+    if binary:
+        data = raw / "data.npz"
+        arrays = (ArrayFile(data, "edge_index"), ArrayFile(data, "node_feat"))
+        labels = ArrayFile(raw / "node-label.npz", "node_label")
+    else:
+        arrays = (ArrayFile(raw / "edge.csv.gz"), ArrayFile(raw / "node-feat.csv.gz"))
+        labels = ArrayFile(raw / "node-label.csv.gz")
+    return GraphFiles(
+        name=folder.name, edges=arrays[0], features=arrays[1], labels=labels, splits=splits,
+        split=str(split) if drawn else _split_name(folder, split), classes=entry.classes if entry else None,
+        vertex_count=_count(raw / "num-node-list.csv.gz"), edge_count=_count(raw / "num-edge-list.csv.gz"),
+        warnings=("edge features are not used",) if (raw / "edge-feat.csv.gz").exists() else (),
+    )  # fmt: skip
 
 
-def _split_folder(folder: Path) -> str:
+def _count(path: Path) -> int | None:
+    return int(ArrayFile(path).read().sum()) if path.is_file() else None
+
+
+def _split_name(folder: Path, wanted: str | None) -> str:
+    """Return the folder of the split to use: the wanted one, or the only one."""
     found = sorted(path.name for path in (folder / "split").glob("*") if path.is_dir())
-    return f"split/{found[0] if found else 'time'}"
-
-
-def _text(raw: Path) -> tuple[Ints, Any, Ints]:
-    edges = np.ascontiguousarray(_csv(raw / "edge.csv.gz").astype(np.int64).T)
-    features = _csv(raw / "node-feat.csv.gz").astype(np.float32)
-    return edges, features, whole(_csv(raw / "node-label.csv.gz")[:, 0])
-
-
-def _csv(path: Path) -> npt.NDArray[Any]:
-    import pandas as pd
-
-    return np.asarray(pd.read_csv(path, header=None).to_numpy())
-
-
-def _binary(raw: Path) -> tuple[Ints, Any, Ints]:
-    with np.load(raw / "node-label.npz", allow_pickle=False) as file:
-        labels = whole(file["node_label"].reshape(-1))
-    with np.load(raw / "data.npz", allow_pickle=False) as file:
-        edges = file["edge_index"].astype(np.int64, copy=False)
-    return edges, mapped(raw / "data.npz", "node_feat"), labels
-
-
-def whole(labels: npt.NDArray[Any]) -> Ints:
-    """Return labels as int64, -1 where they are not a number."""
-    return np.where(np.isnan(labels), -1, labels).astype(np.int64) if labels.dtype.kind == "f" else labels.astype("i8")
-
-
-def mapped(path: Path, name: str) -> npt.NDArray[Any]:
-    """Return an array of an npz file as a memory map; one that is compressed is read into memory."""
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(f"{name}.npy")
-        with archive.open(member) as stream:
-            version = np.lib.format.read_magic(stream)
-            header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-            shape, by_columns, dtype = header(stream)
-            length = stream.tell()
-        if member.compress_type != zipfile.ZIP_STORED:
-            with archive.open(member) as stream:
-                return np.asarray(np.lib.format.read_array(stream, allow_pickle=False))
-    with path.open("rb") as file:
-        file.seek(member.header_offset + 26)
-        lengths = int.from_bytes(file.read(2), "little") + int.from_bytes(file.read(2), "little")
-    offset = member.header_offset + 30 + lengths + length
-    return np.memmap(path, dtype, "r", offset, shape, "F" if by_columns else "C")
+    if wanted is not None:
+        if wanted not in found:
+            raise unknown("split", wanted, found)
+        return wanted
+    if len(found) > 1:
+        raise UsageError(f"{str(folder / 'split')!r} holds the splits {', '.join(found)}: choose one by --split NAME")
+    return found[0] if found else "time"

@@ -15,9 +15,9 @@ import numpy.typing as npt
 
 from quatrain.files import replacing
 from quatrain.graph.config import SyntheticConfig
+from quatrain.graph.dataset.arrays import Ints
 from quatrain.seeding import numpy_rng
 
-Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 QUADRANTS = (0.57, 0.19, 0.19, 0.05)

@@ -26,7 +26,9 @@ from torch import Tensor
 
 from quatrain.errors import UsageError
 from quatrain.files import read_json, write_json
-from quatrain.graph.dataset.graph import PARTS, Graph, Ints
+from quatrain.graph.dataset.arrays import Ints
+from quatrain.graph.dataset.graph import Graph
+from quatrain.graph.dataset.splits import PARTS
 from quatrain.graph.distdgl.import_dgl import dgl
 
 FEATURES, LABELS = "features", "labels"
