@@ -53,6 +53,7 @@ def _signals(path: Path) -> list[Signal]:
     except ImportError as error:
         raise UnreadableError(f"{suffix} needs rosettasciio: pip install 'quatrain[micrograph]' ({error})") from error
     options: dict[str, Any] = {"select_type": "images"} if suffix == ".emd" else {}
+    damaged: tuple[type[Exception], ...] = (UnboundLocalError, *_own_errors())
     with decoding():
         try:
             return list(reader.file_reader(str(path), lazy=suffix != ".ser", **options))
@@ -60,6 +61,14 @@ def _signals(path: Path) -> list[Signal]:
             if "RGBA" not in str(error):
                 raise
             return list(reader.file_reader(str(path), lazy=False, **options))  # colours cannot be read lazily
+        except damaged as error:
+            raise UnreadableError("it cannot be decoded (it is damaged)") from error
+
+
+def _own_errors() -> tuple[type[Exception], ...]:
+    """Return rosettasciio's own exceptions, which have no common base."""
+    found = vars(importlib.import_module("rsciio.exceptions")).values()
+    return tuple(one for one in found if isinstance(one, type) and issubclass(one, Exception))
 
 
 def _title(signal: Signal) -> str:

@@ -88,6 +88,8 @@ def _images_of(file: Path, key: str) -> list[Ending]:
         width = len(str(info.frames - 1))
         frames = [f"-{frame:0{width}d}" for frame in range(info.frames)] if info.frames > 1 else [""]
         endings += [(label + ending, info.key, frame) for frame, ending in enumerate(frames)]
+    if len({ending.casefold() for ending, _, _ in endings}) < len(endings):
+        return [(f"-{place}", key, frame) for place, (_, key, frame) in enumerate(endings)]
     return endings
 
 
@@ -95,7 +97,9 @@ def _labels(infos: Sequence[ImageInfo]) -> list[str]:
     """Return what the images of one file add to its name: nothing when there is one, else different words."""
     if len(infos) == 1:
         return [""]
-    words = ["".join(char if char.isalnum() or char in "._+" else "-" for char in info.label) for info in infos]
+    words = [
+        "".join(char if char.isalnum() or char in "._+" else "-" for char in info.label).strip("-") for info in infos
+    ]
     taken = Counter(word.casefold() for word in words)
     return [
         f"-{word}" if word and taken[word.casefold()] == 1 else f"-{word}-{place}".replace("--", "-")
