@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quatrain.data.islands import cleaned
 from quatrain.micrograph.config import RemovalConfig
-from quatrain.micrograph.masks import Mask, Nesting, compressed, covered, nesting
+from quatrain.micrograph.masks import Mask, Nesting, covered, nesting
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +105,9 @@ def remove(masks: Sequence[Mask], config: RemovalConfig | None = None) -> Remova
 
 
 def _without_islands(mask: Mask, config: RemovalConfig) -> Mask:
-    runs = mask.runs()
-    clean = cleaned(runs, mask.hw, max(config.island_px, config.island_share * mask.area))
-    return mask if clean is runs else mask.with_counts(compressed(clean, mask.hw))
+    rle, smallest_px = mask.rle, max(config.island_px, config.island_share * mask.area)
+    clean = rle.without_islands(smallest_px, diagonal=False).without_holes(*mask.hw, smallest_px, at_border=False)
+    return mask if clean is rle else mask.with_counts(clean.compressed(*mask.hw))
 
 
 Found = dict[int, Removed]

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from quatrain.data.rle import compress
 from quatrain.micrograph.boost import grey
-from quatrain.micrograph.masks import encoded
 
 # H W pixels, S superpixels, F features
 _LONGEST_PX = 512
@@ -134,7 +134,7 @@ class _Tree:
 def _record(mask_HW: NDArray[np.bool_], stability: float) -> dict[str, Any]:
     hw = (mask_HW.shape[0], mask_HW.shape[1])
     return {
-        "segmentation": {"size": list(hw), "counts": encoded(mask_HW, hw).decode()},
+        "segmentation": {"size": list(hw), "counts": compress(mask_HW).decode()},
         "area": int(mask_HW.sum()),
         "predicted_iou": 1.0,
         "stability_score": stability,
