@@ -189,8 +189,8 @@ def whole_numbers(values: Array, what: str, entry: str) -> Ints:
     ):
         if wrong.any():
             first = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-            value = float(values[first])
-            raise ValueError(f"{what} are {why} ({value:.6g} of {entry} {first[-1]}); give whole numbers")
+            value, row = float(values[first]), first[int(np.argmax(values.shape))]
+            raise ValueError(f"{what} are {why} ({value:.6g} of {entry} {row}); give whole numbers")
     return values.astype(np.int64)
 
 
