@@ -8,7 +8,7 @@ the median over the repeats of a network, then the mean over networks, with half
 
 - prefix: evaluations of random networks of a space whose block 0 is full in all of them, with what they share of each
   image kept on disk, against without it. vit_b's shapes with random weights at a smaller image (--image-px), because a
-  processor takes minutes at 1024 px. Marks have to be equal to the bit.
+  processor takes minutes at 1024 px. Scores have to be equal to the bit.
 - whole: the whole evaluation of networks on vit_mini, against the same networks with segment_anything's decoder, one
   image at a time, and masks compared at full size. Figures may differ by rounding alone.
 - latency: a latency table's prediction for random networks timed whole, on vit_mini.
@@ -39,7 +39,7 @@ from quatrain.sam.registry import SamShape, shape
 from quatrain.supernet import onnx_export
 from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Exam, Examiner, Question, image_batches
+from quatrain.supernet.evaluation import EvalImage, EvalSet, Evaluator, image_batches
 from quatrain.supernet.extract import extract, save
 from quatrain.supernet.latency import Timing, calibrate
 from quatrain.supernet.prefix_cache import Prefix, PrefixStore
@@ -72,10 +72,10 @@ def mini() -> Sam:
     return sam.eval()
 
 
-def exam(image_px: int, count: int) -> Exam:
+def synthetic(image_px: int, count: int) -> EvalSet:
     """Made images of materials that the miniature never saw."""
     images = open_images("made:unseen", size_px=image_px, seed=1, count=count)
-    return Exam.of(images, range(count), image_px=image_px, seed=3)
+    return EvalSet.of(images, range(count), image_px=image_px, seed=3)
 
 
 def prefix(asked: argparse.Namespace) -> None:
@@ -83,40 +83,40 @@ def prefix(asked: argparse.Namespace) -> None:
     sam_shape = dataclasses.replace(shape("vit_b"), image_px=asked.image_px)
     sam = build(sam_shape, seed=0)
     sam.image_encoder = ElasticEncoder(sam.image_encoder, sam_shape)
-    space, questions = paper_space(sam_shape), exam(asked.image_px, asked.images_b)
-    shared, plain = Prefix.of(space), Examiner(sam, questions)
+    space, eval_set = paper_space(sam_shape), synthetic(asked.image_px, asked.images_b)
+    shared, plain = Prefix.of(space), Evaluator(sam, eval_set)
     with tempfile.TemporaryDirectory() as folder:
         store = PrefixStore(folder=Path(folder), prefix=shared.fingerprint(sam.image_encoder))
-        quick = Examiner(sam, questions, prefix=shared, store=store)
+        quick = Evaluator(sam, eval_set, prefix=shared, store=store)
         ratios, equal = [], True
         for subnet in networks(space, asked.nets_b):
-            equal &= plain.mark(subnet) == quick.mark(subnet)
-            with_it, without = times(asked, lambda n=subnet: quick.mark(n), lambda n=subnet: plain.mark(n))
+            equal &= plain.score(subnet) == quick.score(subnet)
+            with_it, without = times(asked, lambda n=subnet: quick.score(n), lambda n=subnet: plain.score(n))
             ratios.append(without / with_it)
     case = f"vit_b {asked.image_px} px, block 0 fixed"
     middle = statistics.median(ratios)
     emit(NAME, case, "speed-up by the kept prefix", ratios, unit="ratio", goal=">= 1.15", ok=middle >= 1.15)
-    emit(NAME, case, "marks equal to the bit", [float(equal)], unit="share", goal="1", ok=equal)
+    emit(NAME, case, "scores equal to the bit", [float(equal)], unit="share", goal="1", ok=equal)
 
 
 def whole(asked: argparse.Namespace) -> None:
     """Evaluate as it is done now and as it reads."""
-    sam, questions = mini(), exam(256, asked.images)
+    sam, eval_set = mini(), synthetic(256, asked.images)
     space = paper_space(shape("vit_mini"))
     shared = Prefix.of(space)
     ratios, only, differences = [], [], []
     with tempfile.TemporaryDirectory() as folder:
         store = PrefixStore(folder=Path(folder), prefix=shared.fingerprint(sam.image_encoder))
-        quick = Examiner(sam, questions, prefix=shared, store=store)
-        plain = Examiner(sam, questions)
+        quick = Evaluator(sam, eval_set, prefix=shared, store=store)
+        plain = Evaluator(sam, eval_set)
         for subnet in networks(space, asked.nets):
-            marks, read = plain.mark(subnet), as_it_reads(sam, questions, subnet)
-            differences.append(abs(marks.scores.miou_oracle - read) + (marks != quick.mark(subnet)))
+            scores, read = plain.score(subnet), as_it_reads(sam, eval_set, subnet)
+            differences.append(abs(scores.mean.miou_oracle - read) + (scores != quick.score(subnet)))
             new, without, old = times(
                 asked,
-                lambda n=subnet: quick.mark(n),
-                lambda n=subnet: plain.mark(n),
-                lambda n=subnet: as_it_reads(sam, questions, n),
+                lambda n=subnet: quick.score(n),
+                lambda n=subnet: plain.score(n),
+                lambda n=subnet: as_it_reads(sam, eval_set, n),
             )
             ratios.append(old / new)
             only.append(old / without)
@@ -128,24 +128,24 @@ def whole(asked: argparse.Namespace) -> None:
 
 
 @torch.inference_mode()
-def as_it_reads(sam: Sam, questions: Exam, subnet: Subnet) -> float:
+def as_it_reads(sam: Sam, eval_set: EvalSet, subnet: Subnet) -> float:
     """Mean best-of-three IoU by segment_anything's decoder and masks at full size."""
     found: list[float] = []
-    for images, some in image_batches(sam, questions, batch=8):
-        for question, embedding in zip(some, sam.image_encoder(images, subnet), strict=True):
-            found += full_size_ious(sam, embedding, question).amax(dim=1).tolist()
+    for pixels, images in image_batches(sam, eval_set, batch=8):
+        for image, embedding in zip(images, sam.image_encoder(pixels, subnet), strict=True):
+            found += full_size_ious(sam, embedding, image).amax(dim=1).tolist()
     return float(np.mean(found))
 
 
-def full_size_ious(sam: Sam, embedding_Chw: Tensor, question: Question) -> Tensor:
+def full_size_ious(sam: Sam, embedding_Chw: Tensor, image: EvalImage) -> Tensor:
     """IoU of the three candidates of every prompt, counted at full size."""
-    points = torch.from_numpy(question.points)[:, None]
+    points = torch.from_numpy(image.points)[:, None]
     foreground = torch.ones(len(points), 1, dtype=torch.int32)
     sparse, dense = sam.prompt_encoder(points=(points, foreground), boxes=None, masks=None)
     logits, _ = sam.mask_decoder.predict_masks(embedding_Chw[None], sam.prompt_encoder.get_dense_pe(), sparse, dense)
-    height, width = question.prepared.valid_hw
-    masks = upsample(logits[None, :, 1:], question.prepared.image_CHW.shape[-1])[0, ..., :height, :width] > 0
-    truth = torch.from_numpy(question.prepared.masks_NSS[:, None, :height, :width])
+    height, width = image.prepared.valid_hw
+    masks = upsample(logits[None, :, 1:], image.prepared.image_CHW.shape[-1])[0, ..., :height, :width] > 0
+    truth = torch.from_numpy(image.prepared.masks_NSS[:, None, :height, :width])
     return (masks & truth).sum(dim=(2, 3)) / (masks | truth).sum(dim=(2, 3)).clamp(min=1)
 
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from quatrain.files import read_json, replacing, write_json
 from quatrain.nas import stages
 from quatrain.nas.config import NasConfig, SpaceConfig, mini
-from quatrain.nas.study import Study
+from quatrain.nas.study import NasStudy
 from quatrain.search.neighbours import options
 from quatrain.supernet.cost import encoder_parameters
 from quatrain.supernet.elastic import ElasticEncoder
@@ -47,7 +47,7 @@ def configuration(train_steps: int) -> NasConfig:
     )
 
 
-def trained(folder: Path, train_steps: int) -> Study:
+def trained(folder: Path, train_steps: int) -> NasStudy:
     """Return the study with its supernet; with no steps at all, the pretrained net with its channels sorted."""
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "checkpoints" / "start.pt").exists():
@@ -55,7 +55,7 @@ def trained(folder: Path, train_steps: int) -> Study:
     if train_steps:
         command = [sys.executable, "-m", "quatrain.nas.train", str(folder), "--role", "supernet"]
         subprocess.run(command, check=True)
-    return Study.read(folder)
+    return NasStudy.read(folder)
 
 
 def networks(encoder: ElasticEncoder, space: Space, image_B3SS: Tensor) -> Iterator[tuple[Subnet, Tensor]]:
@@ -82,17 +82,17 @@ def column(folder: Path, weights: str, place: int) -> None:
     if path.exists():
         return
     torch.set_num_threads(1)
-    study = Study.read(folder)
-    sam, question = study.network(weights), study.exam("validation").questions[place]  # type: ignore[arg-type]
+    study = NasStudy.read(folder)
+    sam, image = study.network(weights), study.eval_set("validation").images[place]  # type: ignore[arg-type]
     rows = {}
-    for subnet, embedding in networks(sam.image_encoder, study.scored(), network_input(sam, [question])):
-        ious, _ = candidate_ious(sam, embedding[0], question)
+    for subnet, embedding in networks(sam.image_encoder, study.known_space(), network_input(sam, [image])):
+        ious, _ = candidate_ious(sam, embedding[0], image)
         rows[subnet.key] = float(ious.amax(dim=1).sum())
-    write_json(path, {"objects": len(question.points), "iou": rows})
+    write_json(path, {"objects": len(image.points), "iou": rows})
     print(f"image {place} done", file=sys.stderr, flush=True)
 
 
-def measure(study: Study, weights: str, count: int, processes: int) -> dict[str, np.ndarray]:
+def measure(study: NasStudy, weights: str, count: int, processes: int) -> dict[str, np.ndarray]:
     """Return keys (N,), parameters (N,), summed IoU (N, images) and the number of objects of every image."""
     with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.starmap(column, [(study.folder, weights, place) for place in range(count)], chunksize=1)

@@ -51,9 +51,9 @@ def tune_subnet(folder: Path, key: str, steps: int) -> None:
     import torch
 
     from quatrain.hpc import commands
-    from quatrain.nas.study import Study
+    from quatrain.nas.study import NasStudy
 
-    config = Study.read(folder).config.train
+    config = NasStudy.read(folder).config.train
     processes = config.ranks(torch.cuda.device_count() or len(os.sched_getaffinity(0)))
     arguments: list[str | Path] = ["-m", "quatrain.nas.train", folder, "--role", "tuned"]
     arguments += ["--subnet", key, "--steps", str(steps)]
@@ -69,18 +69,11 @@ def measure_subnet(
     return stages.measure(str(folder), weights, key, part, first, last)
 
 
-def exam_size(folder: Path, part: Any) -> int:
-    """Return how many images of a part can be measured; their places are 0 to that number."""
+def eval_size(folder: Path, part: Any) -> int:
+    """Return how many images of a part can be evaluated; see nas.stages.eval_size."""
     from quatrain.nas import stages
 
-    return stages.exam_size(str(folder), part)
-
-
-def mark_subnet(folder: Path, weights: Any, key: str, part: Any, places: list[int]) -> dict[str, dict[str, Any]]:
-    """Return what a sub-network reached on each image at some places of a part; see nas.stages.mark."""
-    from quatrain.nas import stages
-
-    return stages.mark(str(folder), weights, key, part, places)
+    return stages.eval_size(str(folder), part)
 
 
 def time_subnets(folder: Path, keys: list[str]) -> list[float]:

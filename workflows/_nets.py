@@ -9,7 +9,7 @@ from typing import Any
 from quatrain.files import write_json
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.search_loop import drive
-from quatrain.nas.comparison import Row, table, validated
+from quatrain.nas.comparison import NetRow, known_scores, table
 from quatrain.nas.inputs import unreadable
 from quatrain.search.evaluations import Trial
 from quatrain.search.search import Search
@@ -18,14 +18,15 @@ from quatrain.supernet.space import Subnet
 Measure = Callable[..., "Future[dict[str, float]]"]
 
 
-def publish(planned: list[Row], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
+def publish(planned: list[NetRow], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
     """Measure what is not known yet of the table's networks, then the latency of each alone; write table.json."""
-    folder, figures = session.run.path, validated(planned, search)
-    asked = {place: measure(folder, *place) for row in planned for place in row.places if place not in figures}
-    session.show.task("table", total=len(asked))
-    for future in asked.values():
+    folder, figures = session.run.path, known_scores(planned, search)
+    keys = dict.fromkeys(key for row in planned for key in row.measure_keys if key not in figures)
+    pending = {key: measure(folder, *key) for key in keys}
+    session.show.task("table", total=len(pending))
+    for future in pending.values():
         future.add_done_callback(lambda _: session.show.advance("table"))
-    figures |= {place: future.result() for place, future in asked.items()}
+    figures |= {key: future.result() for key, future in pending.items()}
     time_all = session.app(tasks.time_subnets, shape="gpu", name="latency")
     milliseconds = time_all(folder, [row.subnet.key for row in planned]).result()
     lines = table(search.bounds.sam, planned, figures, milliseconds)

@@ -12,7 +12,7 @@ from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.hpc.worker import TaskError
 from quatrain.nas.autotune_config import PRESETS, AutotuneConfig
-from quatrain.nas.comparison import banded, bands, lineup, of_size, outcome
+from quatrain.nas.comparison import autotune_rows, bucket_of, outcome, random_baseline, size_buckets
 from quatrain.nas.inputs import check_inputs
 from quatrain.nas.locate import find
 from quatrain.sam.registry import shape
@@ -37,7 +37,7 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
         Step(name="prepare", shape="gpu", count=1, seconds=20),
         Step(name="train", shape="block", count=trained, seconds=config.train_steps * step_s, resumable=True),
         Step(name="search", shape="gpu", count=config.evaluations, seconds=measured_s / config.eta),
-        Step(name="luck", shape="gpu", count=2 + 3 * random, seconds=measured_s),
+        Step(name="random", shape="gpu", count=2 + 3 * random, seconds=measured_s),
         Step(name="tune", shape="block", count=config.finetune_steps > 0, seconds=tune_s, resumable=True),
         Step(name="table", shape="gpu", count=12 + 2 * random, seconds=measured_s),
         Step(name="deliver", shape="gpu", count=1, seconds=40),
@@ -48,7 +48,7 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
     """Take the supernet, search it, hold the best against baselines and luck, deliver."""
     run, folder = session.run, session.run.path
     facts = nas.train(config.training(), session) if config.supernet is None else adopt(config, session)
-    images = session.app(tasks.exam_size, shape="gpu", name="count")(folder, "validation").result()
+    images = session.app(tasks.eval_size, shape="gpu", name="count")(folder, "validation").result()
     run.summarise(**facts, validation_images=images)
     latency = None
     if config.max_latency_ms is not None:
@@ -71,15 +71,16 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
     best = search.best()
     if best is None:
         raise TaskError(f"none of {len(search.aside)} sub-networks could be measured: see search.jsonl in {folder}")
-    luck = bands(space, bounds, search, count=config.random_in_bucket, seed=session.seed)
-    others = [space.largest(), space.smallest(), *(net for band in luck for net in band.subnets)]
-    explore("luck", search, others, measure, session)
-    write_json(folder / "bands.json", banded(luck, search))
+    buckets = size_buckets(space, bounds, search, count=config.random_in_bucket, seed=session.seed)
+    others = [space.largest(), space.smallest(), *(net for bucket in buckets for net in bucket.subnets)]
+    explore("random", search, others, measure, session)
+    write_json(folder / "random_baseline.json", random_baseline(buckets, search))
     weights, row = ("tuned", "best, fine-tuned") if config.finetune_steps else ("supernet", "best")
     if config.finetune_steps:
         tune = session.app(tasks.tune_subnet, shape="block", name="tune")
         tune(folder, best.subnet.key, config.finetune_steps).result()
-    planned = lineup(space, bounds, best.subnet, of_size(luck, bounds, best.subnet), run.checkpoints)
+    random_nets = bucket_of(buckets, bounds, best.subnet)
+    planned = autotune_rows(space, bounds, best.subnet, random_nets, run.checkpoints)
     lines = publish(planned, search, measure, session)
     deliver = session.app(tasks.deliver_subnet, shape="gpu", name="deliver")
     path = deliver(folder, best.subnet.key, weights).result()

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
 
 import numpy as np
-
-if TYPE_CHECKING:
-    import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -20,10 +16,3 @@ def derive(seed: int, *names: str | int) -> int:
 def numpy_rng(seed: int, *names: str | int) -> np.random.Generator:
     """Return the numpy generator that belongs to `names` under `seed`."""
     return np.random.default_rng(derive(seed, *names))
-
-
-def torch_rng(seed: int, *names: str | int) -> torch.Generator:
-    """Return the torch CPU generator that belongs to `names` under `seed`."""
-    import torch
-
-    return torch.Generator().manual_seed(derive(seed, *names))

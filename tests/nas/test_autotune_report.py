@@ -9,12 +9,12 @@ from search_worlds import MINI, SAM, score, start
 
 from quatrain.files import append_line, write_json
 from quatrain.nas.autotune_report import write_report
-from quatrain.nas.comparison import banded, bands
+from quatrain.nas.comparison import random_baseline, size_buckets
 from quatrain.search.constraints import Bounds
 from quatrain.search.evaluations import Trial
 from quatrain.supernet.cost import encoder_macs, encoder_parameters, full_subnet
 
-SECTIONS = ("Size against quality", "The way there", "What good nets share", "As ONNX", "Workers")
+SECTIONS = ("Size against quality", "Search history", "What good nets share", "As ONNX", "Workers")
 
 
 @pytest.fixture(scope="module")
@@ -24,13 +24,13 @@ def folder(tmp_path_factory) -> Path:
     search = start(folder / "search.jsonl", budget=30, rungs=(4, 12), engine="evolution")
     while trial := search.propose():
         search.record(trial, figures(trial))
-    luck = bands(MINI, Bounds.parse(SAM, max_params="60%"), search, count=3, seed=0)
-    for subnet in [MINI.largest(), *(net for band in luck for net in band.subnets)]:
+    buckets = size_buckets(MINI, Bounds.parse(SAM, max_params="60%"), search, count=3, seed=0)
+    for subnet in [MINI.largest(), *(net for bucket in buckets for net in bucket.subnets)]:
         if trial := search.baseline(subnet):
             search.record(trial, figures(trial))
     poison = Trial(subnet=MINI.smallest(), last=4)
     search.set_aside(poison, "task measure-0007 failed after 3 tries: <WorkerLost>")
-    write_json(folder / "bands.json", banded(luck, search))
+    write_json(folder / "random_baseline.json", random_baseline(buckets, search))
     write_json(folder / "study.json", {"space": MINI})
     best = search.best().subnet
     size = {"params": encoder_parameters(SAM, best), "gmacs": encoder_macs(SAM, best) / 1e9, "latency_ms": 12.0}
@@ -59,7 +59,7 @@ def graph(name: str, milliseconds: float) -> dict:
     return {"file": f"{name}.onnx", "latency_ms": taken, **common}
 
 
-def test_every_part_of_the_story_is_told(folder):
+def test_every_section_shows_its_figures(folder):
     page = write_report(folder).read_text(encoding="utf8")
 
     for title in SECTIONS:
@@ -68,11 +68,19 @@ def test_every_part_of_the_story_is_told(folder):
     assert "40 % smaller, +2.0 mIoU points" in page
     assert "over random nets of its size" in page
     assert "random nets of one size" in page
-    assert "Successive halving: after 4 images the best one in 3" in page
+    assert "Successive halving: after 4 images, the best 1/3" in page
     assert "2 workers, busy 67 % of the time" in page
     assert "failed after 3 tries: &lt;WorkerLost&gt;" in page
-    for figure in ("encoder.onnx", "31.0", "27.9", "decoder.onnx", "7.50", "6.75", "1.5e-06", "above 1e-04"):
+    for figure in ("encoder.onnx", "31.0", "27.9", "decoder.onnx", "7.50", "6.75", "1.5e-06", "more than 1e-04"):
         assert figure in page
+
+
+def test_a_run_folder_of_an_earlier_release_is_read(folder, tmp_path):
+    for path in folder.iterdir():
+        if path.is_file():
+            (tmp_path / path.name.replace("random_baseline", "bands")).write_bytes(path.read_bytes())
+
+    assert "over random nets of its size" in write_report(tmp_path).read_text(encoding="utf8")
 
 
 def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
@@ -82,11 +90,14 @@ def test_a_run_that_has_just_begun_has_a_report_too(tmp_path):
     assert page.count("Left out") >= len(SECTIONS)
 
 
-def test_a_run_without_export_says_how_to_ask_for_it(tmp_path):
-    assert "not asked for it (--onnx)" in write_report(tmp_path).read_text(encoding="utf8")
+def test_a_run_without_export_names_the_flag(tmp_path):
+    assert "the run did not export (--onnx)" in write_report(tmp_path).read_text(encoding="utf8")
 
 
-@pytest.mark.parametrize("missing", ["bands.json", "study.json", "events.jsonl", "search.jsonl", "summary.json"])
+FILES = ("random_baseline.json", "study.json", "events.jsonl", "search.jsonl", "summary.json")
+
+
+@pytest.mark.parametrize("missing", FILES)
 def test_a_missing_file_leaves_only_its_own_parts_out(folder, tmp_path, missing):
     for path in folder.iterdir():
         if path.is_file() and path.name != missing:

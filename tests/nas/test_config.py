@@ -155,7 +155,7 @@ def test_a_block_that_a_model_does_not_have_is_refused_with_those_that_it_has(bl
         (lambda: NasConfig(images=2), "images is 2; training, validation and test need one each"),
         (lambda: NasConfig(parts=(1, 0, 1)), r"parts are \(1, 0, 1\); each share must be positive"),
         (lambda: NasConfig(max_objects=0), "max_objects is 0; it must be at least 1"),
-        (lambda: NasConfig(exam_points=0), "exam_points is 0; it must be at least 1"),
+        (lambda: NasConfig(eval_points=0), "eval_points is 0; it must be at least 1"),
         (lambda: NasConfig(space=SpaceConfig(widths=(64, 400))), r"widths are \[64, 400\]; vit_mini's MLPs take 1"),
         (lambda: NasConfig(space=SpaceConfig(widths=(0,))), r"widths are \[0\]"),
         (lambda: NasConfig(space=SpaceConfig(removable=(12,))), "there is no block 12; vit_mini has blocks 0 to 11"),

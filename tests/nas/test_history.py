@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from search_worlds import MINI, small_space
 
-from quatrain.nas.history import busy_share, climb, occupied, popular
+from quatrain.nas.history import busy_share, occupied, popular, search_curve
 
 
 def line(event, key, images, score, **more):
@@ -16,21 +16,21 @@ def event(second, state, task, **more):
     return {"time": f"2026-01-02T03:04:{second:06.3f}Z", "state": state, "task": task, **more}
 
 
-def test_images_count_once_however_many_rungs_a_network_climbed():
-    way = climb([line("part", "a", 4, 0.5), line("part", "b", 4, 0.4), line("record", "a", 12, 0.6)], {})
+def test_images_count_once_for_a_network_of_several_rungs():
+    curve = search_curve([line("part", "a", 4, 0.5), line("part", "b", 4, 0.4), line("record", "a", 12, 0.6)], {})
 
-    assert (way.nets, way.spent) == (2, 16)
-    assert (way.images, way.best) == ([16], [0.6])
+    assert (curve.nets, curve.spent) == (2, 16)
+    assert (curve.images, curve.best) == ([16], [0.6])
 
 
 def test_the_best_so_far_never_falls_and_ignores_what_is_not_allowed():
     lines = [line("record", key, 4, score) for key, score in (("a", 0.5), ("big", 0.9), ("b", 0.4), ("c", 0.7))]
 
-    assert climb(lines, {"big": False}).best == [0.5, 0.5, 0.5, 0.7]
+    assert search_curve(lines, {"big": False}).best == [0.5, 0.5, 0.5, 0.7]
 
 
 def test_baselines_cost_nothing():
-    assert climb([line("record", "a", 4, 0.5, proposed=False)], {}).spent == 0
+    assert search_curve([line("record", "a", 4, 0.5, proposed=False)], {}).spent == 0
 
 
 def test_shares_of_a_block_add_up_to_one_and_impossible_widths_have_none():

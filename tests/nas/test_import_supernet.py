@@ -11,7 +11,7 @@ from quatrain.errors import UsageError
 from quatrain.nas import stages, study, train
 from quatrain.nas.config import NasConfig
 from quatrain.nas.import_supernet import adopt
-from quatrain.nas.study import Study
+from quatrain.nas.study import NasStudy
 from quatrain.sam.build import build
 from quatrain.sam.registry import SHAPES
 from quatrain.supernet.config import TrainConfig
@@ -28,7 +28,7 @@ def _tiny(monkeypatch):
 @pytest.fixture
 def theirs(tmp_path):
     """A study whose supernet is trained, as a nas run leaves it."""
-    made = Study.create(tmp_path / "theirs", NasConfig(**CONFIG), seed=4)
+    made = NasStudy.create(tmp_path / "theirs", NasConfig(**CONFIG), seed=4)
     made = replace(made, space=SPACE)
     made.write()
     model = build(TINY, 1)
@@ -39,7 +39,7 @@ def theirs(tmp_path):
 
 def test_the_images_keep_their_parts_and_validation_is_cut_short(theirs, tmp_path):
     facts = adopt(str(tmp_path / "ours"), str(theirs.folder), None, images=1)
-    ours = Study.read(tmp_path / "ours")
+    ours = NasStudy.read(tmp_path / "ours")
 
     assert (ours.split.train, ours.split.test) == (theirs.split.train, theirs.split.test)
     assert ours.split.validation == theirs.split.validation[:1]
@@ -62,7 +62,7 @@ def test_weights_are_shared_and_neither_run_can_spoil_the_others(theirs, tmp_pat
 
 def test_other_images_are_dealt_anew(theirs, tmp_path):
     adopt(str(tmp_path / "ours"), str(theirs.folder), "made:seen", images=9)
-    ours = Study.read(tmp_path / "ours")
+    ours = NasStudy.read(tmp_path / "ours")
 
     assert ours.config.data == "made:seen"
     assert ours.space == SPACE

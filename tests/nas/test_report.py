@@ -188,7 +188,7 @@ def test_nets_measured_on_other_images_than_the_searchs_are_named(made, bare):
     shutil.copy(made / "table.json", bare)
     text = write_report(bare).read_text(encoding="utf8")
 
-    assert "Measured on the held-out images instead: pretrained, fine-tuned, largest, smallest." in text
+    assert "Measured on the test images instead: pretrained, fine-tuned, largest, smallest." in text
 
 
 def test_baselines_measured_on_the_searchs_images_need_no_remark(made, bare):
@@ -197,14 +197,14 @@ def test_baselines_measured_on_the_searchs_images_need_no_remark(made, bare):
     rows = [row | {"miou_validation": 0.7} for row in read_json(bare / "table.json")]
     write_json(bare / "table.json", rows)
 
-    assert "held-out images instead" not in write_report(bare).read_text(encoding="utf8")
+    assert "test images instead" not in write_report(bare).read_text(encoding="utf8")
 
 
 def test_the_found_nets_dropped_blocks_are_listed(bare):
     best = read_json(bare / "summary.json")["best"] | {"subnet": "384-0-384-0-96-96-96-96-96-96-96-96"}
     change(bare / "summary.json", best=best)
 
-    assert "10 of 12 blocks stay, with 33 % of the MLP channels. Dropped: 1, 3." in write_report(bare).read_text()
+    assert "10 of 12 blocks are kept, with 33 % of the MLP channels. Dropped: 1, 3." in write_report(bare).read_text()
 
 
 def test_the_random_nets_of_a_step_share_a_curve_and_ablations_have_none(made, bare):

@@ -1,7 +1,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
+from functools import reduce
 
 import h5py
 import numpy as np
@@ -16,14 +17,14 @@ from quatrain.errors import UsageError
 from quatrain.files import append_line, read_json, read_lines
 from quatrain.nas import stages, train
 from quatrain.nas.config import NasConfig, SearchConfig, SpaceConfig
-from quatrain.nas.study import Study
+from quatrain.nas.study import NasStudy
 from quatrain.sam.build import build
 from quatrain.sam.registry import SHAPES
+from quatrain.search.evaluations import joined
 from quatrain.supernet import latency
 from quatrain.supernet.config import TrainConfig
 from quatrain.supernet.cost import encoder_parameters, full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Marks
 from quatrain.supernet.latency import Timing
 from quatrain.supernet.space import Subnet
 
@@ -52,7 +53,7 @@ def delivered(prepared):
     folder, _ = prepared
     for role in ("supernet", "finetune"):
         assert train.main([str(folder), "--role", role]) == 0
-    key = Study.read(folder).scored().smallest().key
+    key = NasStudy.read(folder).known_space().smallest().key
     stages.gather_training(str(folder))
     stages.illustrate(str(folder), key, count=2)
     return folder, key, stages.deliver(str(folder), key)
@@ -73,7 +74,7 @@ def test_preparing_returns_the_split_the_space_and_the_first_figure(prepared):
 
 
 def test_preparing_finds_the_space(prepared):
-    space = Study.read(prepared[0]).scored()
+    space = NasStudy.read(prepared[0]).known_space()
 
     assert space.full == full_subnet(TINY).widths
     assert space.removable == (1, 2)
@@ -205,7 +206,7 @@ def test_the_delivered_net_computes_what_the_supernet_does(delivered):
     folder, key, path = delivered
     image = rand(1, 3, TINY.image_px, TINY.image_px)
 
-    expected = Study.read(folder).network("supernet").image_encoder(image, Subnet.parse(key))
+    expected = NasStudy.read(folder).network("supernet").image_encoder(image, Subnet.parse(key))
     ours = quatrain.load_sam(folder / path).image_encoder(image)
 
     assert (ours - expected).abs().max() <= 1e-6 * expected.abs().max()
@@ -215,7 +216,7 @@ def test_examples_show_image_truth_and_both_nets(delivered):
     folder, _, _ = delivered
     examples = read_json(folder / "examples.json")
 
-    assert [example["name"] for example in examples] == list(Study.read(folder).split.test[:2])
+    assert [example["name"] for example in examples] == list(NasStudy.read(folder).split.test[:2])
     for example in examples:
         for picture in ("image", "truth", "pretrained", "found"):
             with Image.open(folder / example[picture]) as image:
@@ -254,25 +255,17 @@ def test_a_sub_network_of_another_size_is_refused(prepared):
         stages.measure(str(prepared[0]), "start", "96-96", "test")
 
 
-def test_rungs_of_a_search_add_up_to_what_measuring_returns(delivered):
+def test_stretches_of_a_part_add_up_to_the_whole_part(delivered):
     folder, key, _ = delivered
-    count = stages.exam_size(str(folder), "validation")
+    count = stages.eval_size(str(folder), "validation")
+    stretches = [stages.measure(str(folder), "supernet", key, "validation", at, at + 1) for at in range(count)]
 
-    rungs = [Marks.read(stages.mark(str(folder), "supernet", key, "validation", [place])) for place in range(count)]
+    whole = reduce(joined, stretches)
 
-    whole = asdict(sum(rungs[1:], start=rungs[0]).scores)
-    assert whole == stages.measure(str(folder), "supernet", key, "validation")
-
-
-def test_marks_of_a_rung_are_json(delivered):
-    folder, key, _ = delivered
-    record = stages.mark(str(folder), "supernet", key, "test", [0])
-
-    assert json.loads(json.dumps(record)) == record
-    assert list(record["0"]) == ["objects", "oracle", "chosen"]
+    assert whole == pytest.approx(stages.measure(str(folder), "supernet", key, "validation"))
 
 
-def test_greedy_removal_makes_its_own_blocks_removable_and_tells_their_order(tmp_path):
+def test_greedy_removal_makes_its_own_blocks_removable_and_records_their_order(tmp_path):
     config = NasConfig(**CONFIG, space=SpaceConfig(greedy=True, removable_share=0.5, drop_by_rank=True))
 
     space = stages.prepare(str(tmp_path), config, SEED)["space"]
@@ -290,7 +283,7 @@ def test_the_latency_table_of_a_study_predicts_its_networks(prepared):
     table = latency.read(folder / stages.latency_table(str(folder), checks=1))
 
     assert len(table["checks"]) == 3
-    assert latency.predict(table, Study.read(folder).scored().smallest()) > 0
+    assert latency.predict(table, NasStudy.read(folder).known_space().smallest()) > 0
 
 
 def test_the_kept_prefix_is_made_while_networks_are_measured_and_removed_afterwards(delivered):

@@ -15,7 +15,7 @@ from quatrain.files import read_json, write_json
 from quatrain.nas import study as studies
 from quatrain.nas.config import NasConfig, SearchConfig, SpaceConfig, paper
 from quatrain.nas.inputs import unreadable
-from quatrain.nas.study import Study
+from quatrain.nas.study import NasStudy
 from quatrain.sam.build import build
 from quatrain.sam.registry import SHAPES
 from quatrain.supernet.config import LossConfig, TrainConfig
@@ -36,7 +36,7 @@ def config(**changes):
 
 @pytest.fixture
 def study(tmp_path):
-    return Study.create(tmp_path, config(), seed=4)
+    return NasStudy.create(tmp_path, config(), seed=4)
 
 
 def folder_of_images(path, count, size=(24, 40)):
@@ -64,33 +64,43 @@ def folder_of_images(path, count, size=(24, 40)):
     ],
 )
 def test_a_study_read_back_equals_the_one_created(tmp_path, changes):
-    created = Study.create(tmp_path, config(**changes), seed=4)
+    created = NasStudy.create(tmp_path, config(**changes), seed=4)
 
-    assert Study.read(tmp_path) == created
-    assert Study.read(str(tmp_path)).split == created.split
+    assert NasStudy.read(tmp_path) == created
+    assert NasStudy.read(str(tmp_path)).split == created.split
+
+
+def test_a_study_of_the_last_release_is_read(tmp_path):
+    created = NasStudy.create(tmp_path, config(eval_images=2, eval_points=3), seed=4)
+    text = (tmp_path / "study.json").read_text()
+    (tmp_path / "study.json").write_text(
+        text.replace("eval_images", "exam_images").replace("eval_points", "exam_points")
+    )
+
+    assert NasStudy.read(tmp_path) == created
 
 
 def test_no_more_images_choose_and_judge_than_workers_can_hold(tmp_path):
-    study = Study.create(tmp_path, config(exam_images=1), seed=4)
+    study = NasStudy.create(tmp_path, config(eval_images=1), seed=4)
 
     assert len(study.split.validation) == 1
     assert len(study.split.test) == 1
-    assert study.split.train == Study.create(tmp_path / "other", config(), seed=4).split.train
+    assert study.split.train == NasStudy.create(tmp_path / "other", config(), seed=4).split.train
 
 
 def test_a_space_is_read_back_too(study):
     found = replace(study, space=SPACE)
     found.write()
 
-    assert Study.read(study.folder) == found
-    assert Study.read(study.folder).scored() == SPACE
+    assert NasStudy.read(study.folder) == found
+    assert NasStudy.read(study.folder).known_space() == SPACE
 
 
 def test_the_papers_settings_are_read_back(tmp_path):
     settings = replace(paper(), data="made", images=5)
-    Study.create(tmp_path, settings, seed=0)
+    NasStudy.create(tmp_path, settings, seed=0)
 
-    assert Study.read(tmp_path).config == settings
+    assert NasStudy.read(tmp_path).config == settings
 
 
 def test_the_parts_share_no_image_and_leave_none_out(study):
@@ -102,7 +112,7 @@ def test_the_parts_share_no_image_and_leave_none_out(study):
 
 
 def test_the_same_seed_deals_the_same_images(tmp_path):
-    once, again, other = (Study.create(tmp_path / str(i), config(), seed=seed) for i, seed in enumerate((1, 1, 2)))
+    once, again, other = (NasStudy.create(tmp_path / str(i), config(), seed=seed) for i, seed in enumerate((1, 1, 2)))
 
     assert once.split == again.split
     assert once.split != other.split
@@ -111,7 +121,7 @@ def test_the_same_seed_deals_the_same_images(tmp_path):
 def test_at_most_so_many_images_are_taken_from_a_path(tmp_path):
     data = folder_of_images(tmp_path / "images", 8)
 
-    study = Study.create(tmp_path / "run", config(data=str(data), images=5), seed=0)
+    study = NasStudy.create(tmp_path / "run", config(data=str(data), images=5), seed=0)
 
     names = [*study.split.train, *study.split.validation, *study.split.test]
     assert len(set(names)) == 5
@@ -123,18 +133,18 @@ def test_too_few_images_are_refused_and_nothing_is_written(tmp_path):
     data = folder_of_images(tmp_path / "images", 2)
 
     with pytest.raises(UsageError, match="images' cannot be split into three parts: names holds 2 images"):
-        Study.create(tmp_path / "run", config(data=str(data)), seed=0)
+        NasStudy.create(tmp_path / "run", config(data=str(data)), seed=0)
     assert not (tmp_path / "run").exists()
 
 
 def test_no_images_are_refused(tmp_path):
     with pytest.raises(UsageError, match="there is no '/no/such/images'"):
-        Study.create(tmp_path / "run", config(data="/no/such/images"), seed=0)
+        NasStudy.create(tmp_path / "run", config(data="/no/such/images"), seed=0)
 
 
 def test_a_folder_without_a_study_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"holds no study.json: give the folder of a nas run"):
-        Study.read(tmp_path)
+        NasStudy.read(tmp_path)
 
 
 def damaged(record, **changes):
@@ -162,7 +172,7 @@ def test_a_study_of_another_version_is_refused_in_a_line(study, damage):
     write_json(study.folder / "study.json", damaged(record, **damage))
 
     with pytest.raises(UsageError, match=r"study.json is not of this version of quatrain") as caught:
-        Study.read(study.folder)
+        NasStudy.read(study.folder)
     assert "\n" not in str(caught.value)
 
 
@@ -171,38 +181,38 @@ def test_a_damaged_file_is_refused_in_a_line(study, text):
     (study.folder / "study.json").write_text(text)
 
     with pytest.raises(UsageError, match=r"study.json is not of this version of quatrain") as caught:
-        Study.read(study.folder)
+        NasStudy.read(study.folder)
     assert "\n" not in str(caught.value)
 
 
 def test_an_image_that_has_gone_since_is_named(tmp_path):
     data = folder_of_images(tmp_path / "images", 4)
-    study = Study.create(tmp_path / "run", config(data=str(data)), seed=0)
+    study = NasStudy.create(tmp_path / "run", config(data=str(data)), seed=0)
     gone = study.split.test[0]
     for file in data.glob(f"{Path(gone).stem}*"):
         file.unlink()
 
     with pytest.raises(UsageError, match=f"no longer holds '{gone}': bring it back, or begin another run"):
-        Study.read(tmp_path / "run").indices("test")
+        NasStudy.read(tmp_path / "run").indices("test")
 
 
 def test_a_space_is_missing_before_the_study_is_prepared(study):
     with pytest.raises(UsageError, match="has no space yet: prepare the study first"):
-        study.scored()
+        study.known_space()
 
 
 def test_exams_are_frozen_and_have_the_size_that_was_asked_for(study):
-    once, again = study.exam("train", 3), Study.read(study.folder).exam("train", 3)
+    once, again = study.eval_set("train", 3), NasStudy.read(study.folder).eval_set("train", 3)
 
-    assert [question.prepared.name for question in once.questions] == list(study.split.train[:3])
-    assert all(np.array_equal(a.points, b.points) for a, b in zip(once.questions, again.questions, strict=True))
-    assert once.questions[0].prepared.image_CHW.shape == (3, TINY.image_px, TINY.image_px)
+    assert [image.prepared.name for image in once.images] == list(study.split.train[:3])
+    assert all(np.array_equal(a.points, b.points) for a, b in zip(once.images, again.images, strict=True))
+    assert once.images[0].prepared.image_CHW.shape == (3, TINY.image_px, TINY.image_px)
 
 
 def test_an_exam_asks_for_no_more_objects_than_configured(tmp_path):
-    study = Study.create(tmp_path, config(max_objects=1), seed=4)
+    study = NasStudy.create(tmp_path, config(max_objects=1), seed=4)
 
-    assert all(len(question.points) == 1 for question in study.exam("train").questions)
+    assert all(len(image.points) == 1 for image in study.eval_set("train").images)
 
 
 def test_training_items_come_from_the_training_images_alone(study):
@@ -248,9 +258,9 @@ def test_a_worker_keeps_study_network_and_exam_between_its_tasks(study):
     trained(study, 1)
     folder = str(study.folder)
 
-    for load in (studies.opened, lambda f: studies.network(f, "supernet"), lambda f: studies.exam(f, "test")):
+    for load in (studies.opened, lambda f: studies.network(f, "supernet"), lambda f: studies.eval_set(f, "test")):
         assert load(folder) is load(folder)
-    assert studies.examiner(folder, "supernet", "test") is studies.examiner(folder, "supernet", "test")
+    assert studies.evaluator(folder, "supernet", "test") is studies.evaluator(folder, "supernet", "test")
 
 
 def test_weights_that_were_trained_again_are_read_again(study):
@@ -268,13 +278,13 @@ def test_a_study_that_was_prepared_since_is_read_again(study):
     assert studies.opened(folder).space is None
     replace(study, space=SPACE).write()
 
-    assert studies.opened(folder).scored() == SPACE
+    assert studies.opened(folder).known_space() == SPACE
 
 
-def test_run_folders_do_not_get_into_each_others_way(tmp_path):
+def test_run_folders_do_not_interfere(tmp_path):
     folders = []
     for seed in range(4):
-        made = Study.create(tmp_path / str(seed), config(), seed=seed)
+        made = NasStudy.create(tmp_path / str(seed), config(), seed=seed)
         replace(made, space=SPACE).write()
         trained(made, seed)
         folders.append(str(made.folder))
@@ -283,21 +293,21 @@ def test_run_folders_do_not_get_into_each_others_way(tmp_path):
         for seed, folder in enumerate(folders):
             assert studies.opened(folder).seed == seed
             assert torch.equal(position(studies.network(folder, "supernet")), build(TINY, seed).image_encoder.pos_embed)
-            studies.examiner(folder, "supernet", "validation").mark(SPACE.smallest())
+            studies.evaluator(folder, "supernet", "validation").score(SPACE.smallest())
     assert all(len(list((tmp_path / str(seed) / "prefix").iterdir())) == 2 for seed in range(4))
-    assert all(cache.cache_info().currsize <= 2 for cache in (studies._opened, studies._network, studies._exam))
+    assert all(cache.cache_info().currsize <= 2 for cache in (studies._opened, studies._network, studies._eval_set))
 
 
 def test_an_image_that_goes_bad_is_passed_over_and_told_of_once(tmp_path):
     data = folder_of_images(tmp_path / "images", 8)
-    study = Study.create(tmp_path / "run", config(data=str(data)), seed=0)
+    study = NasStudy.create(tmp_path / "run", config(data=str(data)), seed=0)
     bad = study.split.validation[0]
     assert len(study.images) == 8  # listed
     (data / f"{bad}.png").write_bytes(b"no longer an image")
 
-    exams = [study.exam("validation") for _ in range(2)]
+    eval_sets = [study.eval_set("validation") for _ in range(2)]
 
-    assert [len(exam) for exam in exams] == [len(study.split.validation) - 1] * 2
+    assert [len(eval_set) for eval_set in eval_sets] == [len(study.split.validation) - 1] * 2
     (line,) = unreadable(study.folder)
     assert line.startswith(f"{bad}: ")
     assert f"{bad}.png" in line

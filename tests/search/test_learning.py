@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from search_worlds import MINI, SAM, bounded, score, small_space
 
 from quatrain.search.constraints import Bounds
-from quatrain.search.engines.engine import ENGINES, Engine, make_engine
+from quatrain.search.engines.registry import ENGINES, Engine, make_engine
 from quatrain.supernet.space import Subnet
 
 ANY = Bounds(sam=SAM)

@@ -12,7 +12,7 @@ from search_worlds import MINI, SAM, bounded, outcome, results, run, score, smal
 from quatrain.errors import UsageError
 from quatrain.files import read_lines
 from quatrain.search.constraints import Bounds
-from quatrain.search.engines.engine import ENGINES, RandomEngine
+from quatrain.search.engines.registry import ENGINES, RandomEngine
 from quatrain.search.evaluations import Trial
 from quatrain.search.neighbours import within
 from quatrain.supernet.cost import encoder_parameters
@@ -212,21 +212,9 @@ def test_networks_lost_in_a_crash_are_proposed_again_first(journal):
     lost = [search.propose() for _ in range(3)]
     resumed = start(journal, budget=10)
 
-    assert resumed.in_flight == ()
     assert resumed.left == 10
     assert [resumed.propose() for _ in range(3)] == lost
-    assert [Trial(subnet=subnet) for subnet in resumed.in_flight] == lost
     assert len(outcome(journal)) == 3
-
-
-def test_what_is_in_flight_is_known_until_recorded(journal):
-    search = start(journal)
-    one, other = search.propose(), search.propose()
-    assert one is not None
-    search.record(one, {"miou_oracle": 0.5})
-
-    assert other is not None
-    assert search.in_flight == (other.subnet,)
 
 
 def test_scores_of_repaired_networks_reach_the_engine_as_its_own(journal, monkeypatch):

@@ -10,13 +10,13 @@ from supernet_world import TINY, Rectangles, elastic
 
 from quatrain.supernet.block_importance import block_importance, drop_probabilities, greedy_blocks, removable_blocks
 from quatrain.supernet.cost import full_subnet
-from quatrain.supernet.evaluation import Exam, evaluate
+from quatrain.supernet.evaluation import EvalSet, evaluate
 from quatrain.supernet.space import Subnet
 
 
 @pytest.fixture(scope="module")
-def exam():
-    return Exam.of(Rectangles(), range(6), image_px=TINY.image_px, seed=7)
+def eval_set():
+    return EvalSet.of(Rectangles(), range(6), image_px=TINY.image_px, seed=7)
 
 
 def silence(block):
@@ -28,23 +28,23 @@ def silence(block):
 
 
 @pytest.mark.parametrize("silent", range(4))
-def test_a_block_that_adds_nothing_is_worth_nothing(exam, silent):
+def test_a_block_that_adds_nothing_is_worth_nothing(eval_set, silent):
     sam = elastic()
     silence(sam.image_encoder.blocks[silent])
 
-    importance = block_importance(sam, sam.image_encoder, exam)
+    importance = block_importance(sam, sam.image_encoder, eval_set)
 
     assert importance.drop[silent] == 0
     assert any(importance.drop)
 
 
-def test_a_block_is_worth_the_iou_that_is_lost_without_it(exam):
+def test_a_block_is_worth_the_iou_that_is_lost_without_it(eval_set):
     sam = elastic(seed=2)
 
-    importance = block_importance(sam, sam.image_encoder, exam, batch=4)
+    importance = block_importance(sam, sam.image_encoder, eval_set, batch=4)
 
     def miou(subnet):
-        return evaluate(sam, lambda images: sam.image_encoder(images, subnet), exam, batch=4).miou_oracle
+        return evaluate(sam, lambda images: sam.image_encoder(images, subnet), eval_set, batch=4).miou_oracle
 
     full = miou(full_subnet(TINY))
     without = [Subnet(widths=tuple(0 if i == block else 96 for i in range(4))) for block in range(4)]

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from supernet_world import TINY, elastic, rand
 
-from quatrain.supernet.channel_importance import channel_order, channel_scores, permute_channels
+from quatrain.supernet.channel_importance import channel_importance, channel_order, permute_channels
 from quatrain.supernet.space import Subnet
 
 SIDE = TINY.image_px
@@ -114,7 +114,7 @@ def formula(mlp, batches):
 def test_scores_equal_the_formula(encoder):
     batches = [rand(2, 3, SIDE, SIDE, seed=seed) for seed in (1, 2)]
 
-    scores = channel_scores(encoder, iter(batches))
+    scores = channel_importance(encoder, iter(batches))
 
     seen = [inputs(encoder, images) for images in batches]
     for index in (0, 3):
@@ -124,15 +124,15 @@ def test_scores_equal_the_formula(encoder):
 
 
 def test_signs_of_weights_do_not_matter(encoder):
-    before = channel_scores(encoder, [IMAGES])[3]
+    before = channel_importance(encoder, [IMAGES])[3]
     with torch.no_grad():
         encoder.blocks[3].mlp.lin2.weight.neg_()
 
-    torch.testing.assert_close(channel_scores(encoder, [IMAGES])[3], before)
+    torch.testing.assert_close(channel_importance(encoder, [IMAGES])[3], before)
 
 
 def test_scoring_twice_gives_the_same_scores(encoder):
-    first, second = channel_scores(encoder, [IMAGES]), channel_scores(encoder, [IMAGES])
+    first, second = channel_importance(encoder, [IMAGES]), channel_importance(encoder, [IMAGES])
 
     assert all(torch.equal(*pair) for pair in zip(first, second, strict=True))
 
@@ -141,7 +141,9 @@ def test_standardised_parts_weigh_the_same(encoder):
     with torch.no_grad():
         encoder.blocks[0].mlp.lin2.weight.mul_(1000)
 
-    (score, *_), (alone, *_) = (channel_scores(encoder, [IMAGES], standardise=standard) for standard in (True, False))
+    (score, *_), (alone, *_) = (
+        channel_importance(encoder, [IMAGES], standardise=standard) for standard in (True, False)
+    )
 
     x, _ = inputs(encoder, IMAGES)[0]
     rows = encoder.blocks[0].mlp.lin1.weight.double().abs() @ x.double().norm(dim=0)
@@ -157,15 +159,15 @@ def test_a_dead_channel_comes_last(encoder, standardise):
             block.mlp.lin1.bias[10 * index] = 0
             block.mlp.lin2.weight[:, 10 * index] = 0
 
-    order = channel_order(channel_scores(encoder, [IMAGES], standardise=standardise), "importance", seed=0)
+    order = channel_order(channel_importance(encoder, [IMAGES], standardise=standardise), "importance", seed=0)
 
     assert [int(channels[-1]) for channels in order] == [0, 10, 20, 30]
 
 
 def test_sorted_channels_have_falling_scores(encoder):
-    permute_channels(encoder, channel_order(channel_scores(encoder, [IMAGES]), "importance", seed=0))
+    permute_channels(encoder, channel_order(channel_importance(encoder, [IMAGES]), "importance", seed=0))
 
-    first = channel_scores(encoder, [IMAGES])[0]
+    first = channel_importance(encoder, [IMAGES])[0]
     assert (first.diff() <= 1e-9).all()
 
 
@@ -188,4 +190,4 @@ def test_a_random_order_belongs_to_the_seed_and_differs_by_block():
 
 def test_no_calibration_batch_is_refused(encoder):
     with pytest.raises(ValueError, match="there is no calibration batch; channel scores need at least one"):
-        channel_scores(encoder, [])
+        channel_importance(encoder, [])

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from quatrain.supernet.mask_iou import Truth
+from quatrain.supernet.mask_iou import TrueMasks
 
 
 def at_full_size(logits, masks, valid_hw):
@@ -50,7 +50,7 @@ def test_counts_equal_those_of_masks_drawn_at_full_size(size, seed, kind):
     }[kind]
     masks = truth(objects, side, valid_hw, generator)
 
-    ious = Truth.of(masks, valid_hw, low).ious(logits)
+    ious = TrueMasks.of(masks, valid_hw, low).ious(logits)
 
     assert ious.shape == (objects, candidates)
     assert ious.dtype == torch.float32
@@ -62,7 +62,7 @@ def test_a_perfect_mask_scores_one_and_an_empty_one_nothing():
     masks[:, 2:6, 0:4] = True
     perfect = 2 * masks[:, None, ::2, ::2].float() - 1
 
-    ious = Truth.of(masks, (8, 8), 4).ious(torch.cat([perfect, -torch.ones_like(perfect)], dim=1))
+    ious = TrueMasks.of(masks, (8, 8), 4).ious(torch.cat([perfect, -torch.ones_like(perfect)], dim=1))
 
     assert ious.tolist() == [[1.0, 0.0]]
 
@@ -70,4 +70,4 @@ def test_a_perfect_mask_scores_one_and_an_empty_one_nothing():
 @pytest.mark.parametrize(("side", "logits_px"), [(9, 3), (10, 4), (32, 2), (8, 8)])
 def test_a_factor_that_cannot_be_counted_by_square_is_refused(side, logits_px):
     with pytest.raises(ValueError, match=f"{logits_px} logits a side do not enlarge to {side} px"):
-        Truth.of(torch.ones(1, side, side, dtype=torch.bool), (side, side), logits_px)
+        TrueMasks.of(torch.ones(1, side, side, dtype=torch.bool), (side, side), logits_px)

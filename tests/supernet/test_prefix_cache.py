@@ -15,7 +15,7 @@ from supernet_world import SPACE, TINY, Rectangles, elastic, rand
 
 from quatrain.supernet import prefix_cache as prefix_module
 from quatrain.supernet.cost import full_subnet
-from quatrain.supernet.evaluation import Exam, Examiner
+from quatrain.supernet.evaluation import EvalSet, Evaluator
 from quatrain.supernet.prefix_cache import Prefix, PrefixStore
 from quatrain.supernet.space import Space
 
@@ -46,8 +46,8 @@ def sam():
 
 
 @pytest.fixture(scope="module")
-def exam():
-    return Exam.of(Rectangles(), range(6), image_px=TINY.image_px, seed=7)
+def eval_set():
+    return EvalSet.of(Rectangles(), range(6), image_px=TINY.image_px, seed=7)
 
 
 def store(folder, prefix="a", limit=10**6):
@@ -92,26 +92,26 @@ def test_a_network_with_another_beginning_is_refused(sam):
 
 
 @pytest.mark.parametrize("space", SPACES, ids=lambda space: str(Prefix.of(space).widths))
-def test_marks_are_the_same_to_the_bit_with_and_without_what_was_kept(sam, exam, tmp_path, space):
+def test_marks_are_the_same_to_the_bit_with_and_without_what_was_kept(sam, eval_set, tmp_path, space):
     shared = Prefix.of(space)
     kept = store(tmp_path, shared.fingerprint(sam.image_encoder))
-    plain, quick = Examiner(sam, exam), Examiner(sam, exam, prefix=shared, store=kept)
+    plain, quick = Evaluator(sam, eval_set), Evaluator(sam, eval_set, prefix=shared, store=kept)
     rng = np.random.default_rng(0)
 
     for subnet in [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(3))]:
-        assert quick.mark(subnet) == plain.mark(subnet)
-    assert len(list((tmp_path / "prefix" / kept.prefix).iterdir())) == len(exam)
+        assert quick.score(subnet) == plain.score(subnet)
+    assert len(list((tmp_path / "prefix" / kept.prefix).iterdir())) == len(eval_set)
 
 
-def test_what_networks_share_runs_once_an_image(sam, exam, tmp_path, monkeypatch):
+def test_what_networks_share_runs_once_an_image(sam, eval_set, tmp_path, monkeypatch):
     shared = Prefix.of(SPACES[0])
     runs = []
     monkeypatch.setattr(prefix_module.Prefix, "run", lambda *given, real=Prefix.run: (runs.append(1), real(*given))[1])
-    quick = Examiner(sam, exam, prefix=shared, store=store(tmp_path))
+    quick = Evaluator(sam, eval_set, prefix=shared, store=store(tmp_path))
 
     for subnet in (SPACES[0].largest(), SPACES[0].smallest()):
-        quick.mark(subnet)
-    Examiner(sam, exam, prefix=shared, store=store(tmp_path)).mark(SPACES[0].smallest())
+        quick.score(subnet)
+    Evaluator(sam, eval_set, prefix=shared, store=store(tmp_path)).score(SPACES[0].smallest())
 
     assert len(runs) == 1
 
@@ -144,10 +144,10 @@ def test_the_fingerprint_stands_for_the_prefix_and_the_arithmetic(monkeypatch):
     assert len(before | {shared.fingerprint(encoder)}) == 3
 
 
-def test_images_are_told_apart_by_their_content_and_not_by_their_names(exam):
-    other = Exam.of(Rectangles(seed=1), range(6), image_px=TINY.image_px, seed=7)
-    digests = {question.digest for question in (*exam.questions, *other.questions)}
-    first = exam.questions[0]
+def test_images_are_told_apart_by_their_content_and_not_by_their_names(eval_set):
+    other = EvalSet.of(Rectangles(seed=1), range(6), image_px=TINY.image_px, seed=7)
+    digests = {image.digest for image in (*eval_set.images, *other.images)}
+    first = eval_set.images[0]
 
     assert len(digests) == 12
     assert replace(first, prepared=replace(first.prepared, name="other")).digest == first.digest
@@ -201,14 +201,14 @@ def test_a_torn_file_counts_as_none_and_is_written_again(tmp_path, torn):
     assert np.array_equal(kept.read("x"), STREAM)
 
 
-def test_a_full_disk_costs_the_cache_and_nothing_else(sam, exam, tmp_path, monkeypatch):
+def test_a_full_disk_costs_the_cache_and_nothing_else(sam, eval_set, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(prefix_module, "replacing", full)
-    quick = Examiner(sam, exam, prefix=Prefix.of(SPACES[0]), store=store(tmp_path))
+    quick = Evaluator(sam, eval_set, prefix=Prefix.of(SPACES[0]), store=store(tmp_path))
 
-    assert quick.mark(SPACES[0].largest()) == Examiner(sam, exam).mark(SPACES[0].largest())
+    assert quick.score(SPACES[0].largest()) == Evaluator(sam, eval_set).score(SPACES[0].largest())
 
 
 def test_other_trouble_with_the_disk_is_told(tmp_path, monkeypatch):

@@ -15,14 +15,14 @@ from quatrain.supernet.config import TrainConfig
 from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.dataset import TrainingItems
 from quatrain.supernet.losses import distillation, sam_loss
-from quatrain.supernet.trainer import Trainer, batches, fit
+from quatrain.supernet.trainer import SamTrainer, batches, fit
 
 SHORT = TrainConfig(steps=4, batch=2, prompts=2, warmup=2, lr=1e-3, save_every_s=0)
 STEPS = range(1, SHORT.steps + 1)
 
 
 def trainer(config=SHORT, space=SPACE, seed=0):
-    return Trainer(elastic(), config, seed, space)
+    return SamTrainer(elastic(), config, seed, space)
 
 
 def items(config=SHORT):
@@ -283,7 +283,7 @@ def test_recomputing_activations_changes_no_loss():
 
 def test_a_model_without_an_elastic_encoder_is_refused():
     with pytest.raises(TypeError, match="the encoder is a ImageEncoderViT; train an ElasticEncoder"):
-        Trainer(build(TINY, 0), SHORT, 0)
+        SamTrainer(build(TINY, 0), SHORT, 0)
 
 
 def test_processes_share_every_batch_without_overlap():

@@ -132,9 +132,9 @@ def test_no_stretch_of_images_is_measured_twice_across_the_crash(finished):
 def test_the_report_holds_the_best_against_luck(finished):
     page = (finished / "report.html").read_text(encoding="utf8")
 
-    for title in ("Size against quality", "The way there", "What good nets share", "Workers"):
+    for title in ("Size against quality", "Search history", "What good nets share", "Workers"):
         assert "Left out" not in page.split(title, 1)[1][:600], title
-    assert read_json(finished / "bands.json")
+    assert read_json(finished / "random_baseline.json")
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_dry_run_describes_the_work_and_imports_no_torch(site, tmp_path):
 
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
 
-    for step in ("prepare", "train", "search", "luck", "table", "deliver"):
+    for step in ("prepare", "train", "search", "random", "table", "deliver"):
         assert step in said
     assert said.strip().endswith("False")
     assert not (tmp_path / "runs").exists()

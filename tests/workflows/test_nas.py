@@ -237,6 +237,17 @@ def test_a_dry_run_describes_the_work_without_doing_any(site, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.parametrize("old", [["--exam-points", "0"], ["--exam_points=0"]])
+def test_a_flag_of_the_last_release_still_works_and_is_reported(old, capsys):
+    assert nas.main(["--dry-run", *old]) == 2
+
+    said = capsys.readouterr().err
+    assert (
+        f"{old[0].partition('=')[0]} is deprecated and will be removed in the next release: use --eval-points" in said
+    )
+    assert "eval_points is 0; it must be at least 1" in said
+
+
 def test_planning_does_not_import_torch():
     code = "import sys; from quatrain.workflows import nas; nas.main(['--dry-run']); print('torch' in sys.modules)"
 

@@ -10,7 +10,7 @@ from quatrain.nas.config import NasConfig
 from quatrain.nas.config import mini as mini_supernet
 from quatrain.sam.registry import SamShape
 from quatrain.search.constraints import Bounds, Latency, check_amount
-from quatrain.search.engines.engine import check_engine
+from quatrain.search.engines.registry import check_engine
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

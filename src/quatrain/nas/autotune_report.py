@@ -1,6 +1,6 @@
-"""report.html of an autotune run: the front beside luck, the way there, what good networks share, who worked when.
+"""report.html of an autotune run: front and random baseline, search history, good networks, busy workers.
 
-Nothing here needs torch. Every part stands on its own files, as in the report of a nas run.
+Nothing here needs torch. A section whose files are missing is left out, as in the report of a nas run.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any, Literal
 
 import cattrs
 
-from quatrain.nas.history import GOOD, busy_share, climb, occupied, popular
-from quatrain.nas.report import examples, made, net_table, net_widths
+from quatrain.nas.history import GOOD, busy_share, occupied, popular, search_curve
+from quatrain.nas.report import examples, net_table, net_widths, settings
 from quatrain.report import charts
 from quatrain.report.folder import Missing, RunFolder, section, write_report_of
 from quatrain.report.page import Cell, Chart, DataTable, Note, Page, Section, TableRow, Tile
@@ -42,17 +42,17 @@ def _page(folder: RunFolder) -> Page:
             for title, make in (
                 ("The nets side by side", net_table),
                 ("Size against quality", _front),
-                ("The way there", _climb),
+                ("Search history", _search_history),
                 ("What good nets share", _popular),
                 ("The net that was found", net_widths),
                 ("What it sees", examples),
                 ("As ONNX", _exported),
                 ("Workers", _workers),
-                ("Set aside", _aside),
-                ("How it was made", made),
+                ("Not measurable", _aside),
+                ("Settings", settings),
             )
         ),
-        footer="Made by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
+        footer="Written by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
     )
 
 
@@ -74,18 +74,17 @@ def _sentence(summary: dict[str, Any]) -> str:
 
 
 def _tagline(folder: RunFolder, summary: dict[str, Any]) -> str:
+    best = summary.get("best") or {}
     try:
-        bands, scores = folder.rows("bands.json"), {line["key"]: line["miou"] for line in _found(folder)}
+        near, scores = _random_of_size(folder, best), {line["key"]: line["miou"] for line in _found(folder)}
     except Missing:
         return ""
-    best = summary.get("best") or {}
     if best.get("subnet") not in scores:
         return ""
-    near = min(bands, key=lambda band: abs(band["params"] - best["params"]))
     gain, spread = 100 * (scores[best["subnet"]] - near["mean"]), 50 * (near["highest"] - near["lowest"])
     verdict = "more than" if gain > spread else "no more than"
-    where = "on the images it was chosen by"
-    return f"{gain:+.1f} points over random nets of its size {where}, {verdict} their own spread."
+    images = "on the validation images"
+    return f"{gain:+.1f} points over random nets of its size {images}, {verdict} their spread."
 
 
 def _tiles(summary: dict[str, Any]) -> tuple[Tile, ...]:
@@ -129,9 +128,9 @@ def _front(title: str, folder: RunFolder) -> Section:
     places = [(line["params"] / 1e6, 100 * line["miou"]) for line in found]
     limit = (_start(folder).get("max_params") or math.inf) / 1e6
     try:
-        rows = folder.rows("bands.json")
+        buckets = _random_baseline(folder)
     except Missing:
-        rows = []
+        buckets = []
     best = (folder.mapping("summary.json").get("best") or {}).get("subnet")
     svg = charts.pareto_front(
         points=[place for place, line in zip(places, found, strict=True) if line.get("proposed", True)],
@@ -141,10 +140,10 @@ def _front(title: str, folder: RunFolder) -> Section:
         limit=limit if limit < max(size for size, _ in places) else None,
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
-        bands=[_band(row) for row in rows],
+        bands=[_band(row) for row in buckets],
         band_label="random nets of one size, lowest to highest",
     )
-    caption = f"{len(found):,} nets measured on every image that the search chooses by; smaller is left, better is up."
+    caption = f"{len(found):,} nets measured on all validation images; smaller is left, better is up."
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
 
@@ -169,42 +168,53 @@ def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str 
     ]
 
 
-def _climb(title: str, folder: RunFolder) -> Section:
+def _search_history(title: str, folder: RunFolder) -> Section:
     found, start = _found(folder), _start(folder)
     objective, limit = start.get("objective", "miou_oracle"), start.get("max_params") or math.inf
     lines = [{**line, "objective": objective} for line in folder.lines("search.jsonl")]
-    way = climb(lines, {line["key"]: line["params"] <= limit for line in found})
-    if not way.images:
+    curve = search_curve(lines, {line["key"]: line["params"] <= limit for line in found})
+    if not curve.images:
         raise Missing("the search has measured no net on all images")
-    luck = [charts.Curve(label="random nets of the best one's size, mean", x=[], y=[y]) for y in _luck(folder)]
     svg = charts.search_curve(
-        [(x, 100 * y) for x, y in zip(way.images, way.scores, strict=True)],
-        charts.Curve(label="best so far", x=way.images, y=[100 * y for y in way.best]),
-        luck,
+        [(x, 100 * y) for x, y in zip(curve.images, curve.scores, strict=True)],
+        charts.Curve(label="best so far", x=curve.images, y=[100 * y for y in curve.best]),
+        _random_level(folder),
         x_label="images measured",
         y_label="mIoU, %",
     )
     rungs = start.get("rungs") or []
-    saved = f", where {way.nets * rungs[-1]:,} would have measured every net on all" if len(rungs) > 1 else ""
-    lead = f"{way.nets:,} nets for {way.spent:,} images{saved}; {len(way.images):,} were measured on all."
+    saved = f", where {curve.nets * rungs[-1]:,} would have measured every net on all" if len(rungs) > 1 else ""
+    lead = f"{curve.nets:,} nets for {curve.spent:,} images{saved}; {len(curve.images):,} of them on all."
     rule = ""
     if len(rungs) > 1:
         steps = ", ".join(map(str, rungs[:-1]))
         rule = (
-            f"Successive halving: after {steps} images the best one in {start.get('eta')} of all that came so far "
-            f"goes on, {rungs[-1]} images are all. "
+            f"Successive halving: after {steps} images, the best 1/{start.get('eta')} of all nets so far continue, "
+            f"up to {rungs[-1]} images. "
         )
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=f"{rule}Engine: {start.get('engine')}."),))
 
 
-def _luck(folder: RunFolder) -> list[float]:
+def _random_baseline(folder: RunFolder) -> list[dict[str, Any]]:
+    """Return the size buckets of random_baseline.json; runs of the last release call the file bands.json."""
+    try:
+        return folder.rows("random_baseline.json")
+    except Missing:
+        return folder.rows("bands.json")
+
+
+def _random_of_size(folder: RunFolder, best: dict[str, Any]) -> dict[str, Any]:
+    """Return the size bucket that is nearest to the best net's size."""
+    return min(_random_baseline(folder), key=lambda bucket: abs(bucket["params"] - best.get("params", math.inf)))
+
+
+def _random_level(folder: RunFolder) -> list[charts.Curve]:
     best = folder.mapping("summary.json").get("best") or {}
     try:
-        bands = folder.rows("bands.json")
+        mean = 100 * _random_of_size(folder, best)["mean"]
     except Missing:
         return []
-    near = min(bands, key=lambda band: abs(band["params"] - best.get("params", math.inf)))
-    return [100 * near["mean"]]
+    return [charts.Curve(label="random nets of the best one's size, mean", x=[], y=[mean])]
 
 
 def _popular(title: str, folder: RunFolder) -> Section:
@@ -212,7 +222,7 @@ def _popular(title: str, folder: RunFolder) -> Section:
     try:
         space = cattrs.structure(folder.json("study.json")["space"], Space)
     except (cattrs.BaseValidationError, KeyError, TypeError) as error:
-        raise Missing("study.json tells no space") from error
+        raise Missing("study.json holds no space") from error
     if not nets:
         raise Missing("the search has measured no net on all images")
     sam = SHAPES.get(str(_start(folder).get("model")))
@@ -226,15 +236,15 @@ def _popular(title: str, folder: RunFolder) -> Section:
 def _exported(title: str, folder: RunFolder) -> Section:
     record = folder.mapping("onnx/export.json")
     if not record:
-        raise Missing("the run was not asked for it (--onnx)")
+        raise Missing("the run did not export (--onnx)")
     graphs = [record[name] for name in ("encoder", "decoder")]
     rows = tuple(TableRow(name=graph["file"], cells=_graph_cells(graph)) for graph in graphs)
     columns = ("graph", "largest difference\nfrom torch", "torch\nms", "onnxruntime\nms")
     allowed, threads = f"{graphs[0]['tolerance']:.0e}", graphs[0]["threads"]
     caption = (
-        f"Differences are shares of the largest value, or of 1 where that is larger; above {allowed} nothing would "
-        f"have been written. Medians with {threads} threads on a worker's processor: one image for the encoder, three "
-        "prompts of two points for the decoder."
+        f"Differences are relative to the largest value, or to 1 if that is larger. An export that differs by more "
+        f"than {allowed} is refused. Times are medians on a worker's CPU with {threads} threads: one image for the "
+        "encoder, three prompts of two points for the decoder."
     )
     return Section(title=title, blocks=(DataTable(columns=columns, rows=rows, caption=caption),))
 
@@ -252,7 +262,7 @@ def _workers(title: str, folder: RunFolder) -> Section:
     workers = folder.mapping("summary.json").get("workers")
     moments, busy = occupied(folder.lines("events.jsonl"), "measure-")
     if not workers or len(moments) < 2:
-        raise Missing("no task of the search has ended")
+        raise Missing("no task of the search has finished")
     share = busy_share(moments, busy, workers)
     caption = f"{workers} workers, busy {100 * share:.0f} % of the time from the first measurement to the last."
     return Section(title=title, blocks=(Chart(svg=charts.occupancy(moments, busy, workers), caption=caption),))
@@ -261,5 +271,5 @@ def _workers(title: str, folder: RunFolder) -> Section:
 def _aside(title: str, folder: RunFolder) -> Section:
     lines = [line for line in folder.lines("search.jsonl") if line.get("event") == "aside"]
     if not lines:
-        raise Missing("every net could be measured")
+        raise Missing("all nets could be measured")
     return Section(title=title, blocks=tuple(Note(text=f"{line['key']}: {line['reason']}") for line in lines))

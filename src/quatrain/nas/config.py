@@ -8,11 +8,13 @@ from typing import Literal
 
 from quatrain.sam.registry import SamShape, shape
 from quatrain.search.constraints import Bounds
-from quatrain.search.engines.engine import check_engine
-from quatrain.supernet.config import Fit, LossConfig, TrainConfig
+from quatrain.search.engines.registry import check_engine
+from quatrain.supernet.config import LossConfig, TrainConfig
 from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.space import Space, ratio_choices
 
+RENAMED = {"exam_images": "eval_images", "exam_points": "eval_points"}
+"""Settings by the names that they had in the last release, which flags and study.json may still use."""
 PAPER_WIDTHS = (768, 1020, 1536, 2304)
 """Hidden channels that the authors' ViT-B space offers for blocks 1 to 11."""
 PAPER_REMOVABLE = (1, 2, 5, 6, 9)
@@ -117,7 +119,7 @@ class NasConfig:
     """Images to make, or to take at most from a path."""
     parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
     """Shares of the images that train, choose (validation) and judge (test)."""
-    fit: Fit = "pad"
+    fit: Literal["pad", "squash"] = "pad"
     """How images are brought to the network's square input: SAM's way, or squashed as SuperSAM's code does."""
     model: str = "vit_mini"
     """vit_mini (shipped), or vit_b, vit_l, vit_h with a checkpoint."""
@@ -127,12 +129,12 @@ class NasConfig:
     """Whether the checkpoint must have the SHA-256 of the published one."""
     few_shot_images: int = 100
     """Training images on which blocks and channels are scored."""
-    exam_images: int = 200
+    eval_images: int = 200
     """Images that choose, and images that judge, at most: every worker holds them in memory (19 MB an image with 16
     objects at 1024 px)."""
     max_objects: int = 16
     """Objects of an image that are measured, the largest first."""
-    exam_points: int = 1
+    eval_points: int = 1
     """Points with which each object is asked for, one at a time, when networks are measured: SuperSAM's code takes one;
     sets of few images need more, or luck decides which network is called the best."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
@@ -160,7 +162,7 @@ class NasConfig:
             raise ValueError(f"images is {self.images}; training, validation and test need one each")
         if min(self.parts) <= 0:
             raise ValueError(f"parts are {self.parts}; each share must be positive")
-        for name in ("few_shot_images", "exam_images", "max_objects", "exam_points"):
+        for name in ("few_shot_images", "eval_images", "max_objects", "eval_points"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 1")
 

@@ -1,4 +1,4 @@
-"""What happened in a search, read from its plain files: the way up, what good networks share, who worked when."""
+"""The history of a search from its plain files: best score by images, widths of good networks, busy workers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ GOOD = 0.2
 
 
 @dataclass(kw_only=True, slots=True)
-class Climb:
-    """A search against what it spent; figures after each network that was measured whole."""
+class SearchCurve:
+    """Scores of a search by the images that it measured; one entry per network measured on all images."""
 
     images: list[int] = field(default_factory=list)
-    """Images measured until then."""
+    """Images measured so far."""
     scores: list[float] = field(default_factory=list)
     best: list[float] = field(default_factory=list)
     nets: int = 0
@@ -30,12 +30,12 @@ class Climb:
     """Images measured in all."""
 
 
-def climb(lines: Iterable[Line], admitted: Mapping[str, bool]) -> Climb:
-    """Return how the best score within the bounds grew; `admitted` tells which networks count as the best.
+def search_curve(lines: Iterable[Line], admitted: Mapping[str, bool]) -> SearchCurve:
+    """Return the best score within the bounds by images measured; `admitted` has False for keys outside of the bounds.
 
-    Networks that the search did not propose cost nothing and are left out.
+    Networks that the search did not propose are left out.
     """
-    found, seen = Climb(), dict[str, int]()
+    found, seen = SearchCurve(), dict[str, int]()
     for line in lines:
         if line.get("event") not in ("part", "record") or not line.get("proposed", True):
             continue
@@ -46,10 +46,10 @@ def climb(lines: Iterable[Line], admitted: Mapping[str, bool]) -> Climb:
         seen[key] = images
         if line["event"] == "record":
             score = _score(line, metrics)
-            reached = max(score, found.best[-1] if found.best else score) if admitted.get(key, True) else None
+            best = found.best[-1] if found.best else score
             found.images.append(found.spent)
             found.scores.append(score)
-            found.best.append(reached if reached is not None else (found.best[-1] if found.best else score))
+            found.best.append(max(score, best) if admitted.get(key, True) else best)
     return found
 
 
@@ -58,9 +58,9 @@ def _score(line: Line, metrics: Line) -> float:
 
 
 def popular(space: Space, nets: Sequence[tuple[Subnet, float]]) -> list[tuple[int, list[float | None]]]:
-    """Return, for every width from dropped (0) to the widest, the share of the good networks that has it, by block.
+    """Return for every width, from 0 (dropped) upwards, the share of the good networks that has it, by block.
 
-    None where a block cannot have that width. `nets` are networks with their scores.
+    The share is None for a width that a block cannot have. `nets` are networks with their scores.
     """
     best = sorted(nets, key=lambda one: (-one[1], one[0].key))[: max(1, round(GOOD * len(nets)))]
     widths = sorted({width for block in range(space.depth) for width in options(space, block)})
@@ -75,10 +75,10 @@ def popular(space: Space, nets: Sequence[tuple[Subnet, float]]) -> list[tuple[in
 
 
 def occupied(events: Iterable[Line], prefix: str) -> tuple[list[float], list[int]]:
-    """Return moments in seconds since the first task was handed out, and how many tasks ran from each on.
+    """Return times in seconds since the first task was submitted, and the number of running tasks from each on.
 
     `events` are lines of events.jsonl; tasks whose name begins with `prefix` count. A task that was lost with its
-    driver ends where the next driver begins.
+    driver ends when the next driver starts.
     """
     changes: list[tuple[float, int]] = []
     running: set[str] = set()
@@ -110,7 +110,7 @@ def _summed(changes: Sequence[tuple[float, int]], first: float) -> tuple[list[fl
 
 
 def busy_share(moments: Sequence[float], busy: Sequence[int], workers: int) -> float:
-    """Return the share of the workers' time that was spent on tasks, from the first change to the last."""
+    """Return the share of the workers' time spent on tasks, 0 to 1, from the first change to the last."""
     if len(moments) < 2 or moments[-1] <= moments[0]:
         return 0.0
     spans = [later - sooner for sooner, later in pairwise(moments)]

@@ -10,7 +10,7 @@ from typing import Any
 
 from quatrain import checkpoint
 from quatrain.errors import UsageError
-from quatrain.nas.study import Study, Weights
+from quatrain.nas.study import NasStudy, Weights
 
 KEPT: tuple[Weights, ...] = ("start", "finetune")
 """Weights that are taken over beside the supernet where they are there: for the networks to compare with."""
@@ -29,13 +29,13 @@ def adopt(folder: str, source: str, data: str | None, images: int) -> dict[str, 
     UsageError
         When the supernet cannot be read, its training has not ended, or the images cannot be used.
     """
-    theirs = Study.read(source)
-    space = theirs.scored()
+    theirs = NasStudy.read(source)
+    space = theirs.known_space()
     _check_trained(theirs)
     if data is None:
         ours = replace(theirs, folder=Path(folder))
     else:
-        ours = Study.create(Path(folder), replace(theirs.config, data=data), theirs.seed)
+        ours = NasStudy.create(Path(folder), replace(theirs.config, data=data), theirs.seed)
     dealt = replace(ours.split, validation=ours.split.validation[:images])
     ours = replace(ours, split=dealt, space=space)
     _link(theirs, ours)
@@ -49,7 +49,7 @@ def adopt(folder: str, source: str, data: str | None, images: int) -> dict[str, 
     }
 
 
-def _check_trained(study: Study) -> None:
+def _check_trained(study: NasStudy) -> None:
     path = study.checkpoints / "supernet.pt"
     state, steps = checkpoint.load(path), study.config.train.steps
     if not isinstance(state.get("model"), dict):
@@ -59,7 +59,7 @@ def _check_trained(study: Study) -> None:
     study.network("supernet")
 
 
-def _link(theirs: Study, ours: Study) -> None:
+def _link(theirs: NasStudy, ours: NasStudy) -> None:
     ours.checkpoints.mkdir(parents=True, exist_ok=True)
     for weights in ("supernet", *KEPT):
         source, target = (study.checkpoints / f"{weights}.pt" for study in (theirs, ours))

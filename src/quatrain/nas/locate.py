@@ -19,7 +19,7 @@ PORTABLE = ("study.json", "checkpoints/start.pt", f"checkpoints/{WEIGHTS}")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
+class SupernetSource:
     """A trained supernet in the folder of its run."""
 
     folder: Path
@@ -32,7 +32,7 @@ class Source:
         return self.folder / "checkpoints"
 
 
-def find(path: str | os.PathLike[str]) -> Source:
+def find(path: str | os.PathLike[str]) -> SupernetSource:
     """Return the supernet that a run folder, or the checkpoint in it, holds.
 
     Raises
@@ -63,11 +63,11 @@ def find(path: str | os.PathLike[str]) -> Source:
     return _read(folder)
 
 
-def _read(folder: Path) -> Source:
+def _read(folder: Path) -> SupernetSource:
     path = folder / "study.json"
     try:
         record = read_json(path)
         space = cattrs.structure(record["space"], Space)
-        return Source(folder=folder, sam=shape(record["config"]["model"]), space=space)
+        return SupernetSource(folder=folder, sam=shape(record["config"]["model"]), space=space)
     except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
         raise UsageError(f"{path} is not of this version of quatrain: {error}") from error

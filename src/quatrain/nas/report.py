@@ -1,7 +1,6 @@
-"""report.html of a nas run: the table, the front, the curves and the pictures, from the plain files of its folder.
+"""report.html of a nas run: table, front, training curves and pictures, from the plain files of its folder.
 
-Nothing here needs torch. Every part stands on its own files; where one is missing, as in an interrupted run, its
-section says so and the others are shown.
+Nothing here needs torch. A section whose files are missing, as in an interrupted run, states it; the others are shown.
 """
 
 from __future__ import annotations
@@ -35,18 +34,18 @@ _COLUMNS = (
     "images",
 )
 _RUNS = {"supernet": "supernet", "finetune": "fine-tuned"}
-"""Trainings whose curves are drawn, and what they are called; those of ablations would crowd the chart."""
+"""Trainings whose curves are drawn, with their labels; ablations are not drawn."""
 _DEFINITIONS = (
     "Objects are prompted with one foreground point at a time, drawn once per image and seed. mIoU is the mean over "
     "objects of the intersection over union with the truth, in percent: best of 3 takes the best of SAM's three "
-    "candidate masks (the oracle figure), chosen takes the one that the net itself predicts to be best. Parameters and "
-    "multiply-accumulates (MACs) are those of the image encoder, counted exactly."
+    "candidate masks (the oracle figure), chosen takes the one with the highest predicted IoU. Parameters and "
+    "multiply-accumulates (MACs) count the image encoder only, exactly."
 )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Headline:
-    """The two nets that the first sentence compares, and the fine-tuned one where it was measured."""
+    """The nets that the first sentence compares, and the fine-tuned one if it was measured."""
 
     pretrained: dict[str, Any]
     best: dict[str, Any]
@@ -85,10 +84,10 @@ def _page(folder: RunFolder) -> Page:
                 ("What it sees", examples),
                 ("Training", _training),
                 ("Which blocks matter", _importance),
-                ("How it was made", made),
+                ("Settings", settings),
             )
         ),
-        footer="Made by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
+        footer="Written by quatrain, which searches SAM's encoder as SuperSAM does (arXiv 2501.08504).",
     )
 
 
@@ -103,12 +102,12 @@ def _sam(folder: RunFolder) -> SamShape:
 
 
 def _asked(folder: RunFolder) -> dict[str, Any]:
-    """Return what was asked for, and where the summary knows better, that."""
+    """Return the configuration of run.json, updated by summary.json."""
     return {**folder.mapping("run.json").get("configuration", {}), **folder.mapping("summary.json")}
 
 
 def _kind(row: dict[str, Any]) -> str:
-    """Return what a row of the table stands for, by the words in its name."""
+    """Return the kind of a table row, from the words in its name; "" for any other row."""
     name = str(row.get("name", "")).lower()
     words = {"pretrained": "pretrained", "tuned": "fine-tuned", "largest": "largest", "smallest": "smallest"}
     if name.startswith("best"):
@@ -238,14 +237,14 @@ def _front(title: str, folder: RunFolder) -> Section:
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
     )
-    caption = f"{len(found):,} nets measured on the images that the search chooses by; smaller is left, better is up."
+    caption = f"{len(found):,} nets measured on the validation images; smaller is left, better is up."
     if elsewhere:
-        caption += f" Measured on the held-out images instead: {', '.join(elsewhere)}."
+        caption += f" Measured on the test images instead: {', '.join(elsewhere)}."
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
 
 def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[list[LabelledPoint], list[str]]:
-    """Return the baselines to label, and the names of those that only the held-out images have measured."""
+    """Return the baselines to label, and the names of those that were measured on test images only."""
     try:
         rows = folder.rows("table.json")
     except Missing:
@@ -264,7 +263,7 @@ def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[l
 
 
 def _validated(row: dict[str, Any], places: dict[str, tuple[float, float]], best: str | None) -> float | None:
-    """Return a row's mIoU on the images that the search chooses by: its own figure, or its network's in the journal."""
+    """Return a row's mIoU on validation images: its own figure, or its network's in the journal."""
     if row.get("miou_validation") is not None:
         return float(row["miou_validation"])
     place = places.get(row.get("subnet") or best or "")
@@ -275,15 +274,15 @@ def net_widths(title: str, folder: RunFolder) -> Section:
     """Return the blocks and widths of the best net."""
     best = folder.mapping("summary.json").get("best") or {}
     if not best.get("subnet"):
-        raise Missing("no net has been chosen")
+        raise Missing("no best net yet")
     sam, subnet = _sam(folder), _subnet(best["subnet"])
     dropped = [str(block) for block, width in enumerate(subnet.widths) if not width]
     share = sum(subnet.widths) / (sam.hidden * sam.depth)
-    lead = f"{len(subnet.kept)} of {sam.depth} blocks stay, with {100 * share:.0f} % of the MLP channels."
+    lead = f"{len(subnet.kept)} of {sam.depth} blocks are kept, with {100 * share:.0f} % of the MLP channels."
     if dropped:
         lead += f" Dropped: {', '.join(dropped)}."
     svg = block_widths(subnet.widths, full_subnet(sam).widths, starred=_starred(sam), meaning=_GLOBAL)
-    caption = "Every block's MLP width (filled) inside that of the full net (pale); dashed blocks are skipped whole."
+    caption = "Every block's MLP width (filled) inside that of the full net (pale); dashed blocks are dropped."
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=caption),))
 
 
@@ -302,13 +301,13 @@ def examples(title: str, folder: RunFolder) -> Section:
         try:
             rows.append(_pictures(example, folder))
         except OSError:
-            continue  # a picture that is not there takes its row with it
+            continue  # a row with a missing picture is left out
     if not rows:
         raise Missing("no example could be read")
     gallery = Gallery(
         columns=("image", "truth", "pretrained", "found"),
         rows=tuple(rows),
-        caption="Held-out images; the masks are the ones that each net itself predicts to be best.",
+        caption="Held-out images; the masks are those with the highest predicted IoU of each net.",
     )
     return Section(title=title, blocks=(gallery,))
 
@@ -364,14 +363,14 @@ def _importance(title: str, folder: RunFolder) -> Section:
     svg = bars(
         values, y_label="mIoU points lost without it", highlighted="removable", plain="always kept", starred=_GLOBAL
     )  # fmt: skip
-    lead = "Each block was left out in turn, before any training; those that are missed least may be dropped."
+    lead = "Loss of mIoU without each block, before training. The least important blocks are removable."
     chances = [f"{block} ({p:.2g})" for block, p in zip(removable, importance.get("probability", []), strict=False)]
-    caption = "Removable blocks and the chance that a random net of the sandwich drops them: " + ", ".join(chances)
+    caption = "Removable blocks with their drop probability in sandwich training: " + ", ".join(chances)
     return Section(title=title, lead=lead, blocks=(Chart(svg=svg, caption=caption + "." if chances else ""),))
 
 
-def made(title: str, folder: RunFolder) -> Section:
-    """Return what the run was made with, and what its figures mean."""
+def settings(title: str, folder: RunFolder) -> Section:
+    """Return the settings of the run and the definitions of its figures."""
     asked = _asked(folder)
     own = {"model": asked.get("model"), "data": asked.get("data"), "images": _split(folder)}
     items = tuple((name, str(value)) for name, value in own.items() if value)

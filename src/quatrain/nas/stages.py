@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from quatrain.files import read_lines, replacing, write_json, write_text
 from quatrain.nas import study as studies
 from quatrain.nas.config import NasConfig
 from quatrain.nas.results import write_results
-from quatrain.nas.study import Part, Study, Weights
+from quatrain.nas.study import NasStudy, Part, Weights
 from quatrain.progress import Meter
 from quatrain.report.overlay import overlay
 from quatrain.sam.build import load_sam
@@ -33,10 +32,10 @@ from quatrain.supernet.block_importance import (
     greedy_blocks,
     removable_blocks,
 )
-from quatrain.supernet.channel_importance import Order, channel_order, channel_scores, permute_channels
+from quatrain.supernet.channel_importance import Order, channel_importance, channel_order, permute_channels
 from quatrain.supernet.cost import full_subnet
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Exam, Examiner, candidate_ious, candidate_masks, image_batches
+from quatrain.supernet.evaluation import EvalSet, Evaluator, candidate_ious, candidate_masks, image_batches
 from quatrain.supernet.extract import extract, save
 from quatrain.supernet.latency import Timing, calibrate
 from quatrain.supernet.latency import measure as measured_latency
@@ -52,16 +51,16 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
 
     Returns the split's sizes, the space and the mean IoU of the pretrained net on the few-shot images.
     """
-    study = Study.create(Path(folder), config, seed)
+    study = NasStudy.create(Path(folder), config, seed)
     model = study.pretrained()
-    questions = study.exam("train", config.few_shot_images)
-    importance = block_importance(model, model.image_encoder, questions)
-    order = _greedy(study, model, questions)
+    eval_set = study.eval_set("train", config.few_shot_images)
+    importance = block_importance(model, model.image_encoder, eval_set)
+    order = _greedy(study, model, eval_set)
     space = _space(study, importance, order)
     _bounds(study).check(space)
     _write_importance(study, importance, order, space)
-    Study(folder=study.folder, config=config, seed=seed, split=study.split, space=space).write()
-    _write_starts(study, model, questions)
+    NasStudy(folder=study.folder, config=config, seed=seed, split=study.split, space=space).write()
+    _write_starts(study, model, eval_set)
     sizes = {part: len(getattr(study.split, part)) for part in ("train", "validation", "test")}
     skipped = [f"{skip.name}: {skip.reason}" for skip in study.images.skipped]
     return {
@@ -72,18 +71,18 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _greedy(study: Study, model: Sam, questions: Exam) -> tuple[int, ...] | None:
+def _greedy(study: NasStudy, model: Sam, eval_set: EvalSet) -> tuple[int, ...] | None:
     """Return the order in which greedy removal takes blocks out, where it is asked for."""
     wanted = study.config.space
     if not wanted.greedy or wanted.removable is not None:
         return None
-    examiner = Examiner(model, questions)
+    evaluator = Evaluator(model, eval_set)
     return greedy_blocks(
-        lambda subnet: examiner.mark(subnet).scores.miou_oracle, full_subnet(study.sam), wanted.removable_share
+        lambda subnet: evaluator.score(subnet).mean.miou_oracle, full_subnet(study.sam), wanted.removable_share
     )
 
 
-def _space(study: Study, importance: Importance, order: tuple[int, ...] | None) -> Space:
+def _space(study: NasStudy, importance: Importance, order: tuple[int, ...] | None) -> Space:
     wanted, drop, removable = study.config.space, importance.drop, study.config.space.removable
     if order is not None:
         removable = tuple(sorted(order))
@@ -94,11 +93,11 @@ def _space(study: Study, importance: Importance, order: tuple[int, ...] | None) 
     return wanted.space(study.sam, removable, drop_probabilities(drop, removable, fixed))
 
 
-def _bounds(study: Study) -> Bounds:
+def _bounds(study: NasStudy) -> Bounds:
     return Bounds.parse(study.sam, max_params=study.config.search.max_params, max_macs=study.config.search.max_macs)
 
 
-def _write_importance(study: Study, importance: Importance, order: tuple[int, ...] | None, space: Space) -> None:
+def _write_importance(study: NasStudy, importance: Importance, order: tuple[int, ...] | None, space: Space) -> None:
     record = {
         "importance": importance.drop,
         "baseline_miou": importance.miou,
@@ -110,10 +109,10 @@ def _write_importance(study: Study, importance: Importance, order: tuple[int, ..
     write_json(study.folder / "importance.json", record)
 
 
-def _write_starts(study: Study, model: Sam, questions: Exam) -> None:
+def _write_starts(study: NasStudy, model: Sam, eval_set: EvalSet) -> None:
     """Write the starting weights: channels as they are, at random, and last in the configured order."""
-    images = (batch for batch, _ in image_batches(model, questions, batch=8))
-    scores = channel_scores(model.image_encoder, images, standardise=study.config.space.standardise)
+    images = (batch for batch, _ in image_batches(model, eval_set, batch=8))
+    scores = channel_importance(model.image_encoder, images, standardise=study.config.space.standardise)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     orders: dict[Weights, Order] = {"start-none": "none", "start-random": "random", "start": study.config.space.order}
     for name, order in orders.items():
@@ -129,22 +128,14 @@ def measure(
 
     `first` and `last` bound a stretch of the part, as in a slice.
     """
-    examiner = studies.examiner(folder, weights, part)
-    places = range(len(examiner.exam))[first:last]
-    return asdict(examiner.mark(Subnet.parse(key), places).scores)
+    evaluator = studies.evaluator(folder, weights, part)
+    indices = range(len(evaluator.eval_set))[first:last]
+    return asdict(evaluator.score(Subnet.parse(key), indices).mean)
 
 
-def exam_size(folder: str, part: Part) -> int:
-    """Return how many images of a part have an object; `mark` takes places from 0 to that number."""
-    return len(studies.exam(folder, part))
-
-
-def mark(folder: str, weights: Weights, key: str, part: Part, places: Sequence[int]) -> dict[str, dict[str, Any]]:
-    """Return what one sub-network reached on each image at `places` of a part, as `Marks.read` takes it.
-
-    Parts of the same network add up, so a search measures the images that it has not yet seen, and no more.
-    """
-    return studies.examiner(folder, weights, part).mark(Subnet.parse(key), places).plain()
+def eval_size(folder: str, part: Part) -> int:
+    """Return how many images of a part can be evaluated: those that can be read and have an object."""
+    return len(studies.eval_set(folder, part))
 
 
 def latency(folder: str, keys: list[str]) -> list[float]:
@@ -166,7 +157,7 @@ def latency_table(folder: str, checks: int = 6) -> str:
     `checks` random networks are timed whole, so that the table tells its own error; see `supernet.latency`.
     """
     study = studies.opened(folder)
-    space, rng = study.scored(), numpy_rng(study.seed, "latency checks")
+    space, rng = study.known_space(), numpy_rng(study.seed, "latency checks")
     nets = [space.largest(), space.smallest(), *(space.sample(rng) for _ in range(checks))]
     encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
     write_table(study.folder / LATENCY_TABLE, calibrate(encoder, space, check=nets))
@@ -191,15 +182,15 @@ def forget_prefix(folder: str) -> None:
 def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int = 4) -> None:
     """Write examples.json and its pictures: test images with truth, pretrained net and found net side by side."""
     study = studies.opened(folder)
-    exam = studies.exam(folder, "test")
+    eval_set = studies.eval_set(folder, "test")
     nets: dict[str, tuple[Weights, str]] = {
         "pretrained": ("start", full_subnet(study.sam).key),
         "found": (weights, key),
     }
-    answers = {name: _answers(folder, weights, net, exam, count) for name, (weights, net) in nets.items()}
+    answers = {name: _answers(folder, weights, net, eval_set, count) for name, (weights, net) in nets.items()}
     examples = []
-    for place, question in enumerate(exam.questions[:count]):
-        prepared = question.prepared
+    for place, image in enumerate(eval_set.images[:count]):
+        prepared = image.prepared
         entry: dict[str, Any] = {"name": prepared.name}
         height, width = prepared.valid_hw
         pictures = {"image": None, "truth": prepared.masks_NSS[:, :height, :width]}
@@ -212,14 +203,14 @@ def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int 
 
 
 @torch.inference_mode()
-def _answers(folder: str, weights: Weights, key: str, exam: Exam, count: int) -> list[tuple[np.ndarray, float]]:
+def _answers(folder: str, weights: Weights, key: str, eval_set: EvalSet, count: int) -> list[tuple[np.ndarray, float]]:
     """Return for the first images the masks chosen by predicted IoU, bool (N, H, W), and their mean IoU."""
     model, subnet = studies.network(folder, weights), Subnet.parse(key)
     found = []
-    for images, questions in image_batches(model, exam.first(count), batch=8):
-        for question, embedding in zip(questions, model.image_encoder(images, subnet), strict=True):
-            masks, predicted = candidate_masks(model, embedding, question)
-            ious, _ = candidate_ious(model, embedding, question)
+    for pixels, images in image_batches(model, eval_set.first(count), batch=8):
+        for image, embedding in zip(images, model.image_encoder(pixels, subnet), strict=True):
+            masks, predicted = candidate_masks(model, embedding, image)
+            ious, _ = candidate_ious(model, embedding, image)
             chosen = predicted.argmax(dim=1)
             each = torch.arange(len(chosen))
             found.append((masks[each, chosen].cpu().numpy(), float(ious[each, chosen].mean())))

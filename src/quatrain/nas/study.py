@@ -27,7 +27,7 @@ from quatrain.data.sample import ImageSet, LoggedImages
 from quatrain.data.split import Split, split
 from quatrain.errors import UsageError
 from quatrain.files import read_json, write_json
-from quatrain.nas.config import NasConfig
+from quatrain.nas.config import RENAMED, NasConfig
 from quatrain.nas.inputs import UNREADABLE
 from quatrain.sam.build import build, pretrained
 from quatrain.sam.official import Sam
@@ -35,7 +35,7 @@ from quatrain.sam.registry import SamShape, shape
 from quatrain.seeding import derive, numpy_rng
 from quatrain.supernet.dataset import TrainingItems
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Exam, Examiner
+from quatrain.supernet.evaluation import EvalSet, Evaluator
 from quatrain.supernet.prefix_cache import Prefix, PrefixStore
 from quatrain.supernet.space import Space
 
@@ -48,7 +48,7 @@ found sub-network trained by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Study:
+class NasStudy:
     """A run folder's study; images and networks are opened when they are first needed and kept."""
 
     folder: Path
@@ -58,7 +58,7 @@ class Study:
     space: Space | None = None
 
     @classmethod
-    def create(cls, folder: Path, config: NasConfig, seed: int) -> Study:
+    def create(cls, folder: Path, config: NasConfig, seed: int) -> NasStudy:
         """Open the images, deal them into parts, and write study.json.
 
         Raises
@@ -76,13 +76,13 @@ class Study:
             dealt = split(names, train=train, validation=validation, test=test, seed=seed)
         except ValueError as error:
             raise UsageError(f"{config.data!r} cannot be split into three parts: {error}") from error
-        dealt = replace(dealt, validation=dealt.validation[: config.exam_images], test=dealt.test[: config.exam_images])
+        dealt = replace(dealt, validation=dealt.validation[: config.eval_images], test=dealt.test[: config.eval_images])
         study = cls(folder=folder, config=config, seed=seed, split=dealt)
         study.write()
         return study
 
     @classmethod
-    def read(cls, folder: str | os.PathLike[str]) -> Study:
+    def read(cls, folder: str | os.PathLike[str]) -> NasStudy:
         """Read study.json of a run folder; raise UsageError when there is none or it is of another version."""
         path = Path(folder) / "study.json"
         if not path.exists():
@@ -90,10 +90,11 @@ class Study:
         try:
             record = read_json(path)
             seed = int(record["seed"])
-            config = _CONVERTER.structure(record["config"], NasConfig)
+            settings = {RENAMED.get(name, name): value for name, value in record["config"].items()}
+            config = _CONVERTER.structure(settings, NasConfig)
             dealt = _CONVERTER.structure(record["split"], Split)
             space = record["space"] and _CONVERTER.structure(record["space"], Space)
-        except (cattrs.BaseValidationError, KeyError, TypeError, ValueError) as error:
+        except (cattrs.BaseValidationError, AttributeError, KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{path} is not of this version of quatrain: {error}") from error
         return cls(folder=Path(folder), config=config, seed=seed, split=dealt, space=space)
 
@@ -125,16 +126,16 @@ class Study:
             raise UsageError(f"{self.config.data!r} no longer holds {gone[0]!r}: bring it back, or begin another run")
         return [place[name] for name in getattr(self.split, part)]
 
-    def exam(self, part: Part, at_most: int | None = None) -> Exam:
+    def eval_set(self, part: Part, at_most: int | None = None) -> EvalSet:
         """Return images of a part with frozen prompts, the first `at_most` of them."""
-        return Exam.of(
+        return EvalSet.of(
             self.images,
             self.indices(part)[:at_most],
             image_px=self.sam.image_px,
             seed=derive(self.seed, "prompts"),
             fit=self.config.fit,
             max_objects=self.config.max_objects,
-            points=self.config.exam_points,
+            points=self.config.eval_points,
         )
 
     def items(self) -> TrainingItems:
@@ -160,7 +161,7 @@ class Study:
         model.load_state_dict(state["model"])
         return model
 
-    def scored(self) -> Space:
+    def known_space(self) -> Space:
         """Return the space; raise UsageError before `prepare` has found it."""
         if self.space is None:
             raise UsageError(f"{self.folder} has no space yet: prepare the study first")
@@ -185,7 +186,7 @@ def _elastic(model: Sam, sam: SamShape) -> Sam:
 # files that it comes from, so that a study that was prepared or trained again is read again.
 
 
-def opened(folder: str) -> Study:
+def opened(folder: str) -> NasStudy:
     """Return the study of a folder, kept between the tasks of a worker."""
     return _opened(folder, _state(Path(folder) / "study.json"))
 
@@ -195,17 +196,17 @@ def network(folder: str, weights: Weights) -> Sam:
     return _network(folder, weights, _states(folder, weights))
 
 
-def exam(folder: str, part: Part) -> Exam:
-    """Return an exam of a study, kept between tasks."""
-    return _exam(folder, part, _state(Path(folder) / "study.json"))
+def eval_set(folder: str, part: Part) -> EvalSet:
+    """Return an eval_set of a study, kept between tasks."""
+    return _eval_set(folder, part, _state(Path(folder) / "study.json"))
 
 
-def examiner(folder: str, weights: Weights, part: Part) -> Examiner:
+def evaluator(folder: str, weights: Weights, part: Part) -> Evaluator:
     """Return what marks sub-networks with a study's weights on a part of its images, kept between tasks.
 
     The shared prefix of the study's space is kept in the folder `prefix` of the run folder.
     """
-    return _examiner(folder, weights, part, _states(folder, weights))
+    return _evaluator(folder, weights, part, _states(folder, weights))
 
 
 _State = tuple[int, int, int] | None
@@ -226,8 +227,8 @@ def _states(folder: str, weights: Weights) -> tuple[_State, _State]:
 
 
 @lru_cache(maxsize=2)
-def _opened(folder: str, _at: _State) -> Study:
-    return Study.read(folder)
+def _opened(folder: str, _at: _State) -> NasStudy:
+    return NasStudy.read(folder)
 
 
 @lru_cache(maxsize=2)
@@ -237,15 +238,15 @@ def _network(folder: str, weights: Weights, _at: tuple[_State, _State]) -> Sam:
 
 
 @lru_cache(maxsize=2)
-def _exam(folder: str, part: Part, _at: _State) -> Exam:
-    return opened(folder).exam(part)
+def _eval_set(folder: str, part: Part, _at: _State) -> EvalSet:
+    return opened(folder).eval_set(part)
 
 
 @lru_cache(maxsize=2)
-def _examiner(folder: str, weights: Weights, part: Part, _at: tuple[_State, _State]) -> Examiner:
+def _evaluator(folder: str, weights: Weights, part: Part, _at: tuple[_State, _State]) -> Evaluator:
     study, sam = opened(folder), network(folder, weights)
     if study.space is None:
-        return Examiner(sam, exam(folder, part))
+        return Evaluator(sam, eval_set(folder, part))
     prefix = Prefix.of(study.space)
     store = PrefixStore(folder=study.folder / "prefix", prefix=prefix.fingerprint(sam.image_encoder))
-    return Examiner(sam, exam(folder, part), prefix=prefix, store=store)
+    return Evaluator(sam, eval_set(folder, part), prefix=prefix, store=store)

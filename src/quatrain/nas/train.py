@@ -23,10 +23,10 @@ from torch import distributed
 
 from quatrain.errors import UsageError
 from quatrain.files import append_line
-from quatrain.nas.study import Study, Weights
+from quatrain.nas.study import NasStudy, Weights
 from quatrain.progress import Meter
 from quatrain.supernet.space import Subnet
-from quatrain.supernet.trainer import Step, Trainer, fit, join_group
+from quatrain.supernet.trainer import SamTrainer, StepRecord, fit, join_group
 
 ROLES: dict[str, Weights] = {
     "supernet": "start",
@@ -67,15 +67,15 @@ TUNED_LR = 0.3
 
 def train(folder: Path, role: str, subnet: Subnet | None = None, steps: int | None = None) -> None:
     """Train one role of a study; in a process group that torchrun started, with all of its processes."""
-    study = Study.read(folder)
+    study = NasStudy.read(folder)
     model = study.network(ROLES[role]).to(join_group())
-    config, what = study.config.train, subnet or (None if role == "finetune" else study.scored())
+    config, what = study.config.train, subnet or (None if role == "finetune" else study.known_space())
     if steps:
         config = replace(config, steps=steps, warmup=min(config.warmup, steps // 5), lr=TUNED_LR * config.lr)
-    trainer = Trainer(model, config, study.seed, what)
+    trainer = SamTrainer(model, config, study.seed, what)
     meter = Meter(folder, f"train-{role}", total=config.steps)
 
-    def report(step: int, done: Step) -> None:
+    def report(step: int, done: StepRecord) -> None:
         append_line(folder / f"training-{role}.jsonl", {"step": step, **done})
         first = next(iter(done["losses"].values()))
         meter.set(step, f"loss {first:.3f}")

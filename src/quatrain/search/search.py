@@ -12,7 +12,7 @@ from typing import Any
 from quatrain.errors import UsageError
 from quatrain.files import append_line, fingerprint, read_lines
 from quatrain.search.constraints import Bounds
-from quatrain.search.engines.engine import make_engine
+from quatrain.search.engines.registry import make_engine
 from quatrain.search.evaluations import Evaluation, Trial, joined, pareto
 from quatrain.search.halving import Halving
 from quatrain.search.neighbours import repair, within
@@ -95,11 +95,6 @@ class Search:
     def aside(self) -> dict[str, str]:
         """The networks that could not be measured, and why."""
         return dict(self._aside)
-
-    @property
-    def in_flight(self) -> tuple[Subnet, ...]:
-        """The networks handed out by this object and not recorded yet."""
-        return tuple(trial.subnet for trial in self._handed_out.values() if trial not in self._left_over)
 
     @property
     def left(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from quatrain.sam.official import Sam
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Exam, candidate_ious, image_batches
+from quatrain.supernet.evaluation import EvalSet, candidate_ious, image_batches
 from quatrain.supernet.space import Subnet
 
 
@@ -30,14 +30,14 @@ class Importance:
 
 
 @torch.inference_mode()
-def block_importance(sam: Sam, encoder: ElasticEncoder, exam: Exam, batch: int = 8) -> Importance:
+def block_importance(sam: Sam, encoder: ElasticEncoder, eval_set: EvalSet, batch: int = 8) -> Importance:
     """Leave each block out in turn; the work before it is done once for all of them."""
     depth = encoder.shape.depth
     reached: list[list[float]] = [[] for _ in range(depth + 1)]
-    for images, some in image_batches(sam, exam, batch):
-        for without, embedding_BChw in enumerate(_leaving_out(encoder, images)):
-            for question, embedding in zip(some, embedding_BChw, strict=True):
-                iou_N3, _ = candidate_ious(sam, embedding, question)
+    for pixels, images in image_batches(sam, eval_set, batch):
+        for without, embedding_BChw in enumerate(_leaving_out(encoder, pixels)):
+            for image, embedding in zip(images, embedding_BChw, strict=True):
+                iou_N3, _ = candidate_ious(sam, embedding, image)
                 reached[without] += iou_N3.amax(dim=1).tolist()
     *dropped, full = (float(np.mean(ious)) for ious in reached)
     return Importance(miou=full, drop=tuple(full - miou for miou in dropped))

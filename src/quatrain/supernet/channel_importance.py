@@ -1,12 +1,12 @@
-"""Channel priority: which hidden channels of an MLP matter most (SuperSAM, parameter prioritisation).
+"""Importance of the hidden channels of every MLP (SuperSAM, parameter prioritisation).
 
 For a block with first layer W1 (m x d) and second layer W2 (d x m), a calibration batch gives X, the first layer's
 input (tokens x d), and H, the second layer's input after the activation (tokens x m). Channel j scores
 
     r_j = sum_i |W1[j, i]| ||X[:, i]||_2        c_j = ||H[:, j]||_2 sum_o |W2[o, j]|
 
-each averaged over the batches, then (r_j + c_j) / 2, after Wanda (Sun et al. 2023, equation 1). Sorting the
-channels leaves the full network's function as it is, and makes every prefix the most important part.
+each averaged over the batches, then (r_j + c_j) / 2, after Wanda (Sun et al. 2023, equation 1). Sorting the channels
+does not change the function of the full network. The first k channels are then the k most important ones.
 """
 
 from __future__ import annotations
@@ -28,11 +28,15 @@ Order = Literal["importance", "none", "random"]
 
 
 @torch.inference_mode()
-def channel_scores(encoder: ElasticEncoder, batches: Iterable[Tensor], *, standardise: bool = False) -> list[Tensor]:
-    """Return one score for each hidden channel of each block, float64 (M,), larger is more important.
+def channel_importance(
+    encoder: ElasticEncoder, batches: Iterable[Tensor], *, standardise: bool = False
+) -> list[Tensor]:
+    """Return one score per hidden channel, float64 (M,) for each block; a larger score is more important.
 
-    `batches` are normalised images, (B, 3, S, S). With `standardise`, rows' and columns' scores are brought to zero
-    mean and unit deviation before they are averaged, so that neither drowns the other.
+    `batches` are normalised images, (B, 3, S, S). With `standardise`, row and column scores get zero mean and unit
+    deviation before they are averaged, so that neither dominates.
+
+    Raise ValueError without any batch.
     """
     rows: list[list[Tensor]] = [[] for _ in encoder.blocks]
     columns: list[list[Tensor]] = [[] for _ in encoder.blocks]
@@ -68,7 +72,7 @@ def _mean(rows: list[Tensor], columns: list[Tensor], standardise: bool) -> Tenso
 
 
 def channel_order(scores: list[Tensor], order: Order, seed: int) -> list[Tensor]:
-    """Return for each block the channels in their new order, int64 (M,): by score, as they are, or at random."""
+    """Return each block's channels in their new order, int64 (M,): by falling score, unchanged, or at random."""
     if order == "none":
         return [torch.arange(len(score)) for score in scores]
     if order == "random":
@@ -79,7 +83,7 @@ def channel_order(scores: list[Tensor], order: Order, seed: int) -> list[Tensor]
 
 @torch.no_grad()
 def permute_channels(encoder: ElasticEncoder, orders: list[Tensor]) -> None:
-    """Sort the hidden channels of every block in place; the full network computes what it did before."""
+    """Sort the hidden channels of every block in place; the function of the full network does not change."""
     for block, order in zip(encoder.blocks, orders, strict=True):
         lin1, lin2 = block.mlp.lin1, block.mlp.lin2
         lin1.weight.copy_(lin1.weight[order])

@@ -6,9 +6,6 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-Fit = Literal["pad", "squash"]
-"""Longest side resized and the rest padded, as segment_anything does, or both sides resized."""
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:

@@ -13,11 +13,10 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from quatrain.data.prepare import Prepared, augment, prepare
+from quatrain.data.prepare import Fit, Prepared, augment, prepare
 from quatrain.data.sample import ImageSet, Sample, read_or_none
 from quatrain.errors import UsageError
 from quatrain.seeding import derive, numpy_rng
-from quatrain.supernet.config import Fit
 
 Item = dict[str, Tensor]
 

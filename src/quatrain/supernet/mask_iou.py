@@ -18,7 +18,7 @@ from torch.nn import functional
 
 
 @dataclass(frozen=True, kw_only=True)
-class Truth:
+class TrueMasks:
     """The true masks of an image, counted by square."""
 
     masks_NSS: Tensor
@@ -31,7 +31,7 @@ class Truth:
     """Pixels of the image in every square, uint8."""
 
     @classmethod
-    def of(cls, masks_NSS: Tensor, valid_hw: tuple[int, int], logits_px: int) -> Truth:
+    def of(cls, masks_NSS: Tensor, valid_hw: tuple[int, int], logits_px: int) -> TrueMasks:
         """Count masks for logits of `logits_px` a side; ValueError unless they are enlarged by a whole even factor."""
         side = masks_NSS.shape[-1]
         factor, rest = divmod(side, logits_px)

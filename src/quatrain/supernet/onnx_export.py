@@ -48,7 +48,7 @@ _INLINE_BYTES = 1 << 30
 # S pixels of a side, P prompts, K points a prompt, C channels, h w positions of the embedding
 
 
-class Encoder(nn.Module):
+class OnnxEncoder(nn.Module):
     """The image encoder with the normalisation before it."""
 
     def __init__(self, sam: Sam) -> None:
@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         return embedding
 
 
-class Decoder(nn.Module):
+class OnnxDecoder(nn.Module):
     """Prompt encoder and mask decoder of one image: points in, masks out."""
 
     def __init__(self, sam: Sam) -> None:
@@ -184,7 +184,7 @@ def _encoder_graph(sam: Sam) -> _Graph:
 
     return _Graph(
         name="encoder",
-        module=Encoder(sam).eval(),
+        module=OnnxEncoder(sam).eval(),
         example=inputs(0),
         others=(inputs(1),),
         outputs=("embedding",),
@@ -206,7 +206,7 @@ def _decoder_graph(sam: Sam) -> _Graph:
 
     return _Graph(
         name="decoder",
-        module=Decoder(sam).eval(),
+        module=OnnxDecoder(sam).eval(),
         example=inputs(3, 2),
         others=(inputs(1, 1), inputs(7, 1), inputs(2, 3)),
         outputs=("masks", "iou"),

@@ -31,8 +31,8 @@ from quatrain.seeding import derive
 from quatrain.supernet.config import LossConfig, TrainConfig
 from quatrain.supernet.dataset import TrainingItems
 from quatrain.supernet.elastic import ElasticEncoder
-from quatrain.supernet.evaluation import Exam, Scores, evaluate
-from quatrain.supernet.trainer import Step, Trainer, fit, join_group
+from quatrain.supernet.evaluation import EvalSet, MeanScores, evaluate
+from quatrain.supernet.trainer import SamTrainer, StepRecord, fit, join_group
 
 SEED = 20260
 HELD_OUT = 200
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pretrain(Path(arguments[0]), stages())
 
 
-def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> Scores:
+def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> MeanScores:
     """Pretrain in stages, measure on held-out images, and write weights and model card into `folder`."""
     mini = shape("vit_mini")
     model = build(replace(mini, image_px=plan[0].image_px), SEED)
@@ -79,13 +79,13 @@ def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> S
         grown.image_encoder = ElasticEncoder(grown.image_encoder, size)
         _train(folder, number, stage, grown, size)
         model = grown
-    exam = Exam.of(
+    eval_set = EvalSet.of(
         SyntheticImages(count=held_out, seed=SEED + 1, size_px=size.image_px),
         range(held_out),
         image_px=size.image_px,
         seed=SEED,
     )
-    scores = evaluate(model, model.image_encoder, exam)
+    scores = evaluate(model, model.image_encoder, eval_set)
     checkpoint.save(folder / "vit_mini.pth", dict(model.state_dict()))
     write_text(folder / "vit_mini.md", _card(plan, scores, _seconds(folder), model))
     return scores
@@ -105,7 +105,7 @@ def _train(folder: Path, number: int, stage: Stage, model: Sam, size: SamShape) 
         seed=SEED,
     )
 
-    def report(step: int, done: Step) -> None:
+    def report(step: int, done: StepRecord) -> None:
         loss = done["losses"]["full"]
         append_line(
             folder / "pretrain.jsonl", {"stage": number, "step": step, "loss": loss, "seconds": done["seconds"]}
@@ -113,7 +113,7 @@ def _train(folder: Path, number: int, stage: Stage, model: Sam, size: SamShape) 
         if step % 20 == 0 or step == config.steps:
             print(f"{time.strftime('%H:%M:%S')} stage {number} step {step}/{config.steps} loss {loss:.3f}", flush=True)
 
-    fit(Trainer(model, config, SEED), items, folder / f"stage-{number}.pt", report)
+    fit(SamTrainer(model, config, SEED), items, folder / f"stage-{number}.pt", report)
 
 
 def resized(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -136,7 +136,7 @@ def _seconds(folder: Path) -> float:
     return float(sum(lines.values()))
 
 
-def _card(plan: Sequence[Stage], scores: Scores, seconds: float, model: torch.nn.Module) -> str:
+def _card(plan: Sequence[Stage], scores: MeanScores, seconds: float, model: torch.nn.Module) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     mini = shape("vit_mini")
     steps = "; ".join(

@@ -1,7 +1,7 @@
 """Training of a SAM's encoder and mask decoder: one network alone, or a supernet by the sandwich rule.
 
-What a step does depends on the weights, the optimiser, the step's number, the seed and the data alone. So a run that
-was killed and started again ends with the very weights of one that was not.
+A step depends on the weights, the optimiser, the step's number, the seed and the data, on nothing else. A run that was
+killed and resumed ends with the same weights as one that was not.
 """
 
 from __future__ import annotations
@@ -28,17 +28,18 @@ from quatrain.supernet.losses import distillation, sam_loss
 from quatrain.supernet.sandwich import sandwich_backward
 from quatrain.supernet.space import Space, Subnet
 
-Report = Callable[[int, "Step"], None]
-"""Told the number of each finished step and what it did."""
-Step = dict[str, Any]
-"""A step's learning rate, seconds, and one loss a network."""
+Report = Callable[[int, "StepRecord"], None]
+"""Called after each step with the number of finished steps and the step's record."""
+StepRecord = dict[str, Any]
+"""A step's learning rate ("lr"), wall seconds ("seconds") and loss by network ("losses")."""
 
 
-class Trainer:
-    """A model, its optimiser and its place in the stream of images.
+class SamTrainer:
+    """A model, its optimiser and the number of finished steps.
 
     With a `space`, every step trains the full, the smallest and some random networks (sandwich rule: US-Nets,
-    section 3; BigNAS, section 3.1); with a sub-network in its place, that one alone; with neither, the full network.
+    section 3; BigNAS, section 3.1). With a sub-network in its place it trains
+    that one alone; with None, the full network.
     """
 
     def __init__(self, model: Sam, config: TrainConfig, seed: int, space: Space | Subnet | None = None) -> None:
@@ -71,11 +72,11 @@ class Trainer:
             return {"found": self.space}
         rng = numpy_rng(self.seed, "networks", step)
         drawn = {f"random {i + 1}": self.space.sample(rng) for i in range(self.config.random_nets)}
-        full = Subnet(widths=self.space.full)  # the teacher, also where the space itself offers narrower blocks only
+        full = Subnet(widths=self.space.full)  # the teacher, even if the space offers only narrower blocks
         return {"largest": full, "smallest": self.space.smallest(), **drawn}
 
     def update(self, item: Item) -> dict[str, float]:
-        """Do one step on this process's share of a batch; return the loss of each network."""
+        """Train one step on this process's share of a batch; return the loss of each network."""
         nets = self.networks(self.step)
         item = {name: value.to(self.model.device, non_blocking=True) for name, value in item.items()}
         if self.config.rule == "paper":
@@ -97,7 +98,7 @@ class Trainer:
             parameter.grad = None
         image = normalise(self.model, item["image"], item["valid"])
         with torch.autocast(image.device.type, torch.bfloat16, enabled=self.config.amp):
-            return sandwich_backward(self.encoder, image, nets, _Lesson(self.model, item, self.config))
+            return sandwich_backward(self.encoder, image, nets, SandwichLoss(self.model, item, self.config))
 
     def _descend(self, optimizer: torch.optim.Optimizer) -> None:
         for group in optimizer.param_groups:
@@ -107,7 +108,7 @@ class Trainer:
         optimizer.step()
 
     def state(self) -> dict[str, Any]:
-        """Return all that the next step depends on; sampler and schedule are functions of the step's number."""
+        """Return everything that the next step depends on; sampler and schedule follow from the step's number."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -117,37 +118,38 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Take up a state that `state()` gave."""
+        """Continue from a state that `state()` returned."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.seed = state["step"], state["seed"]
         torch.set_rng_state(state["rng"].cpu())
 
 
-class _Lesson:
-    """The loss of each network of a step; the first one teaches the others (AlphaNet, in-place distillation)."""
+class SandwichLoss:
+    """The loss of each network of a step; the first is the teacher of the others (AlphaNet, in-place distillation)."""
 
     def __init__(self, model: Sam, item: Item, config: TrainConfig) -> None:
         self._model, self._item, self._config = model, item, config
         self._teacher: Tensor | None = None
 
     def __call__(self, member: int, _net: Subnet, embedding_BChw: Tensor) -> Tensor:
+        """Return the scalar loss of the network at position `member` of the step."""
         with torch.autocast(embedding_BChw.device.type, enabled=False):
             logits, iou = decode(self._model, embedding_BChw.float(), self._item["points"])
             loss = sam_loss(logits, iou, self._item["truth"], self._config.loss)
             if member == 0:
                 self._teacher = logits.detach()
             elif self._config.distill and self._teacher is not None:
-                taught = distillation(logits, self._teacher, self._config.loss)
-                loss = (1 - self._config.distill) * loss + self._config.distill * taught
+                distilled = distillation(logits, self._teacher, self._config.loss)
+                loss = (1 - self._config.distill) * loss + self._config.distill * distilled
         return loss
 
 
 def _average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Average gradients over the processes.
 
-    DistributedDataParallel reduces in the backward pass of its own forward; a sandwich step has many of both, so the
-    same mean is taken once, after all of them, in one flat message. The largest network touches every parameter.
+    DistributedDataParallel reduces in every backward pass, and a sandwich step has many. So the mean is taken once,
+    after all of them, in one flat message. The largest network touches every parameter.
     """
     if not distributed.is_initialized():
         return
@@ -169,14 +171,14 @@ def batches(items: TrainingItems, config: TrainConfig, start: int, rank: int = 0
     share = config.batch // ranks
     firsts = (step * config.batch + rank * share for step in range(start, config.steps))
     stream = [first + place for first in firsts for place in range(share)]
-    own = torch.Generator()  # else a loader draws from the global one, once more in a run that was resumed
+    own = torch.Generator()  # the loader would draw from the global generator, once more in a resumed run
     yield from DataLoader(items, share, sampler=stream, num_workers=config.loaders, generator=own)
 
 
-def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Report) -> None:
-    """Train to the last step; `path` holds the latest checkpoint, from which a killed run goes on.
+def fit(trainer: SamTrainer, items: TrainingItems, path: Path, report: Report) -> None:
+    """Train to the last step; `path` is the latest checkpoint, from which a killed run resumes.
 
-    In a group of processes the first one saves and reports.
+    In a process group, rank 0 saves and reports.
     """
     rank, ranks = (distributed.get_rank(), distributed.get_world_size()) if distributed.is_initialized() else (0, 1)
     if path.exists():
@@ -199,7 +201,7 @@ def fit(trainer: Trainer, items: TrainingItems, path: Path, report: Report) -> N
 
 
 def join_group() -> torch.device:
-    """Join the process group where torchrun started one, and return this process's device."""
+    """Join torchrun's process group if there is one; return this process's device."""
     local = int(os.environ.get("LOCAL_RANK", "0"))
     if torch.cuda.is_available():
         torch.cuda.set_device(local)
