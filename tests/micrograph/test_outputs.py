@@ -14,7 +14,7 @@ from quatrain.micrograph import boost
 from quatrain.micrograph.config import BatchConfig
 from quatrain.micrograph.inputs import LoadedImage
 from quatrain.micrograph.measure import mask_rows, region_diameters
-from quatrain.micrograph.outputs import write_image
+from quatrain.micrograph.outputs import write_image, write_labels
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +135,34 @@ def test_regions_are_measured_by_material():
     found = region_diameters(labels, 64)
 
     assert found == {1: [pytest.approx((4 * 400 / np.pi) ** 0.5)] * 2, 2: []}
+
+
+@pytest.mark.parametrize("y_nm", [1e-3, 0.135, 0.25, 5.0, 108.333, 2e4, 3e6])
+@pytest.mark.parametrize("aspect", [1.0, 0.6])
+def test_the_pixel_size_of_a_label_map_is_read_back_however_fine_it_is(tmp_path, y_nm, aspect):
+    size = PixelSize(y_nm=y_nm, x_nm=y_nm * aspect, source="test")
+    write_labels(tmp_path / "labels.tif", np.ones((20, 30), np.uint16), size)
+
+    found = read(tmp_path / "labels.tif").pixel_size
+
+    assert (found.y_nm, found.x_nm) == pytest.approx((size.y_nm, size.x_nm), rel=1e-5)
+    with tifffile.TiffFile(tmp_path / "labels.tif") as tiff:
+        assert max(max(tiff.pages[0].tags[f"{axis}Resolution"].value) for axis in "XY") < 1 << 32
+        assert tiff.imagej_metadata["unit"] in ("pm", "nm", "um", "mm")
+
+
+def test_areas_and_lengths_use_height_and_width_of_pixels_that_are_not_square():
+    image = np.random.default_rng(0).integers(0, 255, (128, 128)).astype(np.uint8)
+    mask = np.zeros((128, 128), bool)
+    mask[20:60, 20:100] = True  # 40 rows of 2 nm, 80 columns of 1 nm: a square of 80 nm
+    result = boost(image, [{"segmentation": mask}], k=1)
+
+    (row,) = mask_rows(result, image, PixelSize(y_nm=2.0, x_nm=1.0, source="test"))
+    (plain,) = mask_rows(result, image, None)
+
+    assert row["area_nm2"] == 80 * 80
+    assert row["equivalent_diameter_nm"] == pytest.approx((4 * 6400 / np.pi) ** 0.5)
+    assert row["perimeter_nm"] == pytest.approx(4 * 80, rel=0.02)
+    assert row["eccentricity"] == pytest.approx(0, abs=0.05)
+    assert plain["eccentricity"] > 0.8
+    assert plain["perimeter_px"] == row["perimeter_px"]

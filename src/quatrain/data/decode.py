@@ -128,10 +128,10 @@ def read_labels(path: Path, page: int = 0) -> NDArray[Any]:
     """
     values = read(path, frame=page, labels=True).pixels
     if values.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
+        with np.errstate(invalid="ignore"):  # signalling NaN
             whole = np.rint(values)
-        if not np.array_equal(whole, values):
-            raise UnreadableError("it holds fractions; labels are whole numbers")
+        if not np.array_equal(whole, values) or not (np.abs(whole) < 1 << 53).all():
+            raise UnreadableError("it holds fractions or numbers without end; labels are whole numbers")
         values = whole.astype(np.int64)
     return _colours_as_labels(values) if values.ndim == 3 else values
 

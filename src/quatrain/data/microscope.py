@@ -60,6 +60,14 @@ def _signals(path: Path) -> list[Signal]:
             if "RGBA" not in str(error):
                 raise
             return list(reader.file_reader(str(path), lazy=False, **options))  # colours cannot be read lazily
+        except (UnboundLocalError, *_own_errors()) as error:
+            raise UnreadableError("it cannot be decoded (it is damaged)") from error
+
+
+def _own_errors() -> tuple[type[Exception], ...]:
+    """Return rosettasciio's own exceptions, which have no common base."""
+    found = vars(importlib.import_module("rsciio.exceptions")).values()
+    return tuple(one for one in found if isinstance(one, type) and issubclass(one, Exception))
 
 
 def _title(signal: Signal) -> str:

@@ -188,7 +188,8 @@ def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
         return black_or_white
     if values.dtype.kind not in "iuf":
         raise ValueError(f"the image holds {values.dtype}; it must hold real numbers")
-    return _stretched(values.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # NaN is no error
+        return _stretched(values.astype(np.float64))
 
 
 def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:

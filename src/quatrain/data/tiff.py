@@ -148,7 +148,8 @@ def _stored(path: Path, tiff: Any, series: Any, frame: int) -> NDArray[Any]:
         pixels = series.pages[frame].asarray()
     if page.samplesperpixel > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE:
         pixels = np.moveaxis(pixels.reshape(page.samplesperpixel, page.imagelength, page.imagewidth), 0, -1)
-    return pixels.reshape(page.imagelength, page.imagewidth, *pixels.shape[2:])
+    frame_HWC: NDArray[Any] = pixels.reshape(page.imagelength, page.imagewidth, *pixels.shape[2:])
+    return frame_HWC
 
 
 def _displayed(stored: NDArray[Any], page: Any) -> NDArray[Any]:

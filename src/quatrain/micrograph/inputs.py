@@ -95,7 +95,9 @@ def _labels(infos: Sequence[ImageInfo]) -> list[str]:
     """Return what the images of one file add to its name: nothing when there is one, else different words."""
     if len(infos) == 1:
         return [""]
-    words = ["".join(char if char.isalnum() or char in "._+" else "-" for char in info.label) for info in infos]
+    words = [
+        "".join(char if char.isalnum() or char in "._+" else "-" for char in info.label).strip("-") for info in infos
+    ]
     taken = Counter(word.casefold() for word in words)
     return [
         f"-{word}" if word and taken[word.casefold()] == 1 else f"-{word}-{place}".replace("--", "-")

@@ -150,7 +150,7 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
     name = str(outcome["name"])
     where = image_folder(folder.path, name)
     captions = {
-        "image": name,
+        "image": ", ".join([name, *_notes(outcome)]),
         "raw": _caption(outcome, "masks_raw", "mean_iou_raw"),
         "kept": f"{count(outcome.get('masks_kept'))} masks",
         "overlay": _caption(outcome, "materials", "mean_iou_boosted"),
@@ -163,6 +163,16 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
         else GalleryImage(uri="data:,", alt=f"{name}: no truth", caption="no truth")
         for part, caption in captions.items()
     )
+
+
+def _notes(outcome: dict[str, Any]) -> list[str]:
+    """Return what the report says of an image's file: its pixel size with the source, and a data bar that was cut."""
+    size, bar = outcome.get("pixel_size_nm"), outcome.get("data_bar_rows")
+    source = outcome.get("pixel_size_source") or ""
+    notes = [f"pixel size not known: {source}"] if source and not size else []
+    if size:
+        notes = [f"{' x '.join(f'{side:.6g}' for side in dict.fromkeys(size))} nm per pixel ({source})"]
+    return [*notes, f"data bar of {bar} rows cut"] if bar else notes
 
 
 def _caption(outcome: dict[str, Any], of: str, iou: str) -> str:
