@@ -14,7 +14,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "micrograph"))
 
-from micrograph_world import write_dm3, write_mrc, write_ncem, write_ser
+from micrograph_world import write_dm3, write_dm4, write_mrc, write_ncem, write_ser, write_velox
 
 from quatrain.data.decode import UnreadableError, images, inspect, read, read_labels
 from quatrain.data.sample import to_rgb8
@@ -429,3 +429,78 @@ def test_a_file_with_the_suffix_of_another_format_is_read_as_what_it_is(tmp_path
 
     assert np.array_equal(read(tmp_path / "a.tif").pixels, EIGHT)
     assert np.array_equal(read(tmp_path / "b.jpg").pixels, GREY)
+
+
+# Reports in public trackers
+
+
+def test_zeiss_images_of_2048_columns_use_the_size_of_the_image_not_of_the_screen(tmp_path):
+    """hyperspy pull request 2056: AP_PIXEL_SIZE belongs to the display of 1,024 columns."""
+    text = "AP_PIXEL_SIZE\r\nPixel Size = 10.00 nm\r\nAP_IMAGE_PIXEL_SIZE\r\nImage Pixel Size = 5.001 nm\r\n"
+    value = (("0\r\n" * 3) + "1.25e-10\r\n" + ("0\r\n" * 60) + text).encode()
+    tifffile.imwrite(tmp_path / "a.tif", EIGHT, extratags=[(34118, 2, 0, value, True)], metadata=None)
+
+    assert size_of(tmp_path / "a.tif") == pytest.approx((5.001, 5.001), rel=1e-3)
+
+
+def test_an_imagej_stack_without_a_unit_has_no_size(tmp_path):
+    """hyperspy issue 1167: such a stack could not be read at all."""
+    stack = np.stack([EIGHT] * 3)
+    text = "ImageJ=1.50i\nimages=3\nslices=3\nloop=false\n"
+    tifffile.imwrite(tmp_path / "a.tif", stack, description=text, metadata=None, photometric="minisblack")
+
+    (info,) = images(tmp_path / "a.tif")
+
+    assert (info.frames, info.pixel_size, info.no_pixel_size) == (3, None, "the file states no pixel size")
+
+
+@pytest.mark.parametrize("shape", [(32, 64), (64, 32)])
+def test_velox_images_that_are_not_square_have_one_pixel_size(tmp_path, shape):
+    """rosettasciio issue 243: the reader gives one axis in nm and the other in micrometres."""
+    write_velox(tmp_path / "a.emd", np.arange(shape[0] * shape[1]).reshape(shape), 5.1e-9)
+
+    assert size_of(tmp_path / "a.emd") == pytest.approx((5.1, 5.1))
+
+
+@pytest.mark.parametrize("extended", [80, 1024, 3 * 768])
+def test_an_mrc_with_an_extended_header_of_any_program_is_read(tmp_path, extended):
+    """hyperspy issue 2551: MRC files of Velox failed because of their extended header."""
+    write_mrc(tmp_path / "a.mrc", GREY, 5.0)
+    whole = bytearray((tmp_path / "a.mrc").read_bytes())
+    struct.pack_into("<i", whole, 92, extended)
+    (tmp_path / "a.mrc").write_bytes(whole[:1024] + b"\xff" * extended + whole[1024:])
+
+    assert np.array_equal(read(tmp_path / "a.mrc").pixels, GREY)
+    assert size_of(tmp_path / "a.mrc") == pytest.approx((0.5, 0.5))
+
+
+@pytest.mark.parametrize("size", ["-1.61736E9", "0", "NaN", "1e400"])
+def test_an_ome_size_that_is_not_positive_is_none(tmp_path, size):
+    """LumaViewPro issue 461: OME-XML with a PhysicalSizeX of -1.6e9."""
+    about = {"axes": "YX", "PhysicalSizeX": 12345.0, "PhysicalSizeY": 12345.0}
+    tifffile.imwrite(tmp_path / "a.ome.tif", GREY, metadata=about)
+    content = (tmp_path / "a.ome.tif").read_bytes()
+    (tmp_path / "a.ome.tif").write_bytes(content.replace(b'"12345.0"', f'"{size:<7.7}"'.encode()))
+
+    assert "not a length" in size_of(tmp_path / "a.ome.tif")
+
+
+def test_a_float_image_with_an_inverting_table_is_inverted_as_viewers_show_it(tmp_path):
+    """bioformats issue 3901: float TIFFs of ImageJ with an inverted look-up table."""
+    values = np.sort(GREY.astype(np.float32) * 1.6, axis=1)
+    tifffile.imwrite(tmp_path / "a.tif", values, photometric="miniswhite", description="ImageJ=1.53t\n", metadata=None)
+
+    shown = to_rgb8(read(tmp_path / "a.tif").pixels)[..., 0]
+
+    assert (shown[:, 0] > shown[:, -1]).all()
+    assert np.array_equal(read(tmp_path / "a.tif", labels=True).pixels, values)
+
+
+def test_an_axis_of_digitalmicrograph_that_is_no_length_is_refused(tmp_path):
+    """bioformats issue 4156: the unit of a dm4 that is not a length became micrometres."""
+    write_dm4(tmp_path / "a.dm4", GREY, 0.5)
+    content = (tmp_path / "a.dm4").read_bytes()
+    (tmp_path / "a.dm4").write_bytes(content.replace("nm".encode("utf-16-le"), "eV".encode("utf-16-le")))
+
+    with pytest.raises(UnreadableError, match="an axis is in eV, so that it is not an image"):
+        images(tmp_path / "a.dm4")

@@ -53,6 +53,7 @@ def _signals(path: Path) -> list[Signal]:
     except ImportError as error:
         raise UnreadableError(f"{suffix} needs rosettasciio: pip install 'quatrain[micrograph]' ({error})") from error
     options: dict[str, Any] = {"select_type": "images"} if suffix == ".emd" else {}
+    damaged: tuple[type[Exception], ...] = (UnboundLocalError, *_own_errors())
     with decoding():
         try:
             return list(reader.file_reader(str(path), lazy=suffix != ".ser", **options))
@@ -60,7 +61,7 @@ def _signals(path: Path) -> list[Signal]:
             if "RGBA" not in str(error):
                 raise
             return list(reader.file_reader(str(path), lazy=False, **options))  # colours cannot be read lazily
-        except (UnboundLocalError, *_own_errors()) as error:
+        except damaged as error:
             raise UnreadableError("it cannot be decoded (it is damaged)") from error
 
 

@@ -88,6 +88,8 @@ def _images_of(file: Path, key: str) -> list[Ending]:
         width = len(str(info.frames - 1))
         frames = [f"-{frame:0{width}d}" for frame in range(info.frames)] if info.frames > 1 else [""]
         endings += [(label + ending, info.key, frame) for frame, ending in enumerate(frames)]
+    if len({ending.casefold() for ending, _, _ in endings}) < len(endings):
+        return [(f"-{place}", key, frame) for place, (_, key, frame) in enumerate(endings)]
     return endings
 
 
