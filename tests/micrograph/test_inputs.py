@@ -218,6 +218,7 @@ def test_the_data_bar_of_an_sem_is_cut_from_image_and_truth(tmp_path, stated):
     assert image.image_HWC.shape == (96, 128, 3)
     assert image.truth_HW.shape == (96, 128)
     assert image.data_bar_rows == 16
+    assert image.warnings == ("a data bar of 16 rows was cut from the bottom",)
     assert (kept.image_HWC.shape, kept.data_bar_rows) == ((112, 128, 3), 0)
 
 

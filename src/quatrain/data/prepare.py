@@ -45,7 +45,8 @@ def prepare(sample: Sample, image_px: int, *, fit: Fit = "pad") -> Prepared:
 
     "pad", as in segment_anything: the longer side is resized to `image_px`; the rest at right and bottom is zero.
     "squash", as in SuperSAM's code: both sides are resized to `image_px`. Images are resized bilinearly with
-    antialiasing, as `SamPredictor.set_image` does, masks to the nearest pixel; objects without a pixel left are dropped.
+    antialiasing, as `SamPredictor.set_image` does, masks to the nearest pixel. Objects without a pixel left are
+    dropped.
     """
     height, width = sample.image_HWC.shape[:2]
     valid_hw = resized_hw(height, width, image_px) if fit == "pad" else (image_px, image_px)

@@ -45,7 +45,7 @@ def split(names: Sequence[str], *, train: float, validation: float, test: float,
 
 
 def _counts(total: int, ratios: tuple[float, ...]) -> list[int]:
-    """Return whole counts, at least 1 each, that add up to `total`: each remaining unit is added to the part that lacks most."""
+    """Return whole counts, at least 1 each, that add up to `total` and are nearest to the ratios."""
     exact = [ratio / sum(ratios) * total for ratio in ratios]
     counts = [1] * len(ratios)
     for _ in range(total - len(ratios)):

@@ -150,7 +150,7 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
     name = str(outcome["name"])
     where = image_folder(folder.path, name)
     captions = {
-        "image": ", ".join([name, *_notes(outcome)]),
+        "image": ", ".join([name, *_file_notes(outcome)]),
         "raw": _caption(outcome, "masks_raw", "mean_iou_raw"),
         "kept": f"{count(outcome.get('masks_kept'))} masks",
         "overlay": _caption(outcome, "materials", "mean_iou_boosted"),
@@ -165,7 +165,7 @@ def _pictures(folder: RunFolder, outcome: dict[str, Any], with_truth: bool) -> t
     )
 
 
-def _notes(outcome: dict[str, Any]) -> list[str]:
+def _file_notes(outcome: dict[str, Any]) -> list[str]:
     """Return what the report says of an image's file: its pixel size with the source, and a data bar that was cut."""
     size, bar = outcome.get("pixel_size_nm"), outcome.get("data_bar_rows")
     source = outcome.get("pixel_size_source") or ""
