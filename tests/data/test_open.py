@@ -93,7 +93,7 @@ def test_a_folder_of_deep_pairs_in_tiff_is_a_folder_not_a_stack(tmp_path):
         (f"made:{UNSEEN[1]}, {SEEN[0]}", (UNSEEN[1], SEEN[0])),
     ],
 )
-def test_made_images_are_made_of_the_materials_named(source, materials):
+def test_synthetic_images_have_the_named_materials(source, materials):
     how = {"alike": 1.0, "specimen": True} if source == "made:unseen" else {}
 
     assert opened(source, count=5) == SyntheticImages(count=5, size_px=64, seed=3, materials=materials, **how)

@@ -83,7 +83,7 @@ def test_two_readers_never_claim_one_suffix():
 def test_a_suffix_of_no_reader_is_refused_with_those_there_are(tmp_path):
     (tmp_path / "a.txt").write_text("x")
 
-    with pytest.raises(UnreadableError, match=r"'\.txt' is none of \.tif"):
+    with pytest.raises(UnreadableError, match=r"'\.txt' is not one of \.tif"):
         inspect(tmp_path / "a.txt")
 
 

@@ -98,7 +98,7 @@ def misfit(image, painted, shift, rows=slice(None)):
     return np.abs(image - np.roll(painted, shift, axis=1))[rows, 8:-8].mean()
 
 
-def test_grey_tells_the_materials_apart_where_the_truth_says_so():
+def test_grey_distinguishes_the_materials_as_the_truth_says():
     seen = list(clear(small(materials=FLAT, count=10, size_px=96)))
 
     middles = [(painted.min() + painted.max()) / 2 for _, painted in seen]
@@ -120,7 +120,7 @@ def test_the_truth_drifts_with_the_image():
                 assert misfit(image, painted, 0, rows) <= best + 5  # greys; a seam or a charge makes up to 3
 
 
-def test_names_are_all_different_and_tell_the_seed():
+def test_names_are_all_different_and_contain_the_seed():
     names = small(count=12).names
 
     assert len(set(names)) == len(names) == len(small(count=12)) == 12
@@ -149,7 +149,7 @@ def test_an_unknown_name_is_answered_with_the_nearest(changes, message):
         ({"layouts": ()}, r"layouts are \(\); name at least one"),
     ],
 )
-def test_a_set_that_cannot_be_made_is_refused_with_the_value(changes, message):
+def test_an_impossible_set_is_refused_with_the_value(changes, message):
     with pytest.raises(ValueError, match=message):
         small(**changes)
 

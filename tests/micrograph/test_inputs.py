@@ -59,7 +59,7 @@ def test_a_stack_is_an_item_a_frame(tmp_path):
     assert load(items[3], DataConfig()).image_HWC.shape == (40, 50, 3)
 
 
-def test_a_broken_file_keeps_its_place_and_tells_when_it_is_read(tmp_path):
+def test_a_damaged_file_is_listed_and_named_when_it_is_read(tmp_path):
     save(tmp_path / "good.png")
     (tmp_path / "bad.tif").write_bytes(b"broken")
     data = DataConfig(data=str(tmp_path))
@@ -100,12 +100,12 @@ def test_a_truth_of_another_size_is_named(tmp_path):
         ("made:foam", "names one material"),
     ],
 )
-def test_a_source_that_is_not_there_is_told(data, words):
+def test_a_source_that_does_not_exist_is_named(data, words):
     with pytest.raises(UsageError, match=words):
         count(DataConfig(data=data))
 
 
-def test_a_file_of_another_kind_is_told(tmp_path):
+def test_a_file_of_another_format_is_refused(tmp_path):
     (tmp_path / "a.txt").write_text("x")
 
     with pytest.raises(UsageError, match="of no known format"):
@@ -114,7 +114,7 @@ def test_a_file_of_another_kind_is_told(tmp_path):
         count(DataConfig(data=str(tmp_path)))
 
 
-def test_made_images_have_exact_truth_and_a_pixel_size():
+def test_synthetic_images_have_exact_truth_and_a_pixel_size():
     data = DataConfig(data="made:unseen", images=3, made_px=96)
 
     items = find(data)
@@ -218,6 +218,7 @@ def test_the_data_bar_of_an_sem_is_cut_from_image_and_truth(tmp_path, stated):
     assert image.image_HWC.shape == (96, 128, 3)
     assert image.truth_HW.shape == (96, 128)
     assert image.data_bar_rows == 16
+    assert image.warnings == ("a data bar of 16 rows was cut from the bottom",)
     assert (kept.image_HWC.shape, kept.data_bar_rows) == ((112, 128, 3), 0)
 
 

@@ -64,7 +64,7 @@ def test_its_masks_can_be_boosted_again(written):
     assert np.array_equal(again.labels, result.labels)
 
 
-def test_the_table_tells_every_kept_mask_in_px_and_nm(written):
+def test_the_table_has_every_kept_mask_in_px_and_nm(written):
     folder, result, _ = written
     rows = list(csv.DictReader((folder / "regions.csv").read_text().splitlines()))
 
@@ -77,7 +77,7 @@ def test_the_table_tells_every_kept_mask_in_px_and_nm(written):
         assert 0 < float(row["solidity"]) <= 1
 
 
-def test_the_removal_log_tells_rule_number_and_partner(written):
+def test_the_removal_log_has_rule_number_and_partner(written):
     folder, _, _ = written
     rows = {row["index"]: row for row in csv.DictReader((folder / "removed.csv").read_text().splitlines())}
 
@@ -93,7 +93,7 @@ def test_the_hdf5_file_holds_raw_masks_embeddings_and_labels(written):
 
     with h5py.File(folder / "boost.h5") as file:
         assert file.attrs["schema"] == "quatrain-boost-1"
-        assert file.attrs["pixel_size"].tolist() == [0.25, 0.25]
+        assert file.attrs["pixel_size_nm"].tolist() == [0.25, 0.25]
         assert np.array_equal(file["labels"][()], result.labels)
         raw = file["raw"]
         assert len(raw["counts"]) == len(masks)

@@ -165,3 +165,23 @@ def test_results_are_plain_json(run):
     where, _, _, outcomes = run
 
     assert read_json(where / "images" / "good" / "result.json")["name"] == outcomes["good"]["name"]
+
+
+def test_results_and_report_name_the_pixel_size_its_source_and_the_data_bar(tmp_path):
+    bar = np.zeros((16, 128), np.uint8)
+    bar[:2], bar[5:11, 6:60:3] = 255, 255
+    noise = np.random.default_rng(0).integers(30, 220, (96, 128)).astype(np.uint8)
+    Image.fromarray(np.vstack([noise, bar])).save(tmp_path / "a.png")
+    size = "0.5nm,0.6nm"
+    config = BatchConfig(data=str(tmp_path), k=2, masks=MasksConfig(source="regions"), pixel_size=size)
+
+    (outcome,) = stages.process(tmp_path / "run", config, find(config), seed=0)
+    write_json(tmp_path / "run" / "run.json", {"configuration": plain(config), "seed": 0, "command": []})
+    write_json(tmp_path / "run" / "summary.json", {"state": "done", **stages.summary([outcome])})
+    page = write_report(tmp_path / "run").read_text(encoding="utf8")
+
+    assert outcome["pixel_size_nm"] == [0.5, 0.6]
+    assert outcome["pixel_size_source"] == "--pixel-size"
+    assert outcome["data_bar_rows"] == 16
+    assert "0.5 x 0.6 nm per pixel (--pixel-size), data bar of 16 rows cut" in page
+    assert "a data bar of 16 rows was cut from the bottom" in page

@@ -1,1 +1,1 @@
-"""Images and their truth: made ones, and readers for the layouts that researchers have."""
+"""Images and their truth: synthetic ones, and readers for the formats and layouts that researchers have."""

@@ -18,8 +18,8 @@ _BORDER = 0.98
 def find_data_bar(pixels: NDArray[Any]) -> int:
     """Return the number of rows of the data bar at the bottom of an image; 0 when there is none.
 
-    A bar has one grey, exactly, over most of its rows, begins with a row of one grey, holds letters of another grey,
-    and its grey is rare above it. Noisy regions of an image never look like that.
+    A bar has exactly one grey over most of its rows and letters of another grey. Its first row has one grey, and its
+    own grey is rare above it.
     """
     grey = pixels if pixels.ndim == 2 else pixels[..., 0]
     height, width = grey.shape

@@ -37,7 +37,7 @@ class ImageData:
     """One frame of an image."""
 
     pixels: NDArray[Any]
-    """The file's own numbers, (H, W) or (H, W, C), the right way up; white is the largest number."""
+    """The file's own numbers, (H, W) or (H, W, C), turned as it is displayed; white is the largest number."""
     info: ImageInfo
 
     @property
@@ -165,7 +165,7 @@ def reader_of(path: Path) -> Reader:
     suffix = path.suffix.lower()
     named = next((reader for reader in readers() if suffix in reader.suffixes), None)
     if named is None:
-        raise UnreadableError(f"the suffix {suffix!r} is none of {', '.join(suffixes())}")
+        raise UnreadableError(f"the suffix {suffix!r} is not one of {', '.join(suffixes())}")
     if not named.magic:
         return named
     with decoding(), path.open("rb") as file:

@@ -91,8 +91,8 @@ class Reader:
     inspect: Callable[[Path], Sequence[ImageInfo]]
     """Return the images of a file from its header; raise UnreadableError when there is none."""
     read: Callable[[Path, ImageInfo, int, bool], NDArray[Any]]
-    """Return frame `frame` of an image, (H, W) or (H, W, C), the right way up. With `labels`, the stored numbers:
-    no palette and no inversion."""
+    """Return frame `frame` of an image, (H, W) or (H, W, C), turned as it is displayed. With `labels`, the
+    stored numbers: no palette and no inversion."""
     magic: tuple[bytes, ...] = ()
     """How such files begin."""
     stacks: bool = True

@@ -23,7 +23,7 @@ LAYOUTS = {
 
 
 def open_images(source: str, *, size_px: int, seed: int, count: int = 64, layout: str | None = None) -> ImageSet:
-    """Open `source`: "made", "made:seen", "made:unseen", "made:MATERIAL,MATERIAL", or the path of files.
+    """Return the images of "made", "made:seen", "made:unseen", "made:MATERIAL,MATERIAL", or of the files at a path.
 
     `size_px`, `seed` and `count` are for synthetic images only. The layout of files is detected unless `layout` names
     it (a key of LAYOUTS). Raise UsageError when nothing is at the path, no layout fits, or no image can be used.

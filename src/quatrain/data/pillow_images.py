@@ -96,7 +96,7 @@ def _has_jpeg_end(path: Path) -> bool:
 
 
 def read(path: Path, _info: ImageInfo, _frame: int, labels: bool) -> NDArray[Any]:
-    """Return the pixels the right way up; with `labels`, palette indices and the numbers of 2 and 4 bits."""
+    """Return the pixels as they are displayed; with `labels`, palette indices and the numbers of 2 and 4 bits."""
     with _opened(path) as image:
         check_size((image.height, image.width))
         orientation, deep = _orientation(image, path), _deep_mode(image)
@@ -107,7 +107,7 @@ def read(path: Path, _info: ImageInfo, _frame: int, labels: bool) -> NDArray[Any
 
 
 def read_tiff_page(path: Path, number: int, labels: bool, page: Any, reason: str) -> NDArray[Any]:
-    """Return a page of a TIFF by Pillow, which turns it the right way up; `reason` is why tifffile could not.
+    """Return a page of a TIFF by Pillow, which applies the orientation; `reason` is why tifffile could not.
 
     `page` is the page as tifffile describes it.
     """

@@ -24,7 +24,7 @@ class Prepared:
     image_CHW: NDArray[np.uint8]
     """Red, green, blue, not normalised, uint8 (3, S, S); zero outside `valid_hw`.
 
-    segment_anything pads after it normalises: whoever normalises sets what lies outside `valid_hw` to zero again.
+    segment_anything pads after it normalises: code that normalises must set pixels outside `valid_hw` to zero again.
     """
     masks_NSS: NDArray[np.bool_]
     """The objects that are left at this size, bool (N, S, S)."""
@@ -43,9 +43,10 @@ def resized_hw(height: int, width: int, longest_px: int) -> tuple[int, int]:
 def prepare(sample: Sample, image_px: int, *, fit: Fit = "pad") -> Prepared:
     """Bring a sample to the square input of `image_px` pixels.
 
-    "pad" is segment_anything's way: the longer side resized to `image_px`, the rest at right and bottom left zero.
-    "squash" is that of SuperSAM's code: both sides resized to `image_px`. Images are resized bilinearly with
-    antialiasing, as `SamPredictor.set_image` does, masks to the nearest pixel; objects that vanish are dropped.
+    "pad", as in segment_anything: the longer side is resized to `image_px`; the rest at right and bottom is zero.
+    "squash", as in SuperSAM's code: both sides are resized to `image_px`. Images are resized bilinearly with
+    antialiasing, as `SamPredictor.set_image` does, masks to the nearest pixel. Objects without a pixel left are
+    dropped.
     """
     height, width = sample.image_HWC.shape[:2]
     valid_hw = resized_hw(height, width, image_px) if fit == "pad" else (image_px, image_px)
@@ -79,8 +80,8 @@ def augment(sample: Sample, rng: np.random.Generator, *, smallest: float = 0.002
     """Return a random variation of a sample, to be prepared afterwards.
 
     A window with half to all of the pixels, flips, a rotation by a multiple of 90 degrees, then brightness, contrast
-    and gamma. Objects with less than the share `smallest` of the window are dropped; where none is left, the sample
-    comes back as it was.
+    and gamma. Objects with less than the share `smallest` of the window are dropped; when none remains, the sample
+    is returned unchanged.
     """
     window = _window(sample.image_HWC.shape[:2], rng)
     turns, flip = int(rng.integers(4)), bool(rng.integers(2))

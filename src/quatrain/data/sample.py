@@ -1,4 +1,4 @@
-"""An image with its objects, and what every source of images offers."""
+"""An image with its objects, and the protocol of every source of images."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Sample:
     """One image and the true masks of its objects."""
 
     name: str
-    """What tells this image from all others of its source; prompts and splits hang on it."""
+    """The name that identifies this image in its source; prompts and splits depend on it."""
     image_HWC: NDArray[np.uint8]
     """Red, green, blue, uint8 (H, W, 3)."""
     masks_NHW: NDArray[np.bool_]
-    """One mask an object, bool (N, H, W); N may be 0, objects may overlap."""
+    """One mask per object, bool (N, H, W); N may be 0, objects may overlap."""
     skipped: tuple[Skipped, ...] = ()
     """The parts of its truth that could not be read, such as a damaged annotation."""
 
@@ -48,7 +48,7 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Skipped:
-    """An image that a source passed over, and why."""
+    """An image that a source skipped, and why."""
 
     name: str
     reason: str
@@ -75,11 +75,11 @@ class ImageSet(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: int) -> Sample:
-        """Decode image `index`; raise UsageError with the file's name when it has gone bad since it was listed."""
+        """Decode image `index`; raise UsageError with the file's name when it was damaged after it was listed."""
 
 
 def read_or_none(images: ImageSet, index: int) -> Sample | None:
-    """Decode an image; None, with its name and the reason in the log, when it has gone bad since it was listed."""
+    """Decode an image; return None and log its name and the reason when it was damaged after it was listed."""
     try:
         return images.read(index)
     except UsageError as error:
@@ -89,7 +89,7 @@ def read_or_none(images: ImageSet, index: int) -> Sample | None:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LoggedImages:
-    """A source that also writes down, one JSON line each, the images that went bad since they were listed."""
+    """A source that also records, one JSON line per image, the images that were damaged after they were listed."""
 
     images: ImageSet
     path: Path
@@ -109,7 +109,7 @@ class LoggedImages:
         return len(self.images)
 
     def read(self, index: int) -> Sample:
-        """Decode image `index`; write what cannot be read to the file, then raise the UsageError of the image."""
+        """Decode image `index`; record what cannot be read before the UsageError is raised."""
         try:
             sample = self.images.read(index)
         except UsageError as error:
@@ -126,7 +126,7 @@ class LoggedImages:
 
 
 def read_unreadable(path: Path) -> tuple[Skipped, ...]:
-    """Return the images that were written down in a file, each once; none where there is no file."""
+    """Return the images recorded in a file, each once; nothing when there is no file."""
     lines = {str(line["name"]): str(line["reason"]) for line in read_lines(path)}
     return tuple(Skipped(name=name, reason=reason) for name, reason in lines.items())
 
@@ -209,7 +209,7 @@ def _stretched(values: NDArray[np.float64]) -> NDArray[np.uint8]:
         raise ValueError("the image holds no finite number")
     seen = values[finite]
     low, high = np.percentile(seen, (1, 99))
-    if low == high:  # nearly all pixels alike: the few others are the picture
+    if low == high:  # nearly all pixels have one value: the others are the content
         low, high = seen.min(), seen.max()
     scaled = (np.clip(values, low, high) - low) * (255 / (high - low) if high > low else 0.0)
     eight: NDArray[np.uint8] = np.rint(np.where(finite, scaled, 0)).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""Which images train, which choose and which judge."""
+"""Split images into parts for training, validation and test."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class Split:
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
-    """What the search measures on."""
+    """Images that the search evaluates on."""
     test: tuple[str, ...]
-    """What the reported figures are measured on."""
+    """Images of the reported figures."""
 
 
 def split(names: Sequence[str], *, train: float, validation: float, test: float, seed: int) -> Split:
-    """Deal whole images into three parts in the ratio train : validation : test, none of them empty.
+    """Split images into three parts in the ratio train : validation : test, each with at least one image.
 
-    Counts serve as ratios: parts that add up to the number of images get exactly those counts. An image's place
+    Counts serve as ratios: parts that add up to the number of images get exactly those counts. An image's part
     depends on its name, the other names and `seed`, not on the order of `names`. Raise ValueError for a ratio that
-    is not positive, a name that comes twice, or fewer than three images.
+    is not positive, a duplicate name, or fewer than three images.
     """
     ratios = {"train": train, "validation": validation, "test": test}
     for part, ratio in ratios.items():
@@ -45,7 +45,7 @@ def split(names: Sequence[str], *, train: float, validation: float, test: float,
 
 
 def _counts(total: int, ratios: tuple[float, ...]) -> list[int]:
-    """Return whole counts, at least 1 each, that add up to `total`: what is left over goes where most is missing."""
+    """Return whole counts, at least 1 each, that add up to `total` and are nearest to the ratios."""
     exact = [ratio / sum(ratios) * total for ratio in ratios]
     counts = [1] * len(ratios)
     for _ in range(total - len(ratios)):

@@ -1,4 +1,4 @@
-"""Made micrographs with exact truth: where materials lie, what they look like, and what the microscope does to them."""
+"""Synthetic micrographs with exact truth: regions of materials, their textures, and the effects of a microscope."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Layout = Callable[[np.random.Generator, int, int], Labels]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticImages:
-    """A set of made micrographs; image i depends on the seed and on i alone. It follows the ImageSet protocol."""
+    """A set of synthetic micrographs; image i depends on the seed and on i only. It follows the ImageSet protocol."""
 
     count: int
     seed: int
@@ -32,7 +32,7 @@ class SyntheticImages:
     """Names of the textures to draw from; see quatrain.data.textures."""
     layouts: tuple[str, ...] = ("grains", "bands", "precipitates", "islands")
     alike: float = 0.1
-    """Share of the images whose materials are nearly of one grey, so that only texture tells them apart."""
+    """Share of the images whose materials are nearly of one grey, so that only texture distinguishes them."""
     specimen: bool = False
     """Whether all images are of one specimen: each material has its grey and its texture, drawn once from the seed."""
 
@@ -56,12 +56,12 @@ class SyntheticImages:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """One name an image."""
+        """One name per image."""
         return tuple(map(self._name, range(self.count)))
 
     @property
     def skipped(self) -> tuple[Skipped, ...]:
-        """No made image is ever broken."""
+        """Always empty: synthetic images are never damaged."""
         return ()
 
     def __len__(self) -> int:
@@ -91,7 +91,7 @@ class SyntheticImages:
         return _expose(rng, field), labels
 
     def _painted(self, rng: np.random.Generator, names: list[str]) -> list[Painted]:
-        """Return what each material would look like all over the image."""
+        """Return the texture of each material over the whole image."""
         if self.specimen:
             looks = _looks(self.seed, self.size_px, self.materials, self.alike)
             return [_cut(rng, looks[name], self.size_px) for name in names]
@@ -171,7 +171,7 @@ def _looks(seed: int, size_px: int, materials: tuple[str, ...], alike: float) ->
 
 
 def _cut(rng: np.random.Generator, look: Painted, size_px: int) -> Painted:
-    """Return another place of a material each time."""
+    """Return a random window of a material."""
     row, column = rng.integers(0, len(look) - size_px + 1, 2)
     return look[row : row + size_px, column : column + size_px]
 
@@ -182,7 +182,7 @@ def _paint(rng: np.random.Generator, size_px: int, name: str, grey: float) -> Pa
 
 
 def _joined(rng: np.random.Generator, labels: Labels, painted: list[Painted]) -> Field:
-    """Show each material where it lies, and some interfaces with a seam."""
+    """Return the image of all materials in their regions, some interfaces with a seam."""
     field = np.select([labels == number for number in range(1, len(painted) + 1)], painted)
     field = ndimage.gaussian_filter(field, rng.uniform(0.3, 0.9))
     if rng.random() < 0.3:

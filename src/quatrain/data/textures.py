@@ -1,4 +1,4 @@
-"""What the made materials look like: textures of zero mean and about unit deviation, by name."""
+"""Textures of the synthetic materials, by name, with zero mean and about unit deviation."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def _orientation(page: Any) -> int:
 
 
 def _turned(info: ImageInfo, orientation: int) -> ImageInfo:
-    """Return what is known of an image after it was turned the right way up."""
+    """Return what is known of an image after its orientation was applied."""
     if orientation == 1:
         return info
     size, rows = info.pixel_size, None  # a bar of a turned image is not at its bottom
@@ -121,7 +121,7 @@ def _check_whole(tiff: Any, series: Any, file_bytes: int) -> None:
 
 
 def read(path: Path, info: ImageInfo, frame: int, labels: bool) -> NDArray[Any]:
-    """Return one frame of an image of a TIFF, the right way up; with `labels`, the numbers that it stores."""
+    """Return one frame of an image of a TIFF as it is displayed; with `labels`, the numbers that it stores."""
     with _opened(path) as tiff:
         series = next(one for one in tiff.series if info.key in ("", f"page{one.keyframe.index}"))
         page = series.keyframe

@@ -192,12 +192,13 @@ def load(item: InputImage, data: DataConfig) -> LoadedImage:
     except ValueError as error:
         raise UsageError(f"{item.path!r} cannot be used: {error}") from error
     size = parse_pixel_size(data.pixel_size) if data.pixel_size else found.pixel_size
+    cut = (f"a data bar of {bar} rows was cut from the bottom",) if bar else ()
     return LoadedImage(
         image_HWC=image_HWC,
         pixel_size=size,
         truth_HW=_truth(path, item.frame, image_HWC.shape[:2], bar),
         no_pixel_size="" if size else found.info.no_pixel_size,
-        warnings=found.info.warnings,
+        warnings=(*found.info.warnings, *cut),
         data_bar_rows=bar,
     )
 

@@ -109,7 +109,8 @@ def write_hdf5(path: Path, grey_HW: NDArray[np.uint8], result: BoostResult, size
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         file.attrs.update({"schema": SCHEMA, "embedder": result.embedder})
         if size is not None:
-            file.attrs.update({"pixel_size": [size.y_nm, size.x_nm], "unit": "nm", "pixel_size_source": size.source})
+            sides = {"pixel_size_nm": [size.y_nm, size.x_nm], "pixel_size": size.x_nm, "unit": "nm"}
+            file.attrs.update({**sides, "pixel_size_source": size.source})
         packed = {"compression": "gzip", "compression_opts": 1, "chunks": True}
         file.create_dataset("image", data=grey_HW, **packed)
         file.create_dataset("labels", data=result.labels, **packed)
