@@ -24,6 +24,7 @@ def usage() -> str:
     """Return the help text: every command with one line; no workflow is imported for it."""
     lines = [(name, _first_line(name)) for name in names()]
     lines += [
+        ("check DATA", "Report how every file of DATA is read, before anything runs; --json for programs."),
         ("export CHECKPOINT", "Write a delivered sub-network as ONNX; --out DIR tells where."),
         ("submit WORKFLOW", "Put a workflow's driver itself into a job, which is queued again at its walltime."),
         ("status RUN_DIR", "Tell how a run is doing, or how it ended; --watch keeps looking."),
@@ -74,7 +75,19 @@ def export(arguments: Sequence[str]) -> None:
     print(f"{onnx_export.summary(onnx_export.export(path, out))}\nexport: {out}")
 
 
-COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {"export": export, "status": status, "sites": sites}
+def check(arguments: Sequence[str]) -> None:
+    """Print how every file of a source is read; exit with 1 for warnings and 2 when it cannot be used."""
+    from quatrain.workflows._check import command
+
+    raise SystemExit(command(arguments))
+
+
+COMMANDS: dict[str, Callable[[Sequence[str]], None]] = {
+    "check": check,
+    "export": export,
+    "status": status,
+    "sites": sites,
+}
 
 
 USAGE = {

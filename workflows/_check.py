@@ -15,6 +15,8 @@ from quatrain.graph.dataset.check import GraphCheck, check_graph
 
 DESCRIPTION = "Report how every file of DATA is read: kind, size, type, pixel size, truth and warnings."
 EXIT_CODES = "exit codes: 0 no warnings, 1 warnings, 2 DATA cannot be used"
+NOTICED = 1000
+"""The most files that a workflow checks at its start."""
 
 
 def command(arguments: Sequence[str]) -> int:
@@ -31,13 +33,15 @@ def command(arguments: Sequence[str]) -> int:
     return _report_images(check_images(path, asked.purpose, _progress()), asked.json)
 
 
-def notice(data: str, purpose: Purpose) -> None:
-    """Print how many warnings the images of a run have; nothing for synthetic images and without warnings."""
+def notice(data: str, purpose: Purpose) -> str:
+    """Return one line with the number of warnings of a run's images; empty without warnings and for synthetic ones."""
     if data.partition(":")[0] == "made":
-        return
-    found = check_images(Path(data).expanduser(), purpose)
-    if found.warning_count:
-        print(f"inputs: {found.warning_count} warnings; see them with: quatrain check {data} --for {purpose}")
+        return ""
+    found = check_images(Path(data).expanduser(), purpose, values_bytes=0, most=NOTICED)
+    if not found.warning_count:
+        return ""
+    within = f" in the first {NOTICED:,} files" if len(found.files) == NOTICED else ""
+    return f"inputs: {found.warning_count} warnings{within}; list them with: quatrain check {data} --for {purpose}"
 
 
 def _is_graph(path: Path) -> bool:
@@ -63,7 +67,7 @@ def _report_images(check: ImagesCheck, as_json: bool) -> int:
     if as_json:
         print(json.dumps(check.as_json(), indent=1))
     else:
-        rows = [("file", "kind", "image", "size", "type", "pixel size", "truth")]
+        rows: list[tuple[str, ...]] = [("file", "kind", "image", "size", "type", "pixel size", "truth")]
         rows += [row for file in check.files for row in _rows(file)]
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         for row in rows:
@@ -77,10 +81,12 @@ def _report_images(check: ImagesCheck, as_json: bool) -> int:
 def _rows(file: FileCheck) -> list[tuple[str, ...]]:
     if not file.images:
         return [(file.path, file.kind, "", "", "", "", "")]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for image in file.images:
         info, size = image.info, image.info.pixel_size
         pixels = f"{info.shape[1]} x {info.shape[0]}" + (f" x {info.frames} frames" if info.frames > 1 else "")
+        if info.scanned_rows is not None and info.scanned_rows < info.shape[0]:
+            pixels += f" (data bar: {info.shape[0] - info.scanned_rows} rows)"
         scale = "none: " + info.no_pixel_size
         if size is not None:
             sides = f"{size.x_nm:.6g}" if size.x_nm == size.y_nm else f"{size.x_nm:.6g} x {size.y_nm:.6g}"

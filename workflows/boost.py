@@ -11,6 +11,7 @@ from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.hpc.worker import TaskError
 from quatrain.micrograph.config import PRESETS, BatchConfig
+from quatrain.workflows._check import notice
 
 
 def plan(config: BatchConfig) -> tuple[Step, ...]:
@@ -28,6 +29,8 @@ def work(config: BatchConfig, session: cli.Session) -> None:
     from quatrain.micrograph import inputs, stages
 
     run = session.run
+    if line := notice(config.data, "boost"):
+        session.show.say(line)
     items = inputs.find(config)
     outcomes = {item.name: done for item in items if (done := stages.finished(run.path, item))}
     session.show.task("boost", total=len(items))

@@ -16,6 +16,7 @@ from quatrain.sam.registry import shape
 from quatrain.search.constraints import Bounds
 from quatrain.search.search import Search
 from quatrain.supernet.space import Space
+from quatrain.workflows._check import notice
 from quatrain.workflows._nets import explore, publish
 
 
@@ -36,6 +37,8 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
 def work(config: NasConfig, session: cli.Session) -> None:
     """Prepare, train, search, measure, deliver."""
     run, sam = session.run, shape(config.model)
+    if line := notice(config.data, "nas"):
+        session.show.say(line)
     measure = session.app(tasks.measure_subnet, shape="gpu", name="measure")
     space = cattrs.structure(train(config, session)["space"], Space)
     bounds = Bounds.parse(sam, max_params=config.search.max_params, max_macs=config.search.max_macs)

@@ -85,16 +85,22 @@ class ImagesCheck:
 
 
 def check_images(
-    path: Path, purpose: Purpose | None = None, each: Callable[[int, int], None] | None = None
+    path: Path,
+    purpose: Purpose | None = None,
+    each: Callable[[int, int], None] | None = None,
+    *,
+    values_bytes: int = VALUES_BYTES,
+    most: int | None = None,
 ) -> ImagesCheck:
     """Inspect one image file, a folder of images, or a COCO file with its images.
 
     For nas, the source is also opened as nas opens it, so that images without truth and damaged annotations appear.
-    `each` is called with the number of finished and of all files. Nothing is raised for damaged files.
+    `each` is called with the number of finished and of all files. `values_bytes` bounds the decoded pixels, `most` the
+    number of files. Nothing is raised for damaged files; UsageError when there is nothing at `path`.
     """
-    files = _files(path)
+    files = _files(path)[:most]
     root = path if path.is_dir() else path.parent
-    checks, budget = [], VALUES_BYTES
+    checks, budget = [], values_bytes
     names = {file.name for file in files}
     for number, file in enumerate(files, 1):
         check = _check_file(file, root, budget)
@@ -146,7 +152,8 @@ def _check_file(file: Path, root: Path, budget: int) -> FileCheck:
         kind = reader_of(file).name
     except UnreadableError as error:
         return FileCheck(path=name, kind="unknown", error=str(error))
-    images, notes = [], []
+    images: list[ImageCheck] = []
+    notes: list[str] = []
     for info in infos:
         image = ImageCheck(info=info)
         notes += info.warnings

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from quatrain.data.prepare import Fit
 from quatrain.sam.registry import SamShape, shape
 from quatrain.search.constraints import Bounds
 from quatrain.search.engines.registry import check_engine
