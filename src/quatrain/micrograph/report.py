@@ -47,7 +47,7 @@ def _page(folder: RunFolder) -> Page:
         ("Results by difficulty", _difficulty),
         ("Sizes of regions", _sizes),
         ("All images", _images),
-        ("Notes", _notes),
+        ("Notes", _messages),
         ("Settings", _thresholds),
         ("Command and environment", _made),
     )
@@ -89,7 +89,7 @@ def _headline(summary: dict[str, Any]) -> str:
     done, raw, materials = (summary.get(key, 0) for key in ("done", "mean_masks_raw", "mean_materials"))
     if not done:
         return "No image has been boosted"
-    return f"{_few(raw)} overlapping masks per image became {_few(materials)} materials"
+    return f"{_few(raw)} raw masks per image, {_few(materials)} materials"
 
 
 def _few(number: float) -> str:
@@ -242,7 +242,7 @@ def _baselines(title: str, folder: RunFolder) -> Section:
     return Section(title=title, lead=lead, blocks=(table,))
 
 
-def _notes(title: str, folder: RunFolder) -> Section:
+def _messages(title: str, folder: RunFolder) -> Section:
     lines = folder.mapping("summary.json").get("images") or []
     items = [(str(line["name"]), text) for line in lines for text in line.get("warnings") or ()]
     items += [(str(line["name"]), f"failed: {line['error']}") for line in lines if line.get("error")]

@@ -115,7 +115,7 @@ def _outcome(item: InputImage, config: BatchConfig, image: LoadedImage, result: 
         "materials": result.materials,
         **dict.fromkeys(_SCORES),
         "error": result.error,
-        "warnings": [*image.warnings, *result.warnings],
+        "warnings": [*image.warnings, *result.warnings, *_rule_note(config, result)],
         "crop_px": result.crop_px,
         "merging_rule": result.merging.rule,
         "path": item.path,
@@ -139,6 +139,13 @@ def _outcome(item: InputImage, config: BatchConfig, image: LoadedImage, result: 
             outcome |= {f"{key}_raw": first[of], f"{key}_boosted": last[of]}
         outcome |= {"mean_iou_raw_painted": first["painted_iou"], "scores": scores}
     return outcome
+
+
+def _rule_note(config: BatchConfig, result: BoostResult) -> list[str]:
+    """Return a line if `auto` found the materials without the masks."""
+    if config.merging.rule != "auto" or result.merging.rule == "kmeans":
+        return []
+    return [f"{len(result.kept)} masks do not suffice: merging rule {result.merging.rule} found the materials"]
 
 
 def show(folder: str | os.PathLike[str], name: str, *, openly: bool) -> Path:
