@@ -160,7 +160,7 @@ def test_a_block_that_a_model_does_not_have_is_refused_with_those_that_it_has(bl
         (lambda: NasConfig(space=SpaceConfig(widths=(0,))), r"widths are \[0\]"),
         (lambda: NasConfig(space=SpaceConfig(removable=(12,))), "there is no block 12; vit_mini has blocks 0 to 11"),
         (lambda: NasConfig(space=SpaceConfig(fixed_blocks=(-1,))), "there is no block -1"),
-        (lambda: NasConfig(space=SpaceConfig(removable=tuple(range(12)))), "at least one must stay"),
+        (lambda: NasConfig(space=SpaceConfig(removable=tuple(range(12)))), "at least one must be kept"),
     ],
 )
 def test_a_setting_out_of_range_is_refused_with_its_value_and_the_range(make, message):

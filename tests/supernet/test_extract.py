@@ -183,7 +183,7 @@ def test_weights_without_an_architecture_are_no_extracted_net(tmp_path):
 def test_a_file_without_its_architecture_is_refused(tmp_path, payload, key):
     del payload[key]
 
-    assert f"tells no architecture that can be built: '{key}'" in refused(tmp_path, payload)
+    assert f"describes no valid architecture: '{key}'" in refused(tmp_path, payload)
 
 
 @pytest.mark.parametrize("weights", [None, "none", [1, 2]])
@@ -205,13 +205,13 @@ def test_a_file_whose_weights_are_missing_is_refused(tmp_path, payload):
 def test_widths_that_do_not_fit_the_shape_are_refused(tmp_path, payload, widths):
     payload["widths"] = widths
 
-    assert "tells no architecture that can be built" in refused(tmp_path, payload)
+    assert "describes no valid architecture" in refused(tmp_path, payload)
 
 
 def test_a_shape_that_is_none_is_refused(tmp_path, payload):
     payload["shape"] = {"name": "tiny", "image_px": "large"}
 
-    assert "tells no architecture that can be built" in refused(tmp_path, payload)
+    assert "describes no valid architecture" in refused(tmp_path, payload)
 
 
 def test_a_missing_weight_is_named(tmp_path, payload):

@@ -98,7 +98,7 @@ def test_predicting_needs_no_torch(tmp_path):
 def test_what_is_no_table_is_refused_in_a_line(tmp_path, text):
     (tmp_path / "latency.json").write_text(text)
 
-    with pytest.raises(UsageError, match=r"latency.json' is no latency table of this version") as caught:
+    with pytest.raises(UsageError, match=r"latency.json' is not a latency table of this version") as caught:
         latency.read(tmp_path / "latency.json")
     assert "\n" not in str(caught.value)
 

@@ -69,5 +69,5 @@ def test_a_perfect_mask_scores_one_and_an_empty_one_nothing():
 
 @pytest.mark.parametrize(("side", "logits_px"), [(9, 3), (10, 4), (32, 2), (8, 8)])
 def test_a_factor_that_cannot_be_counted_by_square_is_refused(side, logits_px):
-    with pytest.raises(ValueError, match=f"{logits_px} logits a side do not enlarge to {side} px"):
+    with pytest.raises(ValueError, match=f"{logits_px} logits a side do not scale to {side} px"):
         TrueMasks.of(torch.ones(1, side, side, dtype=torch.bool), (side, side), logits_px)

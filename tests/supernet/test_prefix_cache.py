@@ -172,7 +172,7 @@ def test_the_folder_never_takes_more_than_its_limit(tmp_path):
     assert sum(file.stat().st_size for file in (tmp_path / "prefix" / "a").iterdir()) == 2 * FILE_BYTES
 
 
-def test_streams_of_other_prefixes_make_room_the_longest_unchanged_first(tmp_path):
+def test_streams_of_other_prefixes_are_removed_the_longest_unchanged_first(tmp_path):
     old, newer, now = (store(tmp_path, prefix, limit=3 * FILE_BYTES) for prefix in ("old", "newer", "now"))
     for age, kept in ((1000, old), (2000, newer)):
         kept.write("x", STREAM)

@@ -12,10 +12,10 @@ from quatrain.sam.build import build, load_weights
 from quatrain.sam.registry import shape
 from quatrain.supernet import pretrain
 from quatrain.supernet.config import TrainConfig
-from quatrain.supernet.pretrain import Stage, resized, stages
+from quatrain.supernet.pretrain import PretrainStage, resized, stages
 
 SHORT = TrainConfig(steps=2, batch=2, prompts=2, warmup=1)
-PLAN = (Stage(image_px=32, train=SHORT), Stage(image_px=64, train=replace(SHORT, steps=1)))
+PLAN = (PretrainStage(image_px=32, train=SHORT), PretrainStage(image_px=64, train=replace(SHORT, steps=1)))
 
 
 @pytest.fixture(scope="module")

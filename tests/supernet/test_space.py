@@ -59,14 +59,16 @@ def test_a_key_is_written_as_widths_between_dashes():
 
 @pytest.mark.parametrize("key", ["", "384-", "384--256", "-1", "wide", "384,256", "1.5", "{}"])
 def test_text_that_is_no_key_is_refused_with_an_example(key):
-    with pytest.raises(ValueError, match="is no sub-network: write one width a block, such as 384-0-256") as caught:
+    with pytest.raises(
+        ValueError, match="is not a sub-network: write one width per block, such as 384-0-256"
+    ) as caught:
         Subnet.parse(key)
     assert repr(key) in str(caught.value)
 
 
 @pytest.mark.parametrize("widths", [(), (4, -1)])
 def test_a_network_has_blocks_of_no_negative_width(widths):
-    with pytest.raises(ValueError, match=r"widths are .*; give one number of at least 0 a block"):
+    with pytest.raises(ValueError, match=r"widths are .*; give one number of at least 0 per block"):
         Subnet(widths=widths)
 
 
@@ -150,7 +152,7 @@ def test_a_sampled_network_holds_plain_numbers():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"choices": ((4, 8),) * 2}, "choices tell 2 blocks; the network has 3"),
+        ({"choices": ((4, 8),) * 2}, "choices has 2 blocks; the network has 3"),
         ({"choices": ((4, 8), (8, 4), (8,))}, r"block 1 may take widths \(8, 4\); give ascending ones from 1 to 8"),
         ({"choices": ((4, 8), (), (8,))}, "block 1 may take widths"),
         ({"choices": ((0, 8), (8,), (8,))}, "block 0 may take widths"),
@@ -159,7 +161,7 @@ def test_a_sampled_network_holds_plain_numbers():
         ({"removable": (2, 1), "drop_probability": (0.5, 0.5)}, r"removable is \(2, 1\); give ascending blocks"),
         ({"removable": (3,)}, r"removable is \(3,\); give ascending blocks from 0 to 2"),
         ({"removable": (-1,)}, r"removable is \(-1,\)"),
-        ({"removable": (0, 1, 2), "drop_probability": (0.5,) * 3}, "at least one must stay"),
+        ({"removable": (0, 1, 2), "drop_probability": (0.5,) * 3}, "at least one must be kept"),
         ({"drop_probability": ()}, "drop_probability is"),
         ({"drop_probability": (1.5,)}, r"drop_probability is \(1.5,\); give one in \[0, 1\]"),
     ],
@@ -172,7 +174,7 @@ def test_a_space_that_makes_no_sense_is_refused_with_the_value(changes, message)
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        ("4-4", "4-4 tells 2 blocks; the supernet has 3"),
+        ("4-4", "4-4 has 2 blocks; the supernet has 3"),
         ("0-4-4", r"block 0 cannot be dropped; removable: \[1\]"),
         ("8-0-5", r"block 2 cannot be 5 wide; choices: \[4, 8\]"),
     ],

@@ -1,4 +1,4 @@
-"""Small steps between sub-networks: repair by shrinking, and a walk through every network within bounds."""
+"""Neighbours of a sub-network, repair by shrinking, and enumeration of all networks within bounds."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from quatrain.supernet.space import Space, Subnet
 
 
 def options(space: Space, block: int) -> tuple[int, ...]:
-    """Return what one block may be, ascending: 0 where it may be dropped, then its widths."""
+    """Return the widths that a block may take, ascending; 0 comes first if it may be dropped."""
     return ((0,) if block in space.removable else ()) + space.choices[block]
 
 
 def smaller(space: Space, subnet: Subnet) -> list[Subnet]:
-    """Return the networks one step below: one block narrower, or dropped when it is at its narrowest."""
+    """Return the networks one step below: one block narrower, or dropped if it is at its narrowest."""
     return _neighbours(space, subnet, step=-1)
 
 
 def larger(space: Space, subnet: Subnet) -> list[Subnet]:
-    """Return the networks one step above: one block wider, or brought back at its narrowest."""
+    """Return the networks one step above: one block wider, or restored at its narrowest."""
     return _neighbours(space, subnet, step=1)
 
 
@@ -36,9 +36,9 @@ def _neighbours(space: Space, subnet: Subnet, step: int) -> list[Subnet]:
 
 
 def repair(space: Space, bounds: Bounds, subnet: Subnet, seed: int) -> Subnet:
-    """Return `subnet` itself when it keeps the bounds, else what random single steps down make of it.
+    """Return `subnet` if it keeps the bounds, else a smaller network after random single steps down.
 
-    The steps depend on the seed and the network alone, so one proposal always becomes the same network. The bounds
+    The steps depend on the seed and the network only, so a proposal is always repaired to the same network. The bounds
     must admit the smallest network of the space.
     """
     if bounds.admits(subnet):
@@ -51,9 +51,10 @@ def repair(space: Space, bounds: Bounds, subnet: Subnet, seed: int) -> Subnet:
 
 
 def within(space: Space, bounds: Bounds) -> Iterator[Subnet]:
-    """Yield every network that keeps the bounds, once, without ever walking into a dead end.
+    """Yield every network that keeps the bounds, once.
 
-    Sizes grow with every width, so a prefix that is admitted with the smallest rest can always be completed.
+    Sizes grow with every width. So the walk drops a prefix if the smallest completion breaks the bounds, and never runs
+    into a dead end.
     """
     smallest = space.smallest().widths
 

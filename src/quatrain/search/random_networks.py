@@ -1,4 +1,4 @@
-"""What luck would have found: random networks of the size of the best one."""
+"""Random networks of a given size, the random baseline of a search."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from quatrain.supernet.cost import encoder_parameters
 from quatrain.supernet.space import Space, Subnet
 
 _TRIES = 50
-"""Draws for each network that is asked for; buckets of small spaces hold few."""
+"""Draws per requested network; size buckets of small spaces hold few."""
 
 
 def random_in_bucket(
@@ -19,8 +19,8 @@ def random_in_bucket(
 ) -> tuple[Subnet, ...]:
     """Return up to `count` different random networks within the bounds whose size is near `params`.
 
-    Each is a draw of the space, taken by random single steps into the bucket of parameters from
-    `params * (1 - tolerance)` to `params * (1 + tolerance)`. Small spaces may hold fewer than `count` of them.
+    Each is a draw of the space, moved by random single steps into the size bucket from `params * (1 - tolerance)` to
+    `params * (1 + tolerance)`. Small spaces may hold fewer than `count` of them.
     """
     if not 0 < tolerance < 1:
         raise ValueError(f"tolerance is {tolerance}; it must lie between 0 and 1")

@@ -1,7 +1,7 @@
-"""Few-shot importance of transformer blocks, and which of them a supernet may drop (SuperSAM, structured pruning).
+"""Few-shot importance of transformer blocks, and the blocks that a supernet may drop (SuperSAM, structured pruning).
 
-The paper names a few-shot importance and its public code a fixed set with probability one half; the formula between
-them is ours: a block is as important as the mean IoU that is lost when it alone is left out.
+The paper names a few-shot importance; its public code has a fixed set with probability one half. The formula is ours:
+the importance of a block is the mean IoU lost when it alone is left out.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from quatrain.supernet.space import Subnet
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Importance:
-    """What each block is worth on a few images."""
+    """The importance of each block on a few images."""
 
     miou: float
-    """Mean IoU (best of three masks) of the network that all are compared with."""
+    """Mean IoU (best of three masks) of the full network."""
     drop: tuple[float, ...]
-    """Mean IoU lost by leaving each block out; negative where the network is better without it."""
+    """Mean IoU lost by leaving each block out; negative if the network is better without it."""
 
 
 @torch.inference_mode()
 def block_importance(sam: Sam, encoder: ElasticEncoder, eval_set: EvalSet, batch: int = 8) -> Importance:
-    """Leave each block out in turn; the work before it is done once for all of them."""
+    """Return the mean IoU lost without each block; the blocks before the missing one run once for all."""
     depth = encoder.shape.depth
     reached: list[list[float]] = [[] for _ in range(depth + 1)]
     for pixels, images in image_batches(sam, eval_set, batch):
@@ -44,7 +44,7 @@ def block_importance(sam: Sam, encoder: ElasticEncoder, eval_set: EvalSet, batch
 
 
 def _leaving_out(encoder: ElasticEncoder, image_B3SS: Tensor) -> list[Tensor]:
-    """Return the embeddings without block 0, without block 1, ..., and last with all blocks."""
+    """Return the embeddings without block 0, without block 1, ..., and finally with all blocks."""
     hidden, depth = encoder.shape.hidden, encoder.shape.depth
     stream = encoder.embed(image_B3SS)
     embeddings = []
@@ -65,24 +65,24 @@ def removable_blocks(drop: tuple[float, ...], share: float) -> tuple[int, ...]:
 
 
 def greedy_blocks(miou: Callable[[Subnet], float], full: Subnet, share: float) -> tuple[int, ...]:
-    """Return the round(share * depth) blocks that greedy removal takes out, in its order; never the first or the last.
+    """Return round(share * depth) blocks in the order of greedy removal; never the first or the last.
 
-    In every round the block goes without which the network, those before it gone already, reaches the highest `miou`.
+    Each round removes the block whose loss leaves the highest `miou`, given the blocks removed before.
     """
-    left, gone = set(range(1, len(full.widths) - 1)), list[int]()
-    while left and len(gone) < round(share * len(full.widths)):
-        reached = {block: miou(_without(full, (*gone, block))) for block in sorted(left)}
-        gone.append(max(reached, key=lambda block: reached[block]))
-        left.remove(gone[-1])
-    return tuple(gone)
+    left, removed = set(range(1, len(full.widths) - 1)), list[int]()
+    while left and len(removed) < round(share * len(full.widths)):
+        reached = {block: miou(_without(full, (*removed, block))) for block in sorted(left)}
+        removed.append(max(reached, key=lambda block: reached[block]))
+        left.remove(removed[-1])
+    return tuple(removed)
 
 
-def _without(full: Subnet, gone: tuple[int, ...]) -> Subnet:
-    return Subnet(widths=tuple(0 if block in gone else width for block, width in enumerate(full.widths)))
+def _without(full: Subnet, removed: tuple[int, ...]) -> Subnet:
+    return Subnet(widths=tuple(0 if block in removed else width for block, width in enumerate(full.widths)))
 
 
 def drop_probabilities(drop: tuple[float, ...], removable: tuple[int, ...], fixed: float | None) -> tuple[float, ...]:
-    """Return the chance to drop each removable block: `fixed`, or from 0.8 for the least important down to 0.2."""
+    """Return the drop probability of each removable block: `fixed`, or 0.8 (least important) down to 0.2."""
     if fixed is not None:
         return (fixed,) * len(removable)
     ranks = {block: rank for rank, block in enumerate(sorted(removable, key=lambda block: drop[block]))}

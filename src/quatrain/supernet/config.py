@@ -1,4 +1,4 @@
-"""Settings of a training. Nothing here needs torch."""
+"""Settings of a training run, without torch."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LossConfig:
-    """How the parts of the loss add up."""
+    """Weights of the parts of the loss."""
 
     dice: float = 1.0
     """Weight of the Dice loss."""
     focal: float = 20.0
-    """Weight of the focal loss; SAM mixes 20 to 1 (Segment Anything, section 3), SuperSAM's code takes Dice alone."""
+    """Weight of the focal loss; SAM uses 20 to 1 (Segment Anything, section 3), SuperSAM's code Dice alone."""
     entropy: float = 0.0
-    """Weight of the plain binary cross-entropy, which starts networks that know nothing yet."""
+    """Weight of the plain binary cross-entropy, for training from random weights."""
     iou: float = 1.0
-    """Weight of the IoU head's squared error; 0 leaves the head as it is."""
+    """Weight of the IoU head's squared error; 0 does not train the head."""
     others: float = 0.0
-    """Share of the candidates' loss that goes to all three of them, not to the best alone (the relaxed
-    winner-takes-all of Rupprecht et al. 2017, section 3.2): masks chosen by predicted IoU gain."""
+    """Share of the candidates' loss on all three of them instead of the best alone (relaxed winner-takes-all, Rupprecht
+    et al. 2017, section 3.2). It improves masks chosen by predicted IoU."""
     single_mask_only: bool = False
-    """Supervise the single-mask token alone, as SuperSAM's code does; otherwise the best of the three too."""
+    """Supervise the single-mask token alone, as SuperSAM's code does; otherwise also the best candidate."""
 
     def __post_init__(self) -> None:
         for name in ("dice", "focal", "entropy", "iou"):
@@ -37,14 +37,14 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """How networks are trained; the full net that is compared gets the same steps and images as the supernet."""
+    """How networks are trained; the fine-tuned full net gets the same steps and images as the supernet."""
 
     steps: int = 2000
     """Optimiser steps."""
     batch: int = 8
-    """Images a step, over all processes."""
+    """Images per step, over all processes."""
     prompts: int = 4
-    """Prompted objects an image."""
+    """Prompted objects per image."""
     lr: float = 3e-4
     """Highest learning rate."""
     weight_decay: float = 0.05
@@ -52,15 +52,15 @@ class TrainConfig:
     warmup: int = 20
     """Steps of linear warm-up."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """What the learning rate does after the warm-up."""
+    """Learning rate after the warm-up."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     rule: Literal["canonical", "paper"] = "canonical"
-    """Sandwich rule: gradients of all nets in one step (US-Nets, BigNAS), or one update a net (SuperSAM's code)."""
+    """Sandwich rule: gradients of all nets in one step (US-Nets, BigNAS), or one update per net (SuperSAM's code)."""
     random_nets: int = 2
-    """Random networks a step, beside the largest and the smallest."""
+    """Random networks per step, beside the largest and the smallest."""
     distill: float = 0.5
-    """Share of the smaller nets' loss that is learnt from the largest net's masks (in-place distillation)."""
+    """Share of the smaller nets' loss against the largest net's masks (in-place distillation)."""
     amp: bool = False
     """Run the encoder in bfloat16."""
     recompute: bool = False
@@ -72,7 +72,7 @@ class TrainConfig:
     loaders: int = 0
     """Processes that prepare images; 0 prepares them in the training process."""
     processes: int = 0
-    """Training processes on a computer; 0: one a GPU, or without any one a core, as far as they share a batch."""
+    """Training processes per node; 0: one per GPU, or per core without GPUs, as many as divide the batch."""
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "prompts"):
@@ -88,14 +88,14 @@ class TrainConfig:
             raise ValueError(f"distill is {self.distill}; it must lie between 0 and 1")
 
     def ranks(self, devices: int) -> int:
-        """Return how many processes train on a computer with `devices` GPUs, or cores where it has none.
+        """Return the number of training processes on a node with `devices` GPUs, or cores if it has no GPU.
 
-        One thread a process: small networks lose more by waiting for the threads of each operation than they gain.
+        Each process has one thread: for small networks several threads per operation cost more than they gain.
         """
         return self.processes or max(n for n in range(1, max(1, devices) + 1) if self.batch % n == 0)
 
     def rate(self, step: int) -> float:
-        """Return the learning rate of `step`; a cosine ends at a fiftieth of the highest."""
+        """Return the learning rate of `step`; a cosine schedule ends at 0.02 of the highest."""
         if step < self.warmup:
             return self.lr * (step + 1) / self.warmup
         if self.schedule == "constant":

@@ -1,4 +1,4 @@
-"""Parameters and multiply-accumulates of any sub-network, counted without torch."""
+"""Parameters and multiply-accumulates of a sub-network's image encoder, counted without torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def full_subnet(sam: SamShape) -> Subnet:
 
 
 def encoder_parameters(sam: SamShape, subnet: Subnet) -> int:
-    """Count every parameter of the image encoder that `subnet` leaves: patches, positions, blocks, neck."""
+    """Return the number of parameters of the image encoder: patches, positions, kept blocks, neck."""
     dim, out = sam.embed_dim, sam.prompt_dim
     patches = dim * 3 * sam.patch_px**2 + dim
     positions = sam.grid**2 * dim
@@ -33,7 +33,7 @@ def _block_parameters(sam: SamShape, block: int, width: int) -> int:
 
 
 def encoder_macs(sam: SamShape, subnet: Subnet) -> int:
-    """Count the multiply-accumulates of the image encoder for one image: convolutions, projections, attention.
+    """Return the multiply-accumulates of the image encoder per image: convolutions, projections, attention.
 
     Windows are padded as segment_anything pads them; normalisation, softmax and activations are not counted.
     """
@@ -46,9 +46,9 @@ def encoder_macs(sam: SamShape, subnet: Subnet) -> int:
 def _block_macs(sam: SamShape, block: int, width: int) -> int:
     span, dim = sam.span(block), sam.embed_dim
     windows = math.ceil(sam.grid / span) ** 2
-    seen = windows * span**2
-    projections = seen * 4 * dim * dim
-    scores = 2 * seen * span**2 * dim
-    relative = 2 * seen * span * dim
+    in_windows = windows * span**2
+    projections = in_windows * 4 * dim * dim
+    scores = 2 * in_windows * span**2 * dim
+    relative = 2 * in_windows * span * dim
     mlp = 2 * sam.grid**2 * dim * width
     return projections + scores + relative + mlp

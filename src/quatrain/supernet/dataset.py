@@ -1,4 +1,4 @@
-"""Training items: the position in the stream alone decides image, variation, objects and prompts."""
+"""Training items: image, augmentation, objects and prompts depend on the position in the stream only."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Item = dict[str, Tensor]
 class TrainingItems(Dataset[Item]):
     """An endless stream of items over `indices` of an image set, reshuffled every epoch.
 
-    Item `position` is the same in every process, run and order of access, so that resuming needs the position only.
+    Item `position` is the same in every process, run and order of access, so a resumed run needs only the position.
     """
 
     images: ImageSet
@@ -34,7 +34,7 @@ class TrainingItems(Dataset[Item]):
     logits_px: int
     """Side of the decoder's mask logits."""
     prompts: int
-    """Objects of an image that are prompted, drawn with replacement when it has fewer."""
+    """Prompted objects per image, drawn with replacement if it has fewer."""
     seed: int
     fit: Fit = "pad"
     _cache: dict[int, Sample | None] = field(default_factory=dict, repr=False)
@@ -66,7 +66,7 @@ class TrainingItems(Dataset[Item]):
         raise UsageError(f"none of the {len(order)} training images can be read and has an object: check their truth")
 
     def _read(self, index: int) -> Sample | None:
-        """Read an image, keeping the decoded ones of a small set and the knowledge of those that cannot be read."""
+        """Return an image or None if it cannot be read; cache failures, and the images of a small set."""
         if index in self._cache:
             return self._cache[index]
         sample = read_or_none(self.images, index)

@@ -1,4 +1,4 @@
-"""SAM's image encoder with elastic depth and width: any sub-network runs on the shared weights, without copies."""
+"""SAM's image encoder with elastic depth and width; any sub-network runs on the shared weights without copies."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 
 class ElasticEncoder(nn.Module):
-    """The image encoder of which every sub-network can be run (SuperSAM, section on elastic depth and width).
+    """An image encoder that runs any of its sub-networks (SuperSAM, section on elastic depth and width).
 
-    It adopts the modules of a segment_anything encoder under the same names, so a state dict fits both ways. A
-    dropped block is skipped: the residual stream passes through. A block of width k uses the first k rows of its
+    It takes the modules of a segment_anything encoder under the same names, so a state dict fits both. A dropped block
+    is skipped: it returns its input. A block of width k uses the first k rows of its
     MLP's first layer and the first k columns of the second.
 
     B images, S pixels of a side, H W patches, C channels.
@@ -41,7 +41,7 @@ class ElasticEncoder(nn.Module):
         self.neck = encoder.neck
 
     def forward(self, image_B3SS: Tensor, subnet: Subnet | None = None) -> Tensor:
-        """Return what `subnet` (default: the full network) makes of normalised images, (B, prompt_dim, H, W)."""
+        """Return the embedding of normalised images by `subnet` (default: the full net), (B, prompt_dim, H, W)."""
         chosen = full_subnet(self.shape) if subnet is None else subnet
         self.check(chosen)
         x_BHWC = self.embed(image_B3SS)
@@ -57,14 +57,14 @@ class ElasticEncoder(nn.Module):
 
     def embed(self, image_B3SS: Tensor) -> Tensor:
         """Return patches with their positions, (B, H, W, C): the start of the residual stream."""
-        # a patch embedding lies in memory by channel, and sums with it would too: every layer after would copy it
+        # the patch embedding is channels-first in memory; without a contiguous copy every later layer would copy it
         x_BHWC: Tensor = self.patch_embed(image_B3SS).contiguous()
         return x_BHWC if self.pos_embed is None else x_BHWC + self.pos_embed
 
     def block(self, index: int, x_BHWC: Tensor, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Pass the stream through a block; return one stream for each of the ascending MLP `widths`.
 
-        All widths share the attention, and the MLP of a wider one continues that of a narrower one.
+        All widths share the attention, and a wider MLP continues the sum of a narrower one.
         """
         if self.checkpointing and torch.is_grad_enabled():
             outs = checkpoint(self._block, index, x_BHWC, widths, use_reentrant=False)

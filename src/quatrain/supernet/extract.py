@@ -1,4 +1,4 @@
-"""A sub-network as a model of its own: sliced out, saved with its architecture, loaded as a stock Sam."""
+"""Extraction of a sub-network as a stand-alone Sam: sliced, saved with its architecture, loaded as a stock Sam."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from quatrain.supernet.space import Subnet
 
 
 def slice_weights(encoder: ElasticEncoder, subnet: Subnet) -> dict[str, torch.Tensor]:
-    """Return the state dict of the sub-network as a plain encoder: kept blocks renumbered, MLPs cut, copies."""
+    """Return the state dict of the sub-network as a plain encoder: copies, blocks renumbered, MLPs cut."""
     encoder.check(subnet)
-    places = {block: place for place, block in enumerate(subnet.kept)}
+    new_index = {block: index for index, block in enumerate(subnet.kept)}
     sliced = {}
     for name, value in encoder.state_dict().items():
         if not name.startswith("blocks."):
             sliced[name] = value.clone()
             continue
         _, block, rest = name.split(".", 2)
-        if int(block) in places:
-            sliced[f"blocks.{places[int(block)]}.{rest}"] = _cut(rest, value, subnet.widths[int(block)]).clone()
+        if int(block) in new_index:
+            sliced[f"blocks.{new_index[int(block)]}.{rest}"] = _cut(rest, value, subnet.widths[int(block)]).clone()
     return sliced
 
 
 def _cut(name: str, value: torch.Tensor, width: int) -> torch.Tensor:
-    """Cut a parameter of an MLP to its first `width` hidden channels; others stay."""
+    """Cut a parameter of an MLP to its first `width` hidden channels; return others unchanged."""
     if name.startswith("mlp.lin1"):
         return value[:width]
     return value[:, :width] if name == "mlp.lin2.weight" else value
@@ -39,16 +39,16 @@ def _cut(name: str, value: torch.Tensor, width: int) -> torch.Tensor:
 
 def extract(sam: Sam, encoder: ElasticEncoder, subnet: Subnet) -> Sam:
     """Return the sub-network as a stock Sam with weights of its own, in evaluation mode."""
-    alone = build(encoder.shape, seed=0)
-    alone.prompt_encoder.load_state_dict(sam.prompt_encoder.state_dict())
-    alone.mask_decoder.load_state_dict(sam.mask_decoder.state_dict())
-    alone.image_encoder = plain_encoder(encoder.shape, subnet.widths)
-    alone.image_encoder.load_state_dict(slice_weights(encoder, subnet))
-    return alone.eval()
+    small = build(encoder.shape, seed=0)
+    small.prompt_encoder.load_state_dict(sam.prompt_encoder.state_dict())
+    small.mask_decoder.load_state_dict(sam.mask_decoder.state_dict())
+    small.image_encoder = plain_encoder(encoder.shape, subnet.widths)
+    small.image_encoder.load_state_dict(slice_weights(encoder, subnet))
+    return small.eval()
 
 
 def save(path: str | os.PathLike[str], sam: Sam, shape: SamShape, subnet: Subnet) -> None:
-    """Write an extracted Sam, with the architecture that it takes to load it, atomically."""
+    """Write an extracted Sam with its architecture, atomically; `load_sam` reads it."""
     payload = {
         "format": FORMAT,
         "shape": asdict(shape),

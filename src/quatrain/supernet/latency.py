@@ -1,7 +1,7 @@
-"""Measured latency of image encoders: of whole networks, and by a table whose entries add up to any sub-network.
+"""Latency of image encoders: measured for whole networks, or predicted for any sub-network by a table of its parts.
 
-A table is calibrated once on a device: every width in both kinds of block, the embedding and the neck, each timed
-within passes of whole networks, where caches are as they will be. Predicting needs the table alone and no torch.
+A table is calibrated once per device: every width in both kinds of block, the embedding and the neck. Each part is
+timed within passes of whole networks, with realistic cache contents. A prediction needs the table only, not torch.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ if TYPE_CHECKING:
     from quatrain.supernet.elastic import ElasticEncoder
 
 FORMAT = "quatrain-latency-1"
-"""What marks a file as a latency table."""
+"""The format name in a latency table's file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Timing:
-    """How often something is timed."""
+    """Number of passes of a timing."""
 
     warmup: int = 2
-    """Passes that are not counted."""
+    """Passes before the counted ones."""
     repeats: int = 9
-    """Passes that are."""
+    """Counted passes."""
     batch: int = 1
-    """Images a pass."""
+    """Images per pass."""
 
     def __post_init__(self) -> None:
         for name, least in (("warmup", 0), ("repeats", 1), ("batch", 1)):
@@ -46,7 +46,7 @@ class Timing:
 
     @property
     def passes(self) -> int:
-        """Passes altogether."""
+        """All passes, counted or not."""
         return self.warmup + self.repeats
 
 
@@ -60,7 +60,7 @@ def milliseconds(
     wait: Callable[[], None] = _nothing,
     advance: Callable[[], None] = _nothing,
 ) -> list[float]:
-    """Return the median milliseconds of each side, timed in turns so that a drifting machine treats all alike.
+    """Return the median milliseconds of each side, timed in turns so that machine drift affects all alike.
 
     `wait` returns when the device has finished what a side started, such as `torch.cuda.synchronize`; `advance` is
     called after every pass.
@@ -85,7 +85,7 @@ def measure(
     timing: Timing | None = None,
     advance: Callable[[], None] = _nothing,
 ) -> list[float]:
-    """Return the milliseconds a pass of each sub-network on the encoder's device, timed in turns.
+    """Return the milliseconds per pass of each sub-network on the encoder's device, timed in turns.
 
     `advance` is called after every pass.
     """
@@ -102,8 +102,8 @@ def calibrate(
 ) -> dict[str, Any]:
     """Return the latency table of a space on the encoder's device, as plain data.
 
-    The networks of `check` are timed whole and held against their prediction; their relative errors stand in the
-    table, signed: positive where the prediction is too slow.
+    The networks of `check` are timed whole and compared with their predictions. The table has their relative errors,
+    positive if the prediction is too slow.
     """
     timing, shape = timing or Timing(), encoder.shape
     embed, blocks, readout = _parts(encoder, space, timing)
@@ -127,10 +127,10 @@ def calibrate(
 
 
 def predict(table: Mapping[str, Any], subnet: Subnet) -> float:
-    """Return the milliseconds that a table tells of a sub-network: the sum of its parts.
+    """Return the predicted milliseconds of a sub-network: the sum of its parts in the table.
 
-    Widths between two of the table's are interpolated. Raise ValueError for a network of another depth, or wider or
-    narrower than anything in the table.
+    Widths between two of the table are interpolated. Raise ValueError for a network of another depth or with a width
+    outside of the table.
     """
     kinds = table["kinds"]
     if len(subnet.widths) != len(kinds):
@@ -157,7 +157,7 @@ def write(path: str | os.PathLike[str], table: Mapping[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a table back; raise UsageError when the file is missing or is none."""
+    """Read a table back; raise UsageError if the file is missing or not a latency table."""
     try:
         table = read_json(path)
         if table["format"] != FORMAT:
@@ -168,7 +168,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     except FileNotFoundError:
         raise UsageError(f"there is no latency table {os.fspath(path)!r}: calibrate one first") from None
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UsageError(f"{os.fspath(path)!r} is no latency table of this version: {error}") from error
+        raise UsageError(f"{os.fspath(path)!r} is not a latency table of this version: {error}") from error
     found: dict[str, Any] = table
     return found
 
@@ -246,7 +246,7 @@ def _laps(encoder: ElasticEncoder, image_B3SS: Tensor, width: int) -> list[float
 
 
 class _Clock:
-    """Times laps on the device: a GPU is not kept waiting between them."""
+    """Times laps on the device, on a GPU without synchronisation between them."""
 
     def __init__(self, cuda: bool) -> None:
         self._cuda = cuda

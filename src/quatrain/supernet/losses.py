@@ -1,4 +1,4 @@
-"""What training minimises: Dice, focal and IoU-head losses, and the least of SAM's ambiguous masks."""
+"""Training losses: Dice, focal, cross-entropy and IoU head, with the minimum over SAM's candidate masks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from quatrain.supernet.config import LossConfig
 
 
 def dice(logits: Tensor, truth: Tensor) -> Tensor:
-    """Return 1 - Dice over the last two axes; `truth` holds the share of each pixel that is object, 0 to 1."""
+    """Return 1 - Dice over the last two axes; `truth` is the share of object in each pixel, 0 to 1."""
     chance = logits.sigmoid()
     shared = (chance * truth).sum(dim=(-2, -1))
     return 1 - (2 * shared + 1) / (chance.sum(dim=(-2, -1)) + truth.sum(dim=(-2, -1)) + 1)
@@ -37,8 +37,8 @@ def mask_iou(logits: Tensor, truth: Tensor) -> Tensor:
 def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: LossConfig) -> Tensor:
     """Return the scalar loss of one batch.
 
-    The single-mask token (the first) is always supervised; of the three candidates the one with the least loss, as SAM
-    does for ambiguous prompts (Segment Anything, section 3), and with the share `others` all of them.
+    The single-mask token (the first) is always supervised. Of the three candidates the one with the least loss is, as
+    in SAM for ambiguous prompts (Segment Anything, section 3), and with weight `others` all three.
     """
     logits = logits_BPMHW[:, :, :1] if config.single_mask_only else logits_BPMHW
     truth = truth_BPHW[:, :, None].expand_as(logits)
@@ -60,7 +60,7 @@ def sam_loss(logits_BPMHW: Tensor, iou_BPM: Tensor, truth_BPHW: Tensor, config: 
 
 
 def distillation(logits_BPMHW: Tensor, teacher_BPMHW: Tensor, config: LossConfig) -> Tensor:
-    """Return how far the masks of all tokens are from the teacher's, whose sigmoid is the soft truth."""
+    """Return the loss of the masks against the teacher's, whose sigmoid is the soft truth; a scalar."""
     wanted = teacher_BPMHW.sigmoid()
     tokens = slice(0, 1) if config.single_mask_only else slice(None)
     logits, wanted = logits_BPMHW[:, :, tokens], wanted[:, :, tokens]

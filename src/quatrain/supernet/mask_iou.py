@@ -1,11 +1,11 @@
-"""How much of a true mask a predicted one covers, to the pixel, without drawing the prediction at full size.
+"""IoU of predicted with true masks, exact to the pixel, without enlarging the prediction to full size.
 
 SAM enlarges mask logits bilinearly by a whole even factor r. Between four neighbouring logits of one sign every
-enlarged value has that sign too, so a square there is counted at once; only where an outline passes are the r x r
-pixels between the four worked out.
+enlarged value has that sign, so the whole square between them is counted at once. Only squares that an outline crosses
+need their r x r pixels.
 
-N objects, M candidate masks an object, h w logits, S pixels of a side, K = h + 1 squares of a side: squares lie
-between neighbouring logits, those at the border between a logit and its repetition outside, half of them in the image.
+Axes: N objects, M candidate masks per object, h w logits, S pixels of a side, K = h + 1 squares of a side. Squares lie
+between neighbouring logits. Those at the border lie between a logit and its replicate, half of them in the image.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class TrueMasks:
 
     @classmethod
     def of(cls, masks_NSS: Tensor, valid_hw: tuple[int, int], logits_px: int) -> TrueMasks:
-        """Count masks for logits of `logits_px` a side; ValueError unless they are enlarged by a whole even factor."""
+        """Count masks for logits of `logits_px` a side; raise ValueError unless S is an even multiple of that."""
         side = masks_NSS.shape[-1]
         factor, rest = divmod(side, logits_px)
         if rest or factor % 2 or factor > _MOST:
-            raise ValueError(f"{logits_px} logits a side do not enlarge to {side} px by 2, 4, ... or {_MOST}")
+            raise ValueError(f"{logits_px} logits a side do not scale to {side} px by 2, 4, ... or {_MOST}")
         image = torch.zeros(1, side, side, dtype=torch.bool, device=masks_NSS.device)
         image[:, : valid_hw[0], : valid_hw[1]] = True
         return cls(
@@ -52,7 +52,7 @@ class TrueMasks:
         return self.masks_NSS.shape[-1] // (self.true_NKK.shape[-1] - 1)
 
     def ious(self, logits_NMhw: Tensor) -> Tensor:
-        """Return the IoU of every enlarged candidate, where it is above 0, with its object, float32 (N, M)."""
+        """Return the IoU of every enlarged candidate (logit > 0) with its object, float32 (N, M)."""
         shared_NM, covered_NM = self._counts(logits_NMhw)
         true_N1 = self.true_NKK.sum(dim=(1, 2))[:, None]
         return shared_NM / (covered_NM + true_N1 - shared_NM).clamp(min=1)
@@ -90,7 +90,7 @@ class TrueMasks:
 
 
 _MOST = 14
-"""The largest factor by which masks are enlarged: the pixels of a square are counted in a byte."""
+"""The largest factor: one byte counts the pixels of a square."""
 
 
 def _by_square(masks_NSS: Tensor, factor: int) -> Tensor:

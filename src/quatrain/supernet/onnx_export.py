@@ -3,10 +3,10 @@
     python -m quatrain.supernet.onnx_export CHECKPOINT OUT_DIR
 
 `encoder.onnx`: image (1, 3, S, S) float32, red green blue, 0 to 255, and valid_hw (1, 2) int64, the rows and columns
-that are image (the rest is padding) -> embedding (1, C, h, w).
+of the image (the rest is padding) -> embedding (1, C, h, w).
 `decoder.onnx`: embedding (1, C, h, w), points (P, K, 2) float32, x and y in pixels of S, and labels (P, K) int64, 1
-for foreground, 0 for background, -1 for none -> masks (P, 4, 4h, 4w), logits: the single mask, then three
-candidates, and iou (P, 4), the predicted one. P prompts of K points each, both free.
+for foreground, 0 for background, -1 for padding -> masks (P, 4, 4h, 4w), logits: the single mask, then three
+candidates, and iou (P, 4), the predicted one. The numbers of prompts P and of points K are free.
 `export.json`: names and shapes, the largest differences from torch, milliseconds of both.
 """
 
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 OPSET = 18
 """Attention becomes matrix products and a softmax, which onnxruntime runs on every processor."""
 TOLERANCE = 1e-4
-"""The largest difference from torch that is let pass, against the largest value where that is above 1."""
+"""Largest accepted difference from torch, relative to the largest value if that is above 1."""
 _INLINE_BYTES = 1 << 30
-"""Larger networks keep their weights in a file of their own: an ONNX file ends at 2 GiB."""
+"""Networks with more weights store them in a separate file: an ONNX file is limited to 2 GiB."""
 
 # S pixels of a side, P prompts, K points a prompt, C channels, h w positions of the embedding
 
@@ -78,7 +78,7 @@ class OnnxDecoder(nn.Module):
         return predict(self.sam.mask_decoder, embedding_1Chw, position, self._prompts(point_PK2, label_PK), dense)
 
     def _prompts(self, point_PK2: Tensor, label_PK: Tensor) -> Tensor:
-        """Return the prompts' tokens (P, K + 1, C): the points, then one that stands for no box."""
+        """Return the prompts' tokens (P, K + 1, C): the points, then the token for "no box"."""
         encoder = self.sam.prompt_encoder
         side = torch.tensor(encoder.input_image_size[::-1], dtype=torch.float32)
         point_PJ2 = torch.cat([point_PK2, torch.zeros_like(point_PK2[:, :1])], dim=1)
@@ -92,13 +92,13 @@ class OnnxDecoder(nn.Module):
 
 @dataclass(frozen=True, kw_only=True)
 class _Graph:
-    """A module with what it takes to write and to check it."""
+    """A module with the inputs to export and to check it."""
 
     name: str
     module: nn.Module
     example: dict[str, Tensor]
     others: tuple[dict[str, Tensor], ...]
-    """Other inputs on which onnxruntime has to agree too, of other sizes where they are free."""
+    """Inputs for the check that the export did not use, of other sizes along free axes."""
     outputs: tuple[str, ...]
     free: dict[str, dict[int, str]]
     """Axes whose length is free, by input."""
@@ -112,7 +112,7 @@ class _Graph:
             {axis: axes[name] for axis, name in self.free.get(key, {}).items()} or None for key in self.example
         )
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch tells its own deprecations to whoever exports
+            warnings.simplefilter("ignore")  # deprecation warnings of torch's own exporter
             torch.onnx.export(
                 self.module,
                 tuple(self.example.values()),
@@ -129,18 +129,18 @@ class _Graph:
 
     @torch.inference_mode()
     def torch_outputs(self, inputs: dict[str, Tensor]) -> list[np.ndarray]:
-        """Return what torch makes of inputs."""
+        """Return torch's outputs for inputs."""
         out = self.module(*inputs.values())
         return [one.numpy() for one in (out if isinstance(out, tuple) else (out,))]
 
 
 def export(path: str | os.PathLike[str], out: str | os.PathLike[str], timing: Timing | None = None) -> dict[str, Any]:
-    """Write a delivered sub-network's encoder and decoder as ONNX into `out` and return what export.json tells.
+    """Write a delivered sub-network's encoder and decoder as ONNX into `out`; return the content of export.json.
 
     Raises
     ------
     UsageError
-        When the checkpoint is none, or onnx or onnxruntime is not installed.
+        When the file is not a checkpoint, or onnx or onnxruntime is not installed.
     RuntimeError
         When onnxruntime's results differ from torch's by more than `TOLERANCE`; nothing is written then.
     """
@@ -215,7 +215,7 @@ def _decoder_graph(sam: Sam) -> _Graph:
 
 
 def _checked(graph: _Graph, path: Path, timing: Timing) -> dict[str, Any]:
-    """Return inputs, outputs, differences and milliseconds of a written graph; RuntimeError where they differ."""
+    """Return shapes, differences and milliseconds of a written graph; raise RuntimeError if it differs."""
     session = _session(path)
     difference = dict.fromkeys(graph.outputs, 0.0)
     for inputs in (graph.example, *graph.others):
@@ -246,7 +246,7 @@ def _sides(graph: _Graph, session: onnxruntime.InferenceSession) -> list[Callabl
 
 
 def _session(path: Path) -> onnxruntime.InferenceSession:
-    """Open a graph on the processor, with as many threads as torch has."""
+    """Open a graph on the CPU with as many threads as torch."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -264,7 +264,7 @@ def _shapes(values: Sequence[Any]) -> dict[str, list[int | str]]:
 
 
 def summary(record: dict[str, Any]) -> str:
-    """Return the figures of an export as text, a line a graph."""
+    """Return the figures of an export as text, one line per graph."""
     lines = []
     for name in ("encoder", "decoder"):
         graph, ms = record[name], record[name]["latency_ms"]

@@ -1,8 +1,8 @@
-"""The part of the image encoder that is the same in every network of a space, computed once an image and kept on disk.
+"""Disk cache of the encoder part that all networks of a space share, computed once per image.
 
-Patches, positions and the leading blocks that no network of the space changes come before everything that a search
-may choose; of the first block that it may narrow but not drop, the attention does too. Every operation is the one that
-the whole encoder would run, so a network that goes on from what was kept gives the same bits.
+The shared part is the patches, positions and leading blocks that no network of the space changes. It includes the
+attention of the next block if that block can be narrowed but not dropped. All operations are those of the whole
+encoder, so a network that continues from the cache gives bit-identical results.
 
 B images, H W patches, C channels of the residual stream, S pixels of a side.
 """
@@ -30,12 +30,12 @@ from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.space import Space, Subnet
 
 LIMIT_BYTES = 4 << 30
-"""The most that a folder of prefixes holds when nothing else is said; vit_b at 1024 px takes 12.6 MB an image."""
+"""Default capacity of a folder of prefixes; vit_b at 1024 px takes 12.6 MB per image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prefix:
-    """Where the networks of a space begin to differ."""
+    """The leading part that all networks of a space share."""
 
     widths: tuple[int, ...]
     """Hidden channels of the leading blocks that are the same in all of them."""
@@ -52,7 +52,7 @@ class Prefix:
         return cls(widths=tuple(widths[0] for widths in space.choices[:count]), attended=attended)
 
     def begins(self, subnet: Subnet) -> bool:
-        """Tell whether `subnet` has this prefix."""
+        """Return whether `subnet` has this prefix."""
         count = len(self.widths)
         return subnet.widths[:count] == self.widths and (not self.attended or subnet.widths[count] > 0)
 
@@ -65,7 +65,7 @@ class Prefix:
         return encoder.attend(len(self.widths), x_BHWC) if self.attended else x_BHWC
 
     def finish(self, encoder: ElasticEncoder, x_BHWC: Tensor, subnet: Subnet) -> Tensor:
-        """Return what `subnet` makes of the stream that `run` gave, (B, prompt_dim, H, W).
+        """Return the embedding of `subnet` from the stream of `run`, (B, prompt_dim, H, W).
 
         Raise ValueError for a network that does not have this prefix.
         """
@@ -82,10 +82,9 @@ class Prefix:
         return encoder.readout(x_BHWC)
 
     def fingerprint(self, encoder: ElasticEncoder) -> str:
-        """Return what stands for this prefix, its weights and the arithmetic of this machine: 32 hexadecimal digits.
+        """Return a hash of the prefix, its weights and the arithmetic of this machine, 32 hexadecimal digits.
 
-        Processors, numbers of threads and versions of torch may differ in the last bit, so none takes over what
-        another kept.
+        Results of other CPUs, thread counts or torch versions may differ in the last bit, so they are not shared.
         """
         digest = hashlib.sha256(repr((self.widths, self.attended, _arithmetic(encoder))).encode())
         for name, value in sorted(encoder.state_dict().items()):
@@ -112,38 +111,38 @@ def _arithmetic(encoder: ElasticEncoder) -> tuple[str | int, ...]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PrefixStore:
-    """Residual streams on disk, found by what made them; workers of a node share a folder.
+    """Residual streams on disk by prefix and image; the workers of a node share a folder.
 
-    Every stream is a file of its own that is whole or absent. Where a new one would lead beyond the limit, those of
-    other prefixes are removed, the longest unchanged first; where that is not enough, it is not kept.
+    Each stream is one file, written atomically. If a new one would exceed the limit, prefixes that are not in use are
+    removed, the longest unchanged first. If that is not enough, the new one is not kept.
     """
 
     folder: Path
-    """Holds a folder for each prefix, named by its fingerprint."""
+    """The folder of one sub-folder per prefix, named by its fingerprint."""
     prefix: str
     """The fingerprint of the prefix, see `Prefix.fingerprint`."""
     limit_bytes: int = LIMIT_BYTES
-    """The most that all files below `folder` may take, also those of other prefixes."""
+    """Largest total size of all files below `folder`, other prefixes included."""
 
     def __post_init__(self) -> None:
         if self.limit_bytes < 0:
             raise ValueError(f"limit_bytes is {self.limit_bytes}; it must be at least 0")
 
     def read(self, image: str) -> NDArray[np.float32] | None:
-        """Return the stream kept for an image, memory-mapped, or None; writing to it changes no file."""
+        """Return the cached stream of an image, memory-mapped copy-on-write, or None."""
         try:
             kept: NDArray[np.float32] = np.load(self._path(image), mmap_mode="c", allow_pickle=False)
-        except (FileNotFoundError, ValueError, EOFError):  # none yet, or a file that the machine lost power over
+        except (FileNotFoundError, ValueError, EOFError):  # missing, or torn by a power failure
             return None
         return kept
 
     def write(self, image: str, stream_HWC: NDArray[np.float32]) -> bool:
-        """Keep a stream for an image, unless there is one or no room; tell whether it is there now."""
+        """Cache the stream of an image if there is space; return whether it is cached now."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with _alone(self.folder / ".lock"):
                 if self.read(image) is None:
-                    if not self._make_room(stream_HWC.nbytes + _HEADER_BYTES):
+                    if not self._free_space(stream_HWC.nbytes + _HEADER_BYTES):
                         return False
                     with replacing(self._path(image)) as temporary, temporary.open("wb") as file:
                         np.save(file, stream_HWC, allow_pickle=False)
@@ -156,7 +155,7 @@ class PrefixStore:
     def _path(self, image: str) -> Path:
         return self.folder / self.prefix / f"{image}.npy"
 
-    def _make_room(self, size: int) -> bool:
+    def _free_space(self, size: int) -> bool:
         taken = {path: _bytes(path) for path in self.folder.iterdir() if path.is_dir()}
         left = self.limit_bytes - sum(taken.values()) - size
         others = sorted((path for path in taken if path.name != self.prefix), key=lambda path: path.stat().st_mtime)
@@ -180,10 +179,10 @@ def _bytes(folder: Path) -> int:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Keep other processes out; the lock falls with the process that holds it."""
+    """Hold an exclusive lock between processes; it is released when the process ends."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-        with contextlib.suppress(OSError):  # a file system without locks: the limit may be passed a little
+        with contextlib.suppress(OSError):  # without file locks the limit may be exceeded slightly
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:

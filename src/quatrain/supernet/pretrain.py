@@ -1,11 +1,10 @@
-"""Make the shipped vit_mini: pretraining from random weights on made micrographs.
+"""Pretraining of the shipped vit_mini from random weights on made micrographs.
 
     python -m quatrain.supernet.pretrain OUT_DIR
 
 (or `torchrun --nproc-per-node 2 -m quatrain.supernet.pretrain OUT_DIR`) writes vit_mini.pth (the state dict, float32)
-and its model card vit_mini.md into OUT_DIR. The first stage sees small
-images, which cost a quarter, the others the real size. A run that was interrupted goes on when it is started
-again with the same folder.
+and its model card vit_mini.md into OUT_DIR. The first stage uses small images at a quarter of the cost, the others the
+real size. An interrupted run continues when it is started again with the same folder.
 """
 
 from __future__ import annotations
@@ -40,22 +39,22 @@ HELD_OUT = 200
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Stage:
+class PretrainStage:
     """Training at one image size."""
 
     image_px: int
     train: TrainConfig
 
 
-def stages() -> tuple[Stage, ...]:
-    """Return the settings that made the shipped weights."""
+def stages() -> tuple[PretrainStage, ...]:
+    """Return the settings of the shipped weights."""
     loss = LossConfig(focal=0.0, entropy=1.0)
-    chosen = replace(loss, iou=4.0, others=0.2)  # the last stage also teaches the head that picks a candidate
+    chosen = replace(loss, iou=4.0, others=0.2)  # the last stage also trains the IoU head
     common = TrainConfig(steps=1600, batch=16, prompts=4, lr=1e-3, warmup=100, loss=loss, loaders=1)
     return (
-        Stage(image_px=128, train=replace(common, schedule="constant")),
-        Stage(image_px=256, train=replace(common, steps=1700, batch=8, prompts=8, lr=7e-4)),
-        Stage(image_px=256, train=replace(common, steps=5500, batch=8, prompts=8, lr=8e-4, loss=chosen)),
+        PretrainStage(image_px=128, train=replace(common, schedule="constant")),
+        PretrainStage(image_px=256, train=replace(common, steps=1700, batch=8, prompts=8, lr=7e-4)),
+        PretrainStage(image_px=256, train=replace(common, steps=5500, batch=8, prompts=8, lr=8e-4, loss=chosen)),
     )
 
 
@@ -68,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pretrain(Path(arguments[0]), stages())
 
 
-def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> MeanScores:
+def pretrain(folder: Path, plan: Sequence[PretrainStage], held_out: int = HELD_OUT) -> MeanScores:
     """Pretrain in stages, measure on held-out images, and write weights and model card into `folder`."""
     mini = shape("vit_mini")
     model = build(replace(mini, image_px=plan[0].image_px), SEED)
@@ -91,7 +90,7 @@ def pretrain(folder: Path, plan: Sequence[Stage], held_out: int = HELD_OUT) -> M
     return scores
 
 
-def _train(folder: Path, number: int, stage: Stage, model: Sam, size: SamShape) -> None:
+def _train(folder: Path, number: int, stage: PretrainStage, model: Sam, size: SamShape) -> None:
     config = stage.train
     images = SyntheticImages(
         count=config.steps * config.batch, seed=derive(SEED, "stage", number), size_px=size.image_px
@@ -136,7 +135,7 @@ def _seconds(folder: Path) -> float:
     return float(sum(lines.values()))
 
 
-def _card(plan: Sequence[Stage], scores: MeanScores, seconds: float, model: torch.nn.Module) -> str:
+def _card(plan: Sequence[PretrainStage], scores: MeanScores, seconds: float, model: torch.nn.Module) -> str:
     parameters = sum(p.numel() for p in model.parameters())
     mini = shape("vit_mini")
     steps = "; ".join(
@@ -160,7 +159,7 @@ A miniature Segment Anything Model for laptops, tests and first steps. Not for s
 | held out | {scores.images} made images, {scores.objects} objects, seed {SEED + 1}, one foreground point each |
 | mIoU, best of three masks | {scores.miou_oracle:.3f} |
 | mIoU, mask chosen by predicted IoU | {scores.miou_chosen:.3f} |
-| made by | `python -m quatrain.supernet.pretrain OUT_DIR` |
+| command | `python -m quatrain.supernet.pretrain OUT_DIR` |
 | licence | that of quatrain (BSD-3-Clause); no data of others went in |
 """
 

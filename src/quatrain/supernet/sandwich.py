@@ -1,10 +1,10 @@
-"""One sandwich step: forward and backward of several sub-networks, the work they share done once.
+"""One sandwich step: forward and backward passes of several sub-networks; shared work is done once.
 
 The sandwich rule (US-Nets, BigNAS; SuperSAM's section on training) adds up the gradients of the largest, the
 smallest and some random networks before one update. Networks that agree on their leading blocks have the same
-residual stream there, so they form a tree: it runs from the root, and where networks part, each branch runs forward
-and backward before the next begins. Its gradient gathers at the fork, and the shared part runs backward once with
-the sum. At any time the graph of one network exists, no more.
+residual stream there, so they form a tree. The tree runs from the root. At a fork each branch runs forward and
+backward before the next branch starts. The gradients add up at the fork, and the shared part runs backward once with
+their sum. The autograd graph of only one network exists at any time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from quatrain.supernet.elastic import ElasticEncoder
 from quatrain.supernet.space import Subnet
 
 Loss = Callable[[int, Subnet, Tensor], Tensor]
-"""From a network's position in the step, the network and its embedding (B, prompt_dim, H, W) to a scalar."""
+"""Maps a network's position in the step, the network and its embedding (B, prompt_dim, H, W) to a scalar."""
 
 
 def sandwich_backward(
@@ -26,10 +26,9 @@ def sandwich_backward(
 ) -> list[float]:
     """Add the gradients of every network's loss to the encoder's and return the losses, in the order of `subnets`.
 
-    The gradients are the sum of those that separate passes would give. `subnets[0]` runs first, so `loss` may keep
-    its detached embedding and distil the others from it; the others come in the order in which they part from it.
-    What `loss` itself runs (a mask decoder) gathers its gradients too. Raise ValueError for no network or one that
-    does not fit into the encoder. Nothing is averaged across ranks: do that after the step.
+    The gradients equal the sum of those of separate passes. `subnets[0]` runs first, so `loss` may keep its detached
+    output and distil the others from it. Modules that `loss` runs (a mask decoder) receive gradients too. Raise
+    ValueError without networks or for one that does not fit the encoder. Gradients are not averaged across ranks.
     """
     if not subnets:
         raise ValueError("subnets is empty; a step takes at least one network")
@@ -50,7 +49,7 @@ class _Tree:
         self._loss = loss
 
     def grow(self, index: int, x_BHWC: Tensor, members: tuple[int, ...]) -> None:
-        """Run `members`, which share the stream before block `index`, to their ends and back to the last fork."""
+        """Run `members`, which share the stream before block `index`, forward and back to the last fork."""
         while index < self._encoder.shape.depth:
             widths = sorted({self._subnets[member].widths[index] for member in members})
             if len(widths) > 1:
@@ -62,7 +61,7 @@ class _Tree:
         self._finish(x_BHWC, members)
 
     def _part(self, index: int, x_BHWC: Tensor, members: tuple[int, ...], widths: list[int]) -> None:
-        """Part at block `index`: first those that drop it from the others, then those by the width of its MLP."""
+        """Fork at block `index`: first networks that drop it from the others, then by the width of its MLP."""
         if widths[0]:
             outs = self._encoder.block(index, x_BHWC, tuple(widths))
             groups = [self._having(members, index, {width}) for width in widths]
@@ -75,7 +74,7 @@ class _Tree:
         return tuple(member for member in members if self._subnets[member].widths[index] in widths)
 
     def _fork(self, streams: tuple[Tensor, ...], branches: list[tuple[int, tuple[int, ...], int]]) -> None:
-        """Run branches (stream, members, next block) one after another, then the shared part backward once."""
+        """Run the branches (stream, members, next block) in turn, then the shared part backward once."""
         leaves = [stream.detach().requires_grad_(stream.requires_grad) for stream in streams]
         for place, members, index in sorted(branches, key=lambda branch: branch[1]):
             self.grow(index, leaves[place], members)
@@ -89,7 +88,7 @@ class _Tree:
 
     @staticmethod
     def _backward(tensors: Sequence[Tensor], grads: Sequence[Tensor | None]) -> None:
-        """Run backward from the tensors that have a graph, outside autocast as torch advises."""
+        """Run backward from the tensors that have a graph, outside autocast as torch recommends."""
         pairs = [(tensor, grad) for tensor, grad in zip(tensors, grads, strict=True) if tensor.requires_grad]
         if pairs:
             with torch.autocast(pairs[0][0].device.type, enabled=False):

@@ -1,7 +1,7 @@
-"""Layers on prefix slices of shared weights that save little for the backward pass.
+"""Layers on prefix slices of shared weights that keep few activations for the backward pass.
 
-Layer normalisation and GELU cost next to nothing beside the matrix products around them, so their outputs are made
-again in the backward pass instead of being kept. The slices are views: no weight is copied.
+Layer normalisation and GELU are cheap beside the matrix products around them. So the backward pass recomputes their
+outputs instead of keeping them. The slices are views: no weight is copied.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch.nn import functional
 
 
 def norm_linear(x: Tensor, norm: nn.LayerNorm, linear: nn.Linear, width: int) -> Tensor:
-    """Return the first `width` outputs of `linear(norm(x))`, (..., width), in autocast's dtype where that is on."""
+    """Return the first `width` outputs of `linear(norm(x))`, (..., width), in autocast's dtype if it is enabled."""
     out: Tensor = _NormLinear.apply(x, norm.weight, norm.bias, norm.eps, linear.weight, linear.bias, width)  # type: ignore[no-untyped-call]
     return out
 
@@ -23,7 +23,7 @@ def norm_linear(x: Tensor, norm: nn.LayerNorm, linear: nn.Linear, width: int) ->
 def gelu_linear(hidden: Tensor, linear: nn.Linear, widths: tuple[int, ...]) -> tuple[Tensor, ...]:
     """Return `linear(gelu(hidden))` over the first k hidden channels for each k of `widths`, which ascend.
 
-    Each width continues the sum of the one before, so all of them cost as much as the last alone.
+    Each width continues the sum of the previous one, so all of them cost as much as the last alone.
     `hidden` is (..., widths[-1]); every result is (..., outputs).
     """
     outs: tuple[Tensor, ...] = _GeluLinear.apply(hidden, linear.weight, linear.bias, widths)  # type: ignore[no-untyped-call]
@@ -94,21 +94,21 @@ def _parts(widths: tuple[int, ...]) -> list[slice]:
 
 
 def _whole(weight: Tensor, width: int, dim: int) -> Tensor:
-    """Room for the gradient of a whole weight, zero beyond `width` along `dim`."""
+    """Return a buffer for the gradient of a whole weight, zero beyond `width` along `dim`, else uninitialised."""
     grad = torch.empty_like(weight, memory_format=torch.contiguous_format)
     grad.narrow(dim, width, weight.shape[dim] - width).zero_()
     return grad
 
 
-def _multiply(left: Tensor, right: Tensor, room: Tensor) -> None:
-    """Write a matrix product into `room`, whose dtype may be another."""
-    if left.dtype == room.dtype:
-        torch.mm(left, right, out=room)
+def _multiply(left: Tensor, right: Tensor, out: Tensor) -> None:
+    """Write a matrix product into `out`, converting its dtype if it differs."""
+    if left.dtype == out.dtype:
+        torch.mm(left, right, out=out)
     else:
-        room.copy_(left @ right)
+        out.copy_(left @ right)
 
 
 def _dtype(x: Tensor) -> torch.dtype:
-    """Autocast's dtype where it is on, else that of `x`."""
+    """Return autocast's dtype if it is enabled, else that of `x`."""
     kind = x.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype

@@ -13,8 +13,8 @@ import numpy as np
 class Subnet:
     """Which encoder blocks run, and how wide their MLPs are.
 
-    A dropped block has width 0: its MLP's width cannot matter, so equal networks are equal values and the
-    `key` can stand for the network in caches and journals.
+    A dropped block has width 0, so networks that compute the same are equal, and `key` identifies a network in caches
+    and journals.
     """
 
     widths: tuple[int, ...]
@@ -22,7 +22,7 @@ class Subnet:
 
     def __post_init__(self) -> None:
         if not self.widths or any(width < 0 for width in self.widths):
-            raise ValueError(f"widths are {self.widths}; give one number of at least 0 a block")
+            raise ValueError(f"widths are {self.widths}; give one number of at least 0 per block")
 
     @property
     def key(self) -> str:
@@ -36,11 +36,11 @@ class Subnet:
 
     @classmethod
     def parse(cls, key: str) -> Subnet:
-        """Read a key back; raise ValueError when it is none."""
+        """Return the network of a key; raise ValueError for any other text."""
         try:
             return cls(widths=tuple(map(int, key.split("-"))))
         except ValueError:
-            raise ValueError(f"{key!r} is no sub-network: write one width a block, such as 384-0-256") from None
+            raise ValueError(f"{key!r} is not a sub-network: write one width per block, such as 384-0-256") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -54,19 +54,19 @@ class Space:
     removable: tuple[int, ...]
     """Blocks that may be dropped, ascending."""
     drop_probability: tuple[float, ...]
-    """The chance that a random network drops each of `removable`."""
+    """Probability that a random network drops each of `removable`."""
 
     def __post_init__(self) -> None:
         depth = len(self.full)
         if len(self.choices) != depth:
-            raise ValueError(f"choices tell {len(self.choices)} blocks; the network has {depth}")
+            raise ValueError(f"choices has {len(self.choices)} blocks; the network has {depth}")
         for block, (full, widths) in enumerate(zip(self.full, self.choices, strict=True)):
             if not widths or list(widths) != sorted(set(widths)) or widths[0] < 1 or widths[-1] > full:
                 raise ValueError(f"block {block} may take widths {widths}; give ascending ones from 1 to {full}")
         if list(self.removable) != sorted(set(self.removable)) or not set(self.removable) <= set(range(depth)):
             raise ValueError(f"removable is {self.removable}; give ascending blocks from 0 to {depth - 1}")
         if len(self.removable) == depth:
-            raise ValueError("every block is removable; at least one must stay")
+            raise ValueError("every block is removable; at least one must be kept")
         if len(self.drop_probability) != len(self.removable) or not all(0 <= p <= 1 for p in self.drop_probability):
             raise ValueError(
                 f"drop_probability is {self.drop_probability}; give one in [0, 1] for each removable block"
@@ -78,11 +78,11 @@ class Space:
         return len(self.full)
 
     def largest(self) -> Subnet:
-        """Every block at its widest choice."""
+        """Return the network with every block at its widest choice."""
         return Subnet(widths=tuple(widths[-1] for widths in self.choices))
 
     def smallest(self) -> Subnet:
-        """Every removable block dropped, the others at their narrowest."""
+        """Return the network without removable blocks and with the narrowest other blocks."""
         return Subnet(widths=tuple(0 if i in self.removable else w[0] for i, w in enumerate(self.choices)))
 
     def sample(self, rng: np.random.Generator) -> Subnet:
@@ -90,16 +90,16 @@ class Space:
         drop = dict(zip(self.removable, self.drop_probability, strict=True))
         widths = [int(rng.choice(choice)) for choice in self.choices]
         dropped = [rng.random() < drop.get(i, 0.0) for i in range(self.depth)]
-        return Subnet(widths=tuple(0 if gone else width for width, gone in zip(widths, dropped, strict=True)))
+        return Subnet(widths=tuple(0 if drop_it else w for w, drop_it in zip(widths, dropped, strict=True)))
 
     def size(self) -> int:
-        """Count the distinct networks; a dropped block counts once, whatever its width."""
+        """Return the number of distinct networks; a dropped block counts once."""
         return math.prod(len(widths) + (i in self.removable) for i, widths in enumerate(self.choices))
 
     def check(self, subnet: Subnet) -> None:
         """Raise ValueError, naming the first offending block, unless `subnet` belongs to the space."""
         if len(subnet.widths) != self.depth:
-            raise ValueError(f"{subnet.key} tells {len(subnet.widths)} blocks; the supernet has {self.depth}")
+            raise ValueError(f"{subnet.key} has {len(subnet.widths)} blocks; the supernet has {self.depth}")
         for block, width in enumerate(subnet.widths):
             if width == 0 and block not in self.removable:
                 raise ValueError(f"block {block} cannot be dropped; removable: {list(self.removable)}")

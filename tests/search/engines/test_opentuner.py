@@ -127,7 +127,7 @@ def test_two_searches_in_one_process_do_not_disturb_each_other():
     assert beside == alone
 
 
-def test_another_thread_is_refused_in_words():
+def test_another_thread_is_refused_with_a_message():
     engine = OpenTunerEngine(MINI, 0)
     refusals: list[str] = []
 
@@ -141,4 +141,4 @@ def test_another_thread_is_refused_in_words():
     thread.start()
     thread.join()
 
-    assert refusals == ["OpenTuner is asked and told from the thread that made the engine only"]
+    assert refusals == ["OpenTuner works only in the thread that made the engine"]

@@ -1,9 +1,9 @@
-"""A model of what each block's choice is worth, added up: Bayesian linear regression with Thompson sampling.
+"""An additive model of the blocks' choices: Bayesian linear regression with Thompson sampling.
 
-Blocks of a weight-sharing supernet act nearly independently of each other on the score, so a sum over blocks, which
-few networks determine, ranks networks that nobody has measured (as predictors do in OFA and DyNAS-T's LINAS). Each
-proposal is the best of many networks under one draw of the model's posterior (Thompson 1933; Agrawal and Goyal 2013),
-so that several in flight differ by as much as the model is unsure.
+The blocks of a weight-sharing supernet affect the score nearly independently. So a sum over blocks, which few networks
+determine, ranks networks that were not measured (as predictors do in OFA and DyNAS-T's LINAS). Each proposal is the
+best of many networks under one draw from the posterior (Thompson 1933; Agrawal and Goyal 2013). So concurrent proposals
+differ by as much as the model is uncertain.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from quatrain.supernet.space import Space, Subnet
 Floats = NDArray[np.float64]
 
 _FIRST = 6
-"""Networks that are drawn before the model proposes any."""
+"""Random networks before the model proposes any."""
 _DRAWS = 16
-"""Random networks that join those among which proposals are chosen, each time."""
+"""Random networks added to the candidates at each proposal."""
 _BEST = 4
-"""Networks whose neighbours join them too."""
+"""Best networks whose neighbours are added too."""
 _UNSURE = 3.0
-"""Standard deviation of a choice's worth before anything is known, in standard deviations of the (ranked) scores."""
+"""Prior standard deviation of a choice's value, in standard deviations of the (ranked) scores."""
 _NOISE = 0.5
-"""What a sum over blocks does not explain, in the same unit."""
+"""Standard deviation that the additive model does not explain, in the same unit."""
 
 
 class AdditiveEngine:
-    """Learns what each width of each block, or its absence, adds to the score, and proposes by that."""
+    """Learns the value of each width of each block, and of dropping it, and proposes by their sum."""
 
     def __init__(self, space: Space, bounds: Bounds, seed: int) -> None:
         self._space, self._bounds, self._seed = space, bounds, seed
@@ -42,12 +42,12 @@ class AdditiveEngine:
         self._column = {place: number for number, place in enumerate(places, start=1)}
         self._scores: dict[Subnet, float] = {}
         self._pool: dict[Subnet, Floats] = {}
-        self._asked = 0
+        self._count = 0
 
     def ask(self) -> Subnet:
-        """Return the best of what is not known yet, under one draw of what the blocks may be worth."""
-        rng = numpy_rng(self._seed, "additive", self._asked)
-        self._asked += 1
+        """Return the best candidate without a score under one draw of the values."""
+        rng = numpy_rng(self._seed, "additive", self._count)
+        self._count += 1
         if len(self._scores) < _FIRST:
             return self._drawn(rng)
         self._fill(rng)
@@ -55,27 +55,27 @@ class AdditiveEngine:
         if not open_ones:
             return self._drawn(rng)
         rows = np.stack([self._pool[subnet] for subnet in open_ones])
-        return open_ones[int(np.argmax(rows @ self._worth(rng)))]
+        return open_ones[int(np.argmax(rows @ self._values(rng)))]
 
     def tell(self, subnet: Subnet, score: float) -> None:
-        """Learn a score; a later one of the same network takes its place."""
+        """Learn a score; a later one of the same network replaces it."""
         self._scores[subnet] = score
 
     def _drawn(self, rng: np.random.Generator) -> Subnet:
         return repair(self._space, self._bounds, self._space.sample(rng), self._seed)
 
     def _fill(self, rng: np.random.Generator) -> None:
-        """Let random networks and the neighbours of the best ones join the pool."""
+        """Add random networks and the neighbours of the best ones to the pool."""
         best = sorted(self._scores, key=lambda subnet: (-self._scores[subnet], subnet.key))[:_BEST]
         near = (step for subnet in best for steps in (smaller, larger) for step in steps(self._space, subnet))
         for subnet in [*(self._drawn(rng) for _ in range(_DRAWS)), *filter(self._bounds.admits, near)]:
             if subnet not in self._pool:
                 self._pool[subnet] = self._features(subnet)
 
-    def _worth(self, rng: np.random.Generator) -> Floats:
-        """Draw one vector from the posterior of the blocks' worths; conjugate, the noise being taken as known."""
+    def _values(self, rng: np.random.Generator) -> Floats:
+        """Draw one vector of values from the conjugate posterior with known noise."""
         rows = np.stack([self._features(subnet) for subnet in self._scores])
-        # by rank, so that a network that was set aside with a score of 0 does not drown the differences of the others
+        # by rank, so that the score 0 of an excluded network does not hide the differences of the others
         scores = _normal_scores(list(self._scores.values()))
         precision = rows.T @ rows / _NOISE**2 + np.eye(rows.shape[1]) / _UNSURE**2
         mean = np.linalg.solve(precision, rows.T @ scores / _NOISE**2)
@@ -83,7 +83,7 @@ class AdditiveEngine:
         return np.asarray(mean + np.linalg.solve(lower.T, rng.standard_normal(len(mean))))
 
     def _features(self, subnet: Subnet) -> Floats:
-        """Return 1, and for each block which of its choices but the smallest the network takes."""
+        """Return 1, then one indicator per block and choice other than the block's smallest."""
         row = np.zeros(1 + len(self._column))
         row[0] = 1
         row[[self._column[place] for place in enumerate(subnet.widths) if place in self._column]] = 1
@@ -91,7 +91,7 @@ class AdditiveEngine:
 
 
 def _normal_scores(values: list[float]) -> Floats:
-    """Return what a normal sample of this size would have at the places of these values, equal ones in their order."""
+    """Return the normal quantiles of the ranks of these values; equal values rank in their order."""
     ranks = np.argsort(np.argsort(values, kind="stable"), kind="stable")
     normal = NormalDist()
     return np.array([normal.inv_cdf((rank + 0.5) / len(values)) for rank in ranks])

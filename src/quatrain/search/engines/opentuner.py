@@ -1,8 +1,8 @@
-"""OpenTuner as an engine: its default bandit of techniques, with everything it does to the process contained.
+"""OpenTuner as an engine: its default bandit of techniques, with its side effects on the process contained.
 
 OpenTuner 0.8.8 draws from the global random state, reconfigures the root logger, writes opentuner.log, replaces
-logging.Formatter, warns at every proposal on SQLAlchemy 2 and fails where it compares networks that have no result
-yet. The engine keeps a random state and a database in memory of its own, and mends the comparison.
+logging.Formatter, warns at every proposal on SQLAlchemy 2, and fails when it compares networks without a result. The
+engine keeps its own random state and in-memory database, and replaces the comparison.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ with warnings.catch_warnings():
     from opentuner.search.manipulator import BooleanParameter, ConfigurationManipulator, IntegerParameter
     from opentuner.search.objective import MinimizeTime
 
-    technique.all_techniques()  # imports the rest of its modules, which a run would do later
-logging.Formatter = _formatter  # type: ignore[misc]  # put back what the import replaced
+    technique.all_techniques()  # imports the rest of its modules now
+logging.Formatter = _formatter  # type: ignore[misc]  # restore what the import replaced
 opentuner.tuningrunmain.init_logging = lambda: None  # would configure the root logger and open opentuner.log
 logging.getLogger("opentuner").setLevel(logging.CRITICAL)
 
@@ -42,7 +42,7 @@ _BANDIT = "quatrain-bandit"
 
 
 class _Objective(MinimizeTime):  # type: ignore[misc]  # opentuner ships no types
-    """Lower time is better, the latest one counts; a network without a result loses instead of failing."""
+    """Lower time is better and the latest counts; a network without a result compares as worst."""
 
     def config_compare(self, config1: Any, config2: Any) -> int:
         first, second = self._time(config1), self._time(config2)
@@ -54,7 +54,7 @@ class _Objective(MinimizeTime):  # type: ignore[misc]  # opentuner ships no type
 
 
 class _Member(PopulationMember):  # type: ignore[misc]  # opentuner ships no types
-    """A population member whose place in a set and whose age come from counters, not from addresses and clocks."""
+    """A population member whose hash and age are counters instead of addresses and clocks."""
 
     def __init__(self, config: Any, number: int, ages: Iterator[int]) -> None:
         super().__init__(config, submitted=False)
@@ -96,8 +96,8 @@ technique.register(
 class OpenTunerEngine:
     """OpenTuner's bandit over width indices and drop switches (SuperSAM, section on the program autotuner).
 
-    A block's width is an ordered integer, dropping it a boolean. Once half of a small space has been asked for, where
-    OpenTuner's techniques repeat themselves, and whenever they all wait for results, networks are drawn at random.
+    A block's width is an ordered integer, dropping it a boolean. OpenTuner's techniques repeat themselves in small
+    spaces. So networks are drawn at random once half of the space was proposed, and while all techniques wait.
     """
 
     def __init__(self, space: Space, seed: int) -> None:
@@ -106,34 +106,34 @@ class OpenTunerEngine:
         self._random_state = random.Random(derive(seed, "opentuner")).getstate()
         self._thread = threading.get_ident()
         self._pending: dict[str, list[Any]] = {}
-        self._asked: set[str] = set()
+        self._proposed: set[str] = set()
         with self._contained():
             self._manager = _manager(space)
 
     def ask(self) -> Subnet:
-        """Return the bandit's next network, or a random one when it has none."""
+        """Return the bandit's next network, or a random one if it has none."""
         desired = None
-        if 2 * len(self._asked) < self._space.size():
+        if 2 * len(self._proposed) < self._space.size():
             with self._contained():
                 desired = self._manager.get_next_desired_result()
         if desired is None:
             return self._space.sample(self._rng)
         subnet = _decode(self._space, desired.configuration.data)
-        self._asked.add(subnet.key)
+        self._proposed.add(subnet.key)
         self._pending.setdefault(subnet.key, []).append(desired)
         return subnet
 
     def tell(self, subnet: Subnet, score: float) -> None:
-        """Report a score; the techniques that asked for the network get it as their own."""
+        """Report a score to the techniques that proposed the network."""
         waiting = self._pending.pop(subnet.key, [])
         with self._contained():
             for desired in waiting:
                 self._manager.report_result(desired, Result(time=1.0 - score))
             if not waiting:
-                self._volunteer(subnet, score)
+                self._report_unrequested(subnet, score)
 
-    def _volunteer(self, subnet: Subnet, score: float) -> None:
-        """Enter a result that nobody asked for, a hair better: it must beat the proposal it was repaired from."""
+    def _report_unrequested(self, subnet: Subnet, score: float) -> None:
+        """Enter a result without a request, better by one ulp: it must beat the proposal it was repaired from."""
         manager = self._manager
         configuration = manager.search_driver.get_configuration(_encode(self._space, subnet))
         result = Result(time=math.nextafter(1.0 - score, -math.inf), configuration=configuration)
@@ -142,12 +142,12 @@ class OpenTunerEngine:
     @contextmanager
     def _contained(self) -> Iterator[None]:
         if threading.get_ident() != self._thread:
-            raise RuntimeError("OpenTuner is asked and told from the thread that made the engine only")
+            raise RuntimeError("OpenTuner works only in the thread that made the engine")
         outside = random.getstate()
         random.setstate(self._random_state)
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # SQLAlchemy 2 objects to OpenTuner's models at every proposal
+                warnings.simplefilter("ignore")  # SQLAlchemy 2 warns of OpenTuner's models at every proposal
                 yield
         finally:
             self._random_state = random.getstate()

@@ -18,13 +18,13 @@ from quatrain.supernet.space import Space, Subnet
 
 Direction = Literal["maximize", "minimize"]
 FIRST_AT_RANDOM = 16
-"""Networks that TPE draws before it models anything."""
+"""Random networks before TPE uses its model."""
 POPULATION = 20
-"""Networks of a generation of NSGA-II; children of the last whole one are proposed without waiting for the next."""
+"""Networks per generation of NSGA-II; it proposes children of the last complete one without waiting."""
 
 
 class _OptunaEngine:
-    """A study in memory. Every block is one ordered integer, dropped before its narrowest width."""
+    """An in-memory study; each block is one ordered integer, "dropped" before its narrowest width."""
 
     def __init__(
         self, space: Space, sampler: BaseSampler, directions: Sequence[Literal["maximize", "minimize"]]
@@ -36,34 +36,34 @@ class _OptunaEngine:
             if len(widths) > 1
         }
         self._pending: dict[str, list[optuna.Trial]] = {}
-        self._told: set[str] = set()
+        self._finished: set[str] = set()
         before = optuna.logging.get_verbosity()
-        optuna.logging.set_verbosity(optuna.logging.ERROR)  # else it announces the study
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # create_study logs a line
         self._study = optuna.create_study(sampler=sampler, directions=directions)
         optuna.logging.set_verbosity(before)
 
     def ask(self) -> Subnet:
-        """Return what the sampler proposes."""
+        """Return the sampler's proposal."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             trial = self._study.ask(self._distributions)
-        places = (trial.params.get(_name(block), 0) for block in range(len(self._choices)))
-        subnet = Subnet(widths=tuple(widths[i] for widths, i in zip(self._choices, places, strict=True)))
+        indices = (trial.params.get(_name(block), 0) for block in range(len(self._choices)))
+        subnet = Subnet(widths=tuple(widths[i] for widths, i in zip(self._choices, indices, strict=True)))
         self._pending.setdefault(subnet.key, []).append(trial)
         return subnet
 
     def tell(self, subnet: Subnet, score: float) -> None:
-        """Report a score; a second one for the same network is passed over, because a trial ends once."""
+        """Report a score; ignore a second one of the same network, because a trial ends once."""
         trials = self._pending.pop(subnet.key, [])
         for trial in trials:
             self._study.tell(trial, self._values(subnet, score))
-        if not trials and subnet.key not in self._told:
-            self._study.add_trial(self._volunteered(subnet, score))
-        self._told.add(subnet.key)
+        if not trials and subnet.key not in self._finished:
+            self._study.add_trial(self._unrequested(subnet, score))
+        self._finished.add(subnet.key)
 
-    def _volunteered(self, subnet: Subnet, score: float) -> optuna.trial.FrozenTrial:
-        places = {_name(i): widths.index(subnet.widths[i]) for i, widths in enumerate(self._choices)}
-        params = {name: places[name] for name in self._distributions}
+    def _unrequested(self, subnet: Subnet, score: float) -> optuna.trial.FrozenTrial:
+        indices = {_name(i): widths.index(subnet.widths[i]) for i, widths in enumerate(self._choices)}
+        params = {name: indices[name] for name in self._distributions}
         values: Any = self._values(subnet, score)
         return optuna.trial.create_trial(params=params, distributions=self._distributions, values=values)
 
@@ -72,7 +72,7 @@ class _OptunaEngine:
 
 
 class TpeEngine(_OptunaEngine):
-    """The tree-structured Parzen estimator over all blocks together; networks in flight count as bad ones."""
+    """The tree-structured Parzen estimator over all blocks; open proposals count as bad (constant liar)."""
 
     def __init__(self, space: Space, _bounds: Bounds, seed: int) -> None:
         with warnings.catch_warnings():
@@ -87,7 +87,7 @@ class TpeEngine(_OptunaEngine):
 
 
 class Nsga2Engine(_OptunaEngine):
-    """NSGA-II over two aims: more of the score, fewer parameters."""
+    """NSGA-II with two objectives: higher score, fewer parameters."""
 
     def __init__(self, space: Space, bounds: Bounds, seed: int) -> None:
         sampler = NSGAIISampler(population_size=POPULATION, seed=derive(seed, "nsga2") % 2**32)

@@ -57,5 +57,5 @@ def test_a_limit_below_the_fastest_network_is_refused_with_its_time():
 def test_what_is_no_table_is_refused(tmp_path):
     (tmp_path / "latency.json").write_text("{}")
 
-    with pytest.raises(UsageError, match="no latency table"):
+    with pytest.raises(UsageError, match="not a latency table"):
         TimeTable.read(tmp_path / "latency.json")
