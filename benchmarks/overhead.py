@@ -91,11 +91,12 @@ def ours(tasks: int, began: float, *, remember: bool) -> dict[str, float]:
 
     from quatrain.hpc import site_registry
     from quatrain.hpc.apps import open_workers
+    from quatrain.hpc.placement import place
     from quatrain.hpc.run import Run
     from quatrain.hpc.site import Request
 
     site = dataclasses.replace(site_registry.find("local"), gpu_workers=WORKERS)
-    with Run.create("overhead", {}, root=Path("runs")) as run, open_workers(run, site, Request()) as workers:
+    with Run.create("overhead", {}, root=Path("runs")) as run, open_workers(run, place(site, Request())) as workers:
         return timed(workers.app(operator.add, shape="gpu", remember=remember), tasks, began)
 
 

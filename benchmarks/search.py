@@ -39,6 +39,7 @@ from lines import emit
 
 from quatrain.files import read_json, read_lines
 from quatrain.hpc.apps import Workers, open_workers
+from quatrain.hpc.placement import place
 from quatrain.hpc.run import Run
 from quatrain.hpc.search_loop import drive, under_way
 from quatrain.hpc.site import Request
@@ -110,7 +111,7 @@ def utilisation(quick: bool) -> None:
         with tempfile.TemporaryDirectory() as root:
             site = replace(local.site(), gpu_workers=count)
             run = Run.create("autotune", {"workers": count}, root=Path(root))
-            with run, open_workers(run, site, Request()) as workers:
+            with run, open_workers(run, place(site, Request())) as workers:
                 up = workers.app(evaluate, shape="gpu", remember=False)
                 for future in [up(SPACE.largest().key, 1.0, 1.001, "") for _ in range(count)]:
                     future.result()
@@ -250,7 +251,7 @@ def child(folder: Path, budget: int) -> None:
     run = run or Run.create("autotune", configuration, root=root)
     if not folder.is_symlink():
         folder.symlink_to(run.path)
-    with run, open_workers(run, replace(local.site(), gpu_workers=2), Request()) as workers:
+    with run, open_workers(run, place(replace(local.site(), gpu_workers=2), Request())) as workers:
         times, done = (0.1, 0.3), str(run.path / "evaluated.txt")
         search, _ = searched(workers, run.path, 2, budget, times=times, done=done, in_order=True)
         best = search.best()

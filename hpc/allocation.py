@@ -9,9 +9,6 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Literal
-
-from quatrain.hpc.site import Request, Site, fitted
 
 SLURM_NAMES: dict[str, tuple[str, ...]] = {
     "job_id": ("SLURM_JOB_ID", "SLURM_JOBID"),
@@ -46,9 +43,6 @@ JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 
 CPUS_OF_A_NODE = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}"
 """How a shell reads the processors that a job has on its first nodes, out of a list such as `64(x2),32`."""
-
-Source = Literal["slurm", "allocation", "local"]
-"""Where nodes come from: jobs that we submit, the allocation that we run in, or this machine."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -92,35 +86,10 @@ def current(environment: Mapping[str, str] | None = None) -> Allocation | None:
     )
 
 
-def source(site: Site, request: Request, allocation: Allocation | None) -> Source:
-    """Decide where nodes come from; nothing else decides it."""
-    if site.scheduler == "none":
-        return "local"
-    return "allocation" if allocation is not None and request.allocation else "slurm"
-
-
-def block_nodes(site: Site, request: Request, allocation: Allocation | None) -> int:
-    """Return how many nodes a block of workers has."""
-    where = source(site, request, allocation)
-    if where == "allocation" and allocation is not None:
-        return len(allocation.nodes)
-    return request.nodes if where == "slurm" else 1
-
-
 def _least(counts: str | None) -> int | None:
     """Return the least of counts such as `64(x2),32` or `a100:4`."""
     numbers = re.findall(r"(?:^|,|:)(\d+)(?=$|,|\()", counts or "")
     return min(map(int, numbers)) if numbers else None
-
-
-def seen(site: Site, request: Request, found: Allocation | None) -> Site:
-    """Return the site as a run sees it: what its request asks for, or what the allocation that it uses has of it."""
-    site = fitted(site, request)
-    if source(site, request, found) != "allocation" or found is None:
-        return site
-    cpus = site.cpus_per_node and min(site.cpus_per_node, found.cpus_per_node or site.cpus_per_node)
-    gpus = site.gpus_per_node if found.gpus_per_node is None else min(site.gpus_per_node, found.gpus_per_node)
-    return replace(site, cpus_per_node=cpus, gpus_per_node=gpus, gpu_workers=gpus or site.gpu_workers)
 
 
 def with_end(found: Allocation | None) -> Allocation | None:
@@ -133,11 +102,6 @@ def with_end(found: Allocation | None) -> Allocation | None:
         return replace(found, end_time_s=datetime.fromisoformat(done.stdout.strip()).timestamp())
     except (subprocess.TimeoutExpired, ValueError):  # a job without an end, or one that squeue does not know
         return found
-
-
-def cpus_option(allocation: Allocation) -> list[str]:
-    """Return the option that gives a step all processors of each node: since 22.05 srun takes none from sbatch."""
-    return [] if allocation.cpus_per_node is None else [f"--cpus-per-task={allocation.cpus_per_node}"]
 
 
 def end_in(seconds: int) -> str:

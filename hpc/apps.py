@@ -27,13 +27,13 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import BadStateException
 
 from quatrain.errors import UsageError, unwritable
-from quatrain.hpc import allocation as slurm
 from quatrain.hpc.blocks import Block, BlockWatch, told
 from quatrain.hpc.config import parsl_config, retry_cost
 from quatrain.hpc.memoizer import Memo
+from quatrain.hpc.placement import Placement
 from quatrain.hpc.plan import Step
 from quatrain.hpc.run import CAUGHT, Run, heeded, one_line
-from quatrain.hpc.site import Request, Shape, Site
+from quatrain.hpc.site import Shape
 from quatrain.hpc.slurm_provider import SlurmJobs
 from quatrain.hpc.worker import Call, Reports, TaskError, perform
 
@@ -57,8 +57,7 @@ class Workers:
     """The workers of one run; `app` makes tasks for them."""
 
     run: Run
-    site: Site
-    request: Request
+    placement: Placement
     plan: Sequence[Step] = ()
     _under_way: dict[str, _Progress] = field(default_factory=dict)
     _numbers: dict[str, int] = field(default_factory=dict)
@@ -74,7 +73,7 @@ class Workers:
         """Start Parsl and the watch over what workers report."""
         if self._memo.of_other_code:
             self.run.note(f"{self._memo.of_other_code} results of other code are computed anew")
-        config = parsl_config(self.site, self.request, self.run.path, self.plan, on_failure=self.failed_try)
+        config = parsl_config(self.placement, self.run.path, self.plan, on_failure=self.failed_try)
         logging.raiseExceptions = False  # else Parsl's log prints a traceback for each line that a full disk refuses
         self._kernel = DataFlowKernel(config)
         self._pools = [e for e in self._kernel.executors.values() if isinstance(e, HighThroughputExecutor)]
@@ -90,23 +89,17 @@ class Workers:
             self.run.note(text)
 
     def _block_watch(self) -> BlockWatch:
-        found = slurm.with_end(slurm.current())
-        origin = slurm.source(self.site, self.request, found)
         return BlockWatch(
             run_dir=self.run.path,
             folder=Path(self._kernel.run_dir),
-            walltime_s=self.request.walltime_min * 60.0 if origin == "slurm" else None,
-            end_s=found.end_time_s if origin == "allocation" and found is not None else None,
-            gpus_per_node=slurm.seen(self.site, self.request, found).gpus_per_node,
+            walltime_s=self.placement.left_s if self.placement.origin == "slurm" else None,
+            end_s=self.placement.end_s,
+            gpus_per_node=self.placement.site.gpus_per_node,
         )
 
     def count(self, shape: Shape) -> int:
-        """Return how many tasks of a shape run at once when every node is there."""
-        found = slurm.current()
-        inside = slurm.source(self.site, self.request, found) == "allocation" and found is not None
-        nodes = len(found.nodes) if inside and found is not None else self.request.nodes
-        site = slurm.seen(self.site, self.request, found)
-        return site.workers(shape, nodes if site.scheduler == "slurm" else 1)
+        """Return how many tasks of a shape run at once if every node is available."""
+        return self.placement.workers(shape)
 
     def app(self, body: Callable[..., Any], *, shape: Shape, name: str = "", remember: bool = True) -> App:
         """Return a function that starts `body` on a worker of a shape and returns the future of its plain result.
@@ -217,9 +210,9 @@ class Workers:
 
 
 @contextmanager
-def open_workers(run: Run, site: Site, request: Request, plan: Sequence[Step] = ()) -> Iterator[Workers]:
-    """Start Parsl for a site and give its workers; at the end, however it comes, they and their nodes are released."""
-    workers = Workers(run=run, site=site, request=request, plan=plan)
+def open_workers(run: Run, placement: Placement, plan: Sequence[Step] = ()) -> Iterator[Workers]:
+    """Start Parsl and yield its workers; release them and their nodes at the end, also after an error."""
+    workers = Workers(run=run, placement=placement, plan=plan)
     workers.start()
     try:
         yield workers

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from quatrain.errors import UsageError, unknown, unwritable
 from quatrain.files import fingerprint, plain
-from quatrain.hpc import container, site_registry
+from quatrain.hpc import container, limits, site_registry
 from quatrain.hpc.flags import deprecated_flags, parse_flags, replace_deprecated
-from quatrain.hpc.plan import Step, longest_s
-from quatrain.hpc.site import Request, Shape, Site, broken_limits, image_problem, minutes
+from quatrain.hpc.placement import Placement, find_placement
+from quatrain.hpc.plan import Step
+from quatrain.hpc.site import Request, Shape, minutes
 from quatrain.hpc.worker import TaskError
 
 if TYPE_CHECKING:
@@ -190,103 +191,89 @@ def _main(workflow: Workflow, given: list[str]) -> None:
         configuration, common = parse(workflow, given)
         common = dataclasses.replace(common, resume=resume)
     folders = [common.run_root if common.resume is None else common.resume.parent]
-    site, request = container.seeing(site_registry.find(common.site), configuration, folders), common.request
-    plan = tuple(workflow.plan(configuration))
-    if workflow.fits is not None:
-        from quatrain.hpc.allocation import block_nodes, current
+    site = site_registry.find(common.site)
+    mounts = container.mounts(site, configuration, folders)
+    placement = find_placement(site, common.request, mounts, own_job=common.submit)
+    asked = _Asked(workflow, configuration, common, placement, tuple(workflow.plan(configuration)), given)
+    if common.submit:
+        from quatrain.hpc import submit
 
-        workflow.fits(configuration, block_nodes(site, request, None if common.submit else current()))
+        submit.check(site)
+    if workflow.fits is not None:
+        workflow.fits(configuration, placement.nodes)
     if common.dry_run:
-        _describe(workflow, configuration, common, site, request, plan)
+        _describe(asked)
         return
-    _check(site, request, plan, common)
+    if broken := limits.problems(placement, asked.plan, submitted=common.submit):
+        raise UsageError("; ".join(broken))
     if workflow.check is not None and common.resume is None:
         workflow.check(configuration)
     if common.submit:
-        _submit(workflow, configuration, common, site, request, given)
-        return
-    _work(workflow, configuration, common, site, request, plan, given)
+        _submit(asked)
+    else:
+        _work(asked)
 
 
-def _describe(
-    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, plan: Sequence[Step]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What one command line asks for, with where its nodes come from."""
+
+    workflow: Workflow
+    configuration: Any
+    common: Common
+    placement: Placement
+    plan: Sequence[Step]
+    command: Sequence[str]
+
+    def open_run(self) -> Run:
+        """Create the run folder, or open the one to continue."""
+        from quatrain.hpc.run import Run
+
+        given: dict[str, Any] = {"seed": self.common.seed, "placement": self.placement, "command": self.command}
+        if self.common.resume is not None:
+            return Run.resume(self.common.resume, self.workflow.name, self.configuration, **given)
+        return Run.create(self.workflow.name, self.configuration, root=self.common.run_root, **given)
+
+
+def _describe(asked: _Asked) -> None:
+    """Print what would run; UsageError after it if the run would break a limit."""
     from quatrain.hpc.dry_run import describe
 
-    if common.submit:
-        from quatrain.hpc.submit import check
-
-        check(site)
-    digest = fingerprint({"configuration": plain(configuration), "seed": common.seed})
-    folder = common.resume or common.run_root / f"{workflow.name}-TIME-{digest}"
-    print(f"{workflow.name}: {workflow.description}")
-    print(describe(site, request, plan, folder.resolve(), submitted=workflow.name if common.submit else ""))
-
-
-def _check(site: Site, request: Request, plan: Sequence[Step], common: Common) -> None:
-    from quatrain.hpc.allocation import current, source
-
-    own = common.submit or source(site, request, current()) == "slurm"
-    longest = longest_s(plan) + (_grace_s(request) if common.submit else 0)
-    if broken := broken_limits(site, request, longest) if own else image_problem(site, request):
+    common, name = asked.common, asked.workflow.name
+    digest = fingerprint({"configuration": plain(asked.configuration), "seed": common.seed})
+    folder = (common.resume or common.run_root / f"{name}-TIME-{digest}").resolve()
+    print(f"{name}: {asked.workflow.description}")
+    print(describe(asked.placement, asked.plan, folder, submitted=name if common.submit else ""))
+    if broken := limits.problems(asked.placement, asked.plan, submitted=common.submit):
         raise UsageError("; ".join(broken))
 
 
-def _grace_s(request: Request) -> int:
-    from quatrain.hpc.submit import grace_s
+def _submit(asked: _Asked) -> None:
+    """Create the run folder and submit the driver that will resume it."""
+    from quatrain.hpc.submit import submit
 
-    return grace_s(request)
-
-
-def _submit(
-    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, given: Sequence[str]
-) -> None:
-    """Make the run folder and submit the driver that will resume it."""
-    from quatrain.hpc import submit
-
-    submit.check(site)
-    run = _opened(workflow, configuration, common, site, request, given)
+    run = asked.open_run()
     print(f"run folder: {run.path}", flush=True)
     with run.handing_over():
-        job = submit.submit(site, request, workflow.name, run.path)
+        job = submit(asked.placement, asked.workflow.name, run.path)
         run.event("submitted", message=f"the driver waits in job {job}")
-    print(f"job: {job}; quatrain status {run.path} tells how it goes")
+    print(f"job: {job}; `quatrain status {run.path}` shows its state")
 
 
-def _work(
-    workflow: Workflow,
-    configuration: Any,
-    common: Common,
-    site: Site,
-    request: Request,
-    plan: Sequence[Step],
-    given: Sequence[str],
-) -> None:
+def _work(asked: _Asked) -> None:
     from quatrain.hpc.apps import open_workers
     from quatrain.hpc.progress import progress
 
-    run = _opened(workflow, configuration, common, site, request, given)
+    run, workflow = asked.open_run(), asked.workflow
     print(f"run folder: {run.path}", flush=True)
     try:
-        with run, progress(run) as show, open_workers(run, site, request, plan) as pool:
-            workflow.work(configuration, Session(run=run, show=show, pool=pool))
+        with run, progress(run) as show, open_workers(run, asked.placement, asked.plan) as pool:
+            workflow.work(asked.configuration, Session(run=run, show=show, pool=pool))
     except BaseException:
-        print(f"quatrain: details in {run.logs}; go on with --resume {run.path}", file=sys.stderr)
+        print(f"quatrain: logs are in {run.logs}; continue with --resume {run.path}", file=sys.stderr)
         raise
     if workflow.report is not None:
         print(f"report: {workflow.report(run.path)}", flush=True)
-
-
-def _opened(
-    workflow: Workflow, configuration: Any, common: Common, site: Site, request: Request, given: Sequence[str]
-) -> Run:
-    """Make the run folder, or open the one to go on with."""
-    from quatrain.hpc.run import Run
-
-    asked: dict[str, Any] = {"seed": common.seed, "site": site, "request": request, "command": given}
-    if common.resume is not None:
-        return Run.resume(common.resume, workflow.name, configuration, **asked)
-    return Run.create(workflow.name, configuration, root=common.run_root, **asked)
 
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:

@@ -17,9 +17,8 @@ from quatrain.hpc import allocation as slurm
 from quatrain.hpc import process_guard
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.rendezvous import meeting_point
+from quatrain.hpc.srun import SRUN_OPTIONS, srun_argv
 
-BY_SRUN = "QUATRAIN_SRUN"
-"""Set on workers of Slurm sites: programs there start with srun, over all nodes of the block."""
 CONTAINER = "QUATRAIN_CONTAINER"
 """Set on workers outside of an image, for programs that start inside of one: the words before them, as a shell's."""
 TORCHRUN = ("-m", "torch.distributed.run")
@@ -51,31 +50,17 @@ def torchrun_argv(arguments: Sequence[object], processes: int, container: Sequen
     ]
 
 
-def srun_argv(
-    arguments: Sequence[object],
-    allocation: Allocation,
-    processes: int,
-    gpus: int = 0,
-    container: Sequence[str] = (),
+def torchrun_on_nodes(
+    arguments: Sequence[object], allocation: Allocation, processes: int, container: Sequence[str] = ()
 ) -> list[str]:
-    """Return srun that starts one torchrun, with `processes` processes, on each node of an allocation.
+    """Return the torchrun that starts on each node of an allocation, with `processes` processes per node.
 
-    The processes meet at a free port of this machine, the allocation's first node. In a container its own Python runs.
+    The processes meet at a free port of this machine, the allocation's first node.
     """
-    nodes = len(allocation.nodes)
     return [
-        "srun",
-        "--overlap",  # the step of the worker that starts this one goes on
-        f"--nodes={nodes}",
-        f"--ntasks={nodes}",
-        "--ntasks-per-node=1",
-        "--kill-on-bad-exit=1",
-        "--gpu-bind=none",
-        *([f"--gpus-per-node={gpus}"] if gpus else []),
-        *slurm.cpus_option(allocation),
         *inside(container),
         *TORCHRUN,
-        f"--nnodes={nodes}",
+        f"--nnodes={len(allocation.nodes)}",
         f"--nproc-per-node={processes}",
         "--rdzv-backend=c10d",
         f"--rdzv-endpoint={meeting_point(allocation.nodes[0])}",
@@ -105,14 +90,15 @@ def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int 
     of the user's input in one line, CommandError when it failed otherwise.
     """
     environment = dict(os.environ)
-    found = slurm.current(environment) if environment.get(BY_SRUN) else None
+    allocation = slurm.current(environment) if SRUN_OPTIONS in environment else None
     threads_here = int(environment.get("OMP_NUM_THREADS", 0)) or len(os.sched_getaffinity(0))
     environment["OMP_NUM_THREADS"] = str(max(1, threads_here // processes))
     container = container_words(environment)
-    if found is None:
+    if allocation is None:
         run(torchrun_argv(arguments, processes, container), log=log, environment=environment)
     else:
-        argv = srun_argv(arguments, found, processes, gpus, container)
+        command = torchrun_on_nodes(arguments, allocation, processes, container)
+        argv = srun_argv(allocation, command, environment, gpus=gpus)
         run(argv, log=log, environment=slurm.step_environment(environment))
 
 

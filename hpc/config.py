@@ -1,4 +1,4 @@
-"""From a site, a request and a run folder to a Parsl configuration; the only place that knows Parsl's settings."""
+"""Parsl's configuration for a placement and a run folder; the only place that knows Parsl's settings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import logging
 import os
 import shlex
 import sys
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,11 +26,14 @@ from parsl.providers.base import ExecutionProvider
 from quatrain.errors import UsageError
 from quatrain.hpc import allocation as slurm
 from quatrain.hpc import container
-from quatrain.hpc.commands import BY_SRUN, CONTAINER
+from quatrain.hpc.commands import CONTAINER
+from quatrain.hpc.limits import reserve_s
+from quatrain.hpc.placement import Placement
 from quatrain.hpc.plan import Step, longest_s
 from quatrain.hpc.rendezvous import addresses
-from quatrain.hpc.site import SHAPES, Request, Shape, Site, reserve_s
+from quatrain.hpc.site import SHAPES, Shape, Site
 from quatrain.hpc.slurm_provider import SlurmJobs, judge
+from quatrain.hpc.srun import SRUN_OPTIONS, step_options
 
 POOL = ("python3", "-m", "quatrain.hpc.worker_pool")
 """Before the command of a pool: the Python that is first on the worker's PATH, which may be an image's."""
@@ -60,20 +62,14 @@ def retry_cost(error: BaseException, *, resumable: bool = False) -> float:
 
 
 def parsl_config(
-    site: Site,
-    request: Request,
-    run_dir: Path,
-    plan: Sequence[Step] = (),
-    on_failure: RetryHandler | None = None,
-    environment: dict[str, str] | None = None,
+    placement: Placement, run_dir: Path, plan: Sequence[Step] = (), on_failure: RetryHandler | None = None
 ) -> Config:
     """Return a fresh configuration with two executors, labelled `gpu` and `block`.
 
-    `environment` stands for os.environ; `on_failure` is told each failed try and returns its cost.
+    Parsl calls `on_failure` after each failed try; it returns what the failure takes of the task's budget.
     """
-    found = slurm.with_end(slurm.current(environment))
     return Config(
-        executors=[executor(site, request, shape, plan, found, run_dir) for shape in SHAPES],
+        executors=[executor(placement, shape, plan, run_dir) for shape in SHAPES],
         retries=RETRIES,
         retry_handler=on_failure or (lambda error, _task: retry_cost(error)),
         run_dir=str(run_dir / "parsl"),
@@ -82,7 +78,7 @@ def parsl_config(
         max_idletime=IDLE_S,
         usage_tracking=0,
         initialize_logging=FileLogging(level=logging.INFO),
-        monitoring=_monitoring(run_dir) if request.monitoring else None,
+        monitoring=_monitoring(run_dir) if placement.request.monitoring else None,
     )
 
 
@@ -93,157 +89,115 @@ def _monitoring(run_dir: Path) -> MonitoringHub:
     return MonitoringHub(logging_endpoint=f"sqlite:///{run_dir.absolute() / 'parsl' / 'monitoring.db'}")
 
 
-def executor(
-    site: Site,
-    request: Request,
-    shape: Shape,
-    plan: Sequence[Step] = (),
-    found: slurm.Allocation | None = None,
-    run_dir: Path = Path(),
-) -> ParslExecutor:
+def executor(placement: Placement, shape: Shape, plan: Sequence[Step] = (), run_dir: Path = Path()) -> ParslExecutor:
     """Return the executor of one shape."""
-    if site.executor == "threads":
-        return ThreadPoolExecutor(label=shape, max_threads=slurm.seen(site, request, found).workers(shape, nodes=1))
-    return worker_pool(site, request, shape, plan, found, run_dir=run_dir)
+    if placement.site.executor == "threads":
+        return ThreadPoolExecutor(label=shape, max_threads=placement.site.workers(shape, nodes=1))
+    return worker_pool(placement, shape, plan, run_dir=run_dir)
 
 
 def worker_pool(
-    site: Site,
-    request: Request,
+    placement: Placement,
     shape: Shape,
     plan: Sequence[Step] = (),
-    found: slurm.Allocation | None = None,
     nodes: ExecutionProvider | None = None,
     run_dir: Path = Path(),
 ) -> HighThroughputExecutor:
-    """Return the executor of one shape with worker processes; `nodes` takes the place of the site's own provider.
+    """Return the executor of one shape with worker processes; `nodes` replaces the site's own provider.
 
-    Only containers need to know `run_dir`.
+    Only containers need `run_dir`.
     """
-    site = slurm.seen(site, request, found)
+    site = placement.site
     pinned = shape == "gpu" and site.gpus_per_node > 0
-    made = HighThroughputExecutor(
+    container_words = container.words(placement, [run_dir]) if shape == "gpu" else []  # srun exists only outside
+    pool = HighThroughputExecutor(
         label=shape,
         launch_cmd=" ".join(
-            [
-                *_around(site, request, shape, found, run_dir),
-                *_pool(site, request, shape, plan, found),
-                DEFAULT_LAUNCH_CMD,
-            ]
+            [*map(shlex.quote, container_words), *_pool_command(placement, shape, plan), DEFAULT_LAUNCH_CMD]
         ),
-        provider=nodes or provider(site, request, shape, found, run_dir),
+        provider=nodes or provider(placement, shape, run_dir),
         address=site.address or "127.0.0.1",
-        cores_per_worker=1e-3,  # else a small host has room for fewer workers than it is told to start
+        cores_per_worker=1e-3,  # otherwise Parsl starts fewer workers than max_workers_per_node on a small host
         max_workers_per_node=site.workers(shape, nodes=1),
-        available_accelerators=accelerators(site, found if slurm.source(site, request, found) == "allocation" else None)
-        if pinned
-        else [],
+        available_accelerators=accelerators(placement) if pinned else [],
         cpu_affinity=affinity(site) if pinned else "none",
-        drain_period=drain_s(site, request, shape, plan, found),
+        drain_period=drain_s(placement, shape, plan),
         heartbeat_period=HEARTBEAT_S,
         heartbeat_threshold=HEARTBEAT_LIMIT_S,
         block_error_handler=judge,
         interchange_launch_cmd=[sys.executable, "-m", "quatrain.hpc.interchange"],
     )
     if site.address is None:  # set here, because the constructor would ask a web service for this host's address
-        made.address, made.all_addresses = None, set(addresses())
-    return made
+        pool.address, pool.all_addresses = None, set(addresses())
+    return pool
 
 
-def _around(site: Site, request: Request, shape: Shape, found: slurm.Allocation | None, run_dir: Path) -> list[str]:
-    """Return the words that put a pool into a container; a worker of shape `block` stays outside, where srun is."""
-    if shape == "block":
-        return []
-    prepared = slurm.source(site, request, found) == "slurm"
-    return [shlex.quote(word) for word in container.words(site, request, [run_dir], prepared=prepared)]
-
-
-def accelerators(site: Site, found: slurm.Allocation | None) -> list[str]:
-    """Return the GPU names of a node: those that Slurm gave to this allocation, or all of them."""
-    given = found.gpus if found is not None else ()
-    return list(given) or [str(index) for index in range(site.gpus_per_node)]
+def accelerators(placement: Placement) -> list[str]:
+    """Return the GPU names of a node: those that Slurm gave to the used allocation, or all of them."""
+    given = placement.allocation.gpus if placement.allocation is not None else ()
+    return list(given) or [str(index) for index in range(placement.site.gpus_per_node)]
 
 
 def affinity(site: Site) -> str:
-    """Return how a node's cores are shared among its workers; not at all where a worker would be left without."""
+    """Return how Parsl divides a node's cores among its workers; `none` if there are fewer cores than workers."""
     if site.cpus_per_node is None or site.cpus_per_node < site.gpu_workers:
         return "none"
     return {"natural": "block", "reversed": "block-reverse"}[site.gpu_order]
 
 
-def drain_s(
-    site: Site, request: Request, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None
-) -> int | None:
+def drain_s(placement: Placement, shape: Shape, plan: Sequence[Step]) -> int | None:
     """Return the seconds after which a pool that starts now takes no new task, so that its last one ends in time.
 
-    None where no walltime binds. This is what is expected; each pool counts anew from the end of its nodes.
+    None without a walltime. This is an estimate: each pool counts again from the end of its nodes.
     """
-    left_s = _left_s(site, request, found)
+    left_s = placement.left_s
     if left_s is None:
         return None
-    found = found if slurm.source(site, request, found) == "allocation" else None
-    return max(1, int(left_s - site.startup_s - _reserve_s(left_s, shape, plan, found)))
+    return max(1, int(left_s - placement.site.startup_s - _reserve_s(placement, left_s, shape, plan)))
 
 
-def _reserve_s(left_s: float, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None) -> int:
+def _reserve_s(placement: Placement, left_s: float, shape: Shape, plan: Sequence[Step]) -> int:
     """Return the seconds before the end of nodes in which no task may begin; a driver in their job stops earlier."""
-    return reserve_s(left_s, longest_s(plan, shape)) + (found.grace_s if found is not None else 0)
+    return reserve_s(left_s, longest_s(plan, shape)) + placement.grace_s
 
 
-def _left_s(site: Site, request: Request, found: slurm.Allocation | None) -> float | None:
-    """Return for how long nodes are there that are taken now; None where nothing takes them back."""
-    origin = slurm.source(site, request, found)
-    if origin == "slurm":
-        return request.walltime_min * 60.0
-    if origin == "local" or found is None or found.end_time_s is None:
-        return None
-    return found.end_time_s - time.time()
-
-
-def _pool(
-    site: Site, request: Request, shape: Shape, plan: Sequence[Step], found: slurm.Allocation | None
-) -> list[str]:
+def _pool_command(placement: Placement, shape: Shape, plan: Sequence[Step]) -> list[str]:
     """Return the words that start a pool, with the time that it keeps free before the end of its nodes.
 
-    A pool for which nothing is left ends, and with it the job; in an allocation that goes on it stays and does nothing.
+    A pool without time for a task ends its job. In an allocation, which continues, the pool waits for the end.
     """
-    left_s = _left_s(site, request, found)
+    left_s = placement.left_s
     if left_s is None:
         return [*POOL]
-    inside = found if slurm.source(site, request, found) == "allocation" else None
-    return [*POOL, f"--reserve={_reserve_s(left_s, shape, plan, inside)}", *(["--stay"] if inside else [])]
+    stay = ["--stay"] if placement.allocation is not None else []
+    return [*POOL, f"--reserve={_reserve_s(placement, left_s, shape, plan)}", *stay]
 
 
-def block_end(site: Site, request: Request, found: slurm.Allocation | None) -> str | None:
-    """Return when the nodes of a block are taken back, as a shell writes it; None where nothing takes them back."""
-    if slurm.source(site, request, found) == "slurm":
-        return slurm.end_in(request.walltime_min * 60)
-    inside = slurm.source(site, request, found) == "allocation" and found is not None
-    return str(int(found.end_time_s)) if inside and found is not None and found.end_time_s is not None else None
+def block_end(placement: Placement) -> str | None:
+    """Return a shell expression for the Unix time at which a block's nodes are taken back; None without a walltime."""
+    if placement.origin == "slurm":
+        return slurm.end_in(placement.request.walltime_min * 60)
+    return None if placement.end_s is None else str(int(placement.end_s))
 
 
-def provider(
-    site: Site, request: Request, shape: Shape, found: slurm.Allocation | None = None, run_dir: Path = Path()
-) -> SlurmJobs | LocalProvider:
-    """Return the source of nodes: jobs of our own, the allocation around the driver, or this machine."""
-    if slurm.source(site, request, found) == "slurm":
-        jobs = SlurmJobs(**slurm_settings(site, request, shape, run_dir))
-        jobs.poll_s = site.poll_s
+def provider(placement: Placement, shape: Shape, run_dir: Path = Path()) -> SlurmJobs | LocalProvider:
+    """Return the source of nodes: jobs that the driver submits, the allocation around the driver, or this machine."""
+    if placement.origin == "slurm":
+        jobs = SlurmJobs(**slurm_settings(placement, shape, run_dir))
+        jobs.poll_s = placement.site.poll_s
         return jobs
-    inside = found if slurm.source(site, request, found) == "allocation" else None
     return LocalProvider(
-        nodes_per_block=len(inside.nodes) if inside and shape == "gpu" else 1,
-        launcher=launcher(site, shape, overlap=inside is not None),
+        nodes_per_block=placement.nodes if shape == "gpu" else 1,
+        launcher=launcher(placement, shape),
         init_blocks=0,
         max_blocks=1,
-        worker_init=worker_init(
-            site, shape, container.words(site, request, [run_dir], prepared=False), block_end(site, request, found)
-        ),
+        worker_init=worker_init(placement, shape, run_dir),
     )
 
 
-def slurm_settings(site: Site, request: Request, shape: Shape, run_dir: Path = Path()) -> dict[str, Any]:
-    """Return the arguments of SlurmProvider; its constructor asks the scheduler, so a dry run needs them without it."""
+def slurm_settings(placement: Placement, shape: Shape, run_dir: Path = Path()) -> dict[str, Any]:
+    """Return the arguments of SlurmProvider, which asks the scheduler in its constructor; a dry run must not."""
+    site, request = placement.site, placement.request
     return {
         "partition": request.partition,
         "account": request.account,
@@ -255,44 +209,41 @@ def slurm_settings(site: Site, request: Request, shape: Shape, run_dir: Path = P
         "init_blocks": 0,
         "max_blocks": site.max_blocks,
         "walltime": f"{request.walltime_min // 60:02d}:{request.walltime_min % 60:02d}:00",
-        "scheduler_options": "\n".join(f"#SBATCH {option}" for option in options(site, request)),
-        "worker_init": worker_init(
-            site, shape, container.words(site, request, [run_dir], prepared=True), block_end(site, request, None)
-        ),
+        "scheduler_options": "\n".join(f"#SBATCH {option}" for option in options(placement)),
+        "worker_init": worker_init(placement, shape, run_dir),
         "cmd_timeout": SUBMIT_TIMEOUT_S,
         "exclusive": site.exclusive,
-        "launcher": launcher(site, shape, overlap=False),
+        "launcher": launcher(placement, shape),
     }
 
 
-def options(site: Site, request: Request) -> list[str]:
-    """Return the options of a batch script that only the site and the image decide."""
+def options(placement: Placement) -> list[str]:
+    """Return the options of a batch script that follow from the site and the image alone."""
+    site = placement.site
     licenses = [f"--licenses={','.join(site.licenses)}"] if site.licenses else []
-    return [*licenses, *site.scheduler_options, *container.script_options(site, request)]
+    return [*licenses, *site.scheduler_options, *container.script_options(placement)]
 
 
-def launcher(site: Site, shape: Shape, overlap: bool) -> Launcher:
-    """Return what puts worker pools on nodes: srun for one on each node, or nothing where a script is on the first."""
-    if site.scheduler == "none" or (shape == "block" and not overlap):
+def launcher(placement: Placement, shape: Shape) -> Launcher:
+    """Return what starts worker pools: srun for one on each node, or nothing if a script is on the right node."""
+    site, inside = placement.site, placement.allocation is not None
+    if site.scheduler == "none" or (shape == "block" and not inside):
         return SimpleLauncher()
-    # since 22.05 srun takes none of it over from sbatch, and a step would have one processor
     cpus = slurm.CPUS_OF_A_NODE if site.cpus_per_node is None else site.cpus_per_node
-    if shape == "block":  # the driver of an allocation need not be on its first node
-        first = ["--nodes=1", "--relative=0", "--overlap", f"--cpus-per-task={cpus}"]
-        return SrunLauncher(overrides=" ".join([*first, *site.srun_options]))
-    options = ["--ntasks-per-node=1", *(["--overlap"] if overlap else [])]
-    if site.gpus_per_node:
-        options.append(f"--gpus-per-node={site.gpus_per_node}")
-    options.append(f"--cpus-per-task={cpus}")
-    return SrunLauncher(overrides=" ".join([*options, *site.srun_options]))
+    if shape == "block":  # the driver of an allocation may run on another node than the first
+        first = step_options(nodes=1, relative=0, cpus=cpus, further=site.srun_options)
+        return SrunLauncher(overrides=" ".join(first))
+    each = step_options(cpus=cpus, gpus=site.gpus_per_node, overlap=inside, further=site.srun_options)
+    return SrunLauncher(overrides=" ".join(each))
 
 
-def worker_init(site: Site, shape: Shape, inside: Sequence[str] = (), end: str | None = None) -> str:
+def worker_init(placement: Placement, shape: Shape, run_dir: Path = Path()) -> str:
     """Return the shell lines before a pool starts: this Python's commands, threads, the site's variables and lines.
 
-    `inside` are the words that put a program into the site's container. A pool that starts in one takes the image's
-    Python; one that stays outside hands the words on to its tasks. `end` is what `block_end` tells.
+    A pool that starts in a container uses the image's Python. A pool outside of it passes the container's words on to
+    its tasks.
     """
+    site, inside, end = placement.site, container.words(placement, [run_dir]), block_end(placement)
     lines = slurm.announcement(site.scheduler == "slurm")
     if end is not None:
         lines.append(f'export {slurm.BLOCK_END}="{end}"')
@@ -302,7 +253,7 @@ def worker_init(site: Site, shape: Shape, inside: Sequence[str] = (), end: str |
         threads = max(1, site.cpus_per_node // site.workers(shape, nodes=1))
         lines.append(f'export OMP_NUM_THREADS="${{OMP_NUM_THREADS:-{threads}}}"')
     if site.scheduler == "slurm":
-        lines.append(f"export {BY_SRUN}=1")
+        lines.append(f"export {SRUN_OPTIONS}={shlex.quote(shlex.join(site.srun_options))}")
     if inside and shape == "block":
         lines.append(f"export {CONTAINER}={shlex.quote(shlex.join(inside))}")
     lines += [f'export {name}="{value}"' for name, value in site.environment.items()]

@@ -8,32 +8,22 @@ import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from quatrain.hpc.site import Request, Site
+from quatrain.hpc.placement import Placement
+from quatrain.hpc.site import Site
 
 BLIND = ("podman-hpc", "apptainer")
-"""Runtimes whose containers see of the host only what is mounted; shifter shows the site's file systems."""
+"""Runtimes whose containers see only what is mounted; shifter shows the site's file systems."""
 
 
-def image(site: Site, request: Request) -> str | None:
-    """Return the image that a run takes; None where its site has no containers or nobody named one."""
-    return None if site.container == "none" else request.image or site.image
+def mounts(site: Site, configuration: object, folders: Iterable[Path]) -> tuple[Path, ...]:
+    """Return the folders that a site's containers must mount; empty if they see the site's file systems anyway.
 
-
-def seeing(site: Site, configuration: object, folders: Iterable[Path]) -> Site:
-    """Return the site with what a run reads and writes mounted in its containers, under the same paths as outside.
-
-    That is the working folder, `folders`, and every path in the run's configuration that is there.
+    They are the working folder, `folders`, and the folder of every existing path in the run's configuration.
     """
     if site.container not in BLIND:
-        return site
+        return ()
     wanted = [Path.cwd(), *map(_absolute, folders), *_paths(configuration)]
-    outermost = [path for path in dict.fromkeys(wanted) if not set(path.parents) & set(wanted)]
-    workdir = (f"--workdir={Path.cwd()}",) if site.container == "podman-hpc" else ()
-    return dataclasses.replace(
-        site,
-        volumes=(*site.volumes, *((str(path), str(path)) for path in outermost)),
-        container_options=(*site.container_options, *workdir),
-    )
+    return tuple(path for path in dict.fromkeys(wanted) if not set(path.parents) & set(wanted))
 
 
 def _paths(value: object) -> Iterator[Path]:
@@ -56,39 +46,31 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))
 
 
-def script_options(site: Site, request: Request) -> list[str]:
-    """Return the batch script's options: shifter is told there, so that the prolog prepares the image once a node."""
-    name = image(site, request)
-    if site.container != "shifter" or name is None:
+def script_options(placement: Placement) -> list[str]:
+    """Return the batch script's options: shifter reads the image there and prepares it once per node."""
+    name = placement.image
+    if placement.site.container != "shifter" or name is None:
         return []
-    return [f"--image={name}", *_shifter(site)]
+    return [f"--image={name}", *_shifter(placement.site)]
 
 
-def words(site: Site, request: Request, folders: Sequence[Path], *, prepared: bool) -> list[str]:
-    """Return the words before a command that put it into the container; none where there is no container.
+def words(placement: Placement, folders: Sequence[Path]) -> list[str]:
+    """Return the words before a command that run it in the container; empty without a container.
 
-    `folders` are seen inside under their own paths. `prepared` is True where the batch script has told the image.
+    `folders` have their own paths inside. In a submitted job the batch script has already named shifter's image.
     """
-    name = image(site, request)
+    site, name = placement.site, placement.image
     if name is None:
         return []
     if site.container == "shifter":
-        return ["shifter"] if prepared else ["shifter", f"--image={name}", *_shifter(site)]
-    mounts = [f"{folder}:{folder}" for folder in folders] + [f"{there}:{here}" for there, here in site.volumes]
+        return ["shifter"] if placement.origin == "slurm" else ["shifter", f"--image={name}", *_shifter(site)]
+    bound = [f"{folder}:{folder}" for folder in folders] + [f"{there}:{here}" for there, here in site.volumes]
+    bound += [f"{folder}:{folder}" for folder in placement.mounts]
     if site.container == "podman-hpc":
-        bound = [f"--volume={mount}" for mount in mounts]
-        return [
-            "podman-hpc",
-            "run",
-            "--rm",
-            "--env-host",
-            "--net=host",
-            "--ipc=host",
-            *site.container_options,
-            *bound,
-            name,
-        ]
-    return ["apptainer", "exec", *site.container_options, *[f"--bind={mount}" for mount in mounts], name]
+        workdir = [f"--workdir={Path.cwd()}"] if placement.mounts else []
+        command = ["podman-hpc", "run", "--rm", "--env-host", "--net=host", "--ipc=host", *site.container_options]
+        return [*command, *workdir, *[f"--volume={mount}" for mount in bound], name]
+    return ["apptainer", "exec", *site.container_options, *[f"--bind={mount}" for mount in bound], name]
 
 
 def _shifter(site: Site) -> list[str]:
@@ -96,18 +78,16 @@ def _shifter(site: Site) -> list[str]:
     return [*site.container_options, *([f"--volume={volumes}"] if volumes else [])]
 
 
-def looked_up(site: Site, request: Request) -> list[str] | None:
-    """Return the command that succeeds when the image is there, or None where a look at the file is enough."""
-    name = image(site, request)
-    if name is None or site.container == "apptainer":
+def lookup_command(placement: Placement) -> list[str] | None:
+    """Return the command that succeeds if the image is present; None if the image is a file or there is none."""
+    name, kind = placement.image, placement.site.container
+    if name is None or kind == "apptainer":
         return None
-    if site.container == "shifter":
-        return ["shifterimg", "lookup", name]
-    return ["podman-hpc", "image", "exists", name]
+    return ["shifterimg", "lookup", name] if kind == "shifter" else ["podman-hpc", "image", "exists", name]
 
 
-def pulled(site: Site, request: Request) -> str:
+def pull_command(placement: Placement) -> str:
     """Return the command line that fetches the image."""
-    name = shlex.quote(image(site, request) or "NAME:TAG")
+    name = shlex.quote(placement.image or "NAME:TAG")
     commands = {"shifter": "shifterimg pull", "podman-hpc": "podman-hpc pull", "apptainer": "apptainer pull"}
-    return f"{commands.get(site.container, '')} {name}"
+    return f"{commands.get(placement.site.container, '')} {name}"

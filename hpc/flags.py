@@ -133,6 +133,6 @@ def _spelling(kind: type, field: dataclasses.Field[Any]) -> tuple[str, Any]:
     if typing.get_origin(hint) is not typing.Annotated:
         return field.name.replace("_", "-"), hint
     inner, *notes = typing.get_args(hint)
-    arguments: list[Any] = [note for note in notes if isinstance(note, type(tyro.conf.arg()))]
-    names = [argument.name for argument in arguments if argument.name is not None]
+    kind_of_note: Any = type(tyro.conf.arg())
+    names = [note.name for note in notes if isinstance(note, kind_of_note) and note.name is not None]
     return (names[0] if names else field.name.replace("_", "-")), inner

@@ -6,7 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from quatrain.hpc.site import Shape, Site
+from quatrain.hpc.placement import Placement
+from quatrain.hpc.site import Shape
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,9 +26,9 @@ class Step:
         if self.count < 0 or self.seconds < 0:
             raise ValueError(f"step {self.name!r} has {self.count} tasks of {self.seconds} s; both must be at least 0")
 
-    def elapsed_s(self, site: Site, nodes: int) -> float:
-        """Return the estimated seconds until all of its tasks are done on one block of `nodes` nodes."""
-        return math.ceil(self.count / site.workers(self.shape, nodes)) * self.seconds
+    def elapsed_s(self, placement: Placement) -> float:
+        """Return the estimated seconds until all of its tasks are done on one block."""
+        return math.ceil(self.count / placement.workers(self.shape)) * self.seconds
 
 
 def longest_s(plan: Sequence[Step], shape: Shape | None = None) -> float:

@@ -23,7 +23,7 @@ from typing import Any
 
 from quatrain.errors import UsageError
 from quatrain.files import Journal, fingerprint, plain, read_json, write_json, write_text
-from quatrain.hpc.site import Request, Site
+from quatrain.hpc.placement import Placement
 from quatrain.hpc.versions import git_commit, installed
 
 FOLDERS = ("checkpoints", "logs", "progress", "parsl")
@@ -69,8 +69,7 @@ class Run:
         *,
         root: Path,
         seed: int = 0,
-        site: Site | None = None,
-        request: Request | None = None,
+        placement: Placement | None = None,
         command: Sequence[str] = (),
     ) -> Run:
         """Make a new folder under `root` and open it; UsageError when that folder cannot be written."""
@@ -80,7 +79,7 @@ class Run:
             path = _new_folder(root, workflow, fingerprint({key: asked[key] for key in ("configuration", "seed")}))
             for name in FOLDERS:
                 (path / name).mkdir()
-            return cls(path, {**asked, **_circumstances(site, request, command), "resumed": []}, resumed=False)
+            return cls(path, {**asked, **_circumstances(placement, command), "resumed": []}, resumed=False)
         except OSError as error:
             raise UsageError(
                 f"no run folder in {str(root)!r}: {error.strerror}; take another with --run-root"
@@ -94,8 +93,7 @@ class Run:
         configuration: object,
         *,
         seed: int = 0,
-        site: Site | None = None,
-        request: Request | None = None,
+        placement: Placement | None = None,
         command: Sequence[str] = (),
     ) -> Run:
         """Open the folder of an earlier run to go on with it; UsageError unless it asked for the very same."""
@@ -116,7 +114,7 @@ class Run:
         try:
             for name in FOLDERS:
                 (path / name).mkdir(exist_ok=True)
-            return cls(path, {**asked, **_circumstances(site, request, command), "resumed": earlier}, resumed=True)
+            return cls(path, {**asked, **_circumstances(placement, command), "resumed": earlier}, resumed=True)
         except OSError as error:
             raise UsageError(f"run folder {str(path)!r} cannot be written: {error.strerror}") from error
 
@@ -296,11 +294,11 @@ def _new_folder(root: Path, workflow: str, digest: str) -> Path:
     raise UsageError(f"a hundred runs began in {str(root)!r} within one second: wait one, or take another --run-root")
 
 
-def _circumstances(site: Site | None, request: Request | None, command: Sequence[str]) -> dict[str, Any]:
+def _circumstances(placement: Placement | None, command: Sequence[str]) -> dict[str, Any]:
     return {
         "command": list(command),
-        "site": plain(site),
-        "request": plain(request),
+        "site": plain(placement.facts) if placement is not None else None,
+        "request": plain(placement.request) if placement is not None else None,
         "versions": installed(),
         "git": git_commit(),
         "driver": {"host": socket.gethostname(), "pid": os.getpid(), "started": _utc(time.time())},

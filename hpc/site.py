@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
-
-from quatrain.errors import unknown
 
 Shape = Literal["gpu", "block"]
 """How a worker stands: `gpu` is one worker for each GPU (or core), `block` is one for a whole block of nodes."""
 SHAPES: tuple[Shape, ...] = ("gpu", "block")
 SCHEDULERS = ("none", "slurm")
 CONTAINERS = ("none", "shifter", "podman-hpc", "apptainer")
-MARGIN_S = 60
-"""Kept free between the last task's end and the end of the walltime, or a tenth of it where that is less."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -163,109 +158,3 @@ def minutes(text: str) -> int:
         raise ValueError(f"walltime is {text!r}; write minutes (90), HH:MM:SS (01:30:00) or D-HH:MM:SS")
     days, hours, mins, seconds, plain = (int(part or 0) for part in match.groups())
     return plain + days * 1440 + hours * 60 + mins + (seconds > 0)
-
-
-def find_qos(site: Site, request: Request) -> Qos | None:
-    """Return the quality of service that a request gets, or None where the site knows none of that name."""
-    name = request.qos or site.default_qos
-    return next((qos for qos in site.qos if qos.name == name), None)
-
-
-def fitted(site: Site, request: Request) -> Site:
-    """Return the site as a request sees it: its GPUs, its features, and its share of a node that others share."""
-    gpus = site.gpus_per_node if request.gpus_per_node is None else request.gpus_per_node
-    share = node_share(site, request)
-    return replace(
-        site,
-        gpus_per_node=gpus,
-        gpu_workers=gpus or site.gpu_workers,
-        cpus_per_node=None if site.cpus_per_node is None else max(1, int(site.cpus_per_node * share)),
-        exclusive=site.exclusive and not _shares(site, request),
-        features=(request.constraint,) if request.constraint else site.features,
-    )
-
-
-def _shares(site: Site, request: Request) -> bool:
-    """Tell whether jobs of a request share their nodes with others."""
-    qos = find_qos(site, request)
-    return qos is not None and qos.max_gpus_per_node is not None
-
-
-def node_share(site: Site, request: Request) -> float:
-    """Return the part of each node that a request gets and pays for: by its GPUs where nodes are shared, else all."""
-    if not _shares(site, request) or request.gpus_per_node is None or not site.gpus_per_node:
-        return 1.0
-    return min(1.0, request.gpus_per_node / site.gpus_per_node)
-
-
-def broken_limits(site: Site, request: Request, longest_task_s: float = 0.0) -> Sequence[str]:
-    """Return one sentence for each rule of the site that a request breaks, with the way out; none when it is fine."""
-    if site.scheduler == "none":
-        return []
-    return [
-        *_account_problem(site, request),
-        *_qos_problems(site, request),
-        *_drain_problem(site, request, longest_task_s),
-        *image_problem(site, request),
-    ]
-
-
-def _account_problem(site: Site, request: Request) -> list[str]:
-    if not site.account_pattern:
-        return []
-    if request.account is None:
-        return [f"{site.name} charges an account: add --account {site.account_example}"]
-    if not re.fullmatch(site.account_pattern, request.account):
-        return [f"account {request.account!r} is none for {site.name}: its form is {site.account_example}"]
-    return []
-
-
-def _qos_problems(site: Site, request: Request) -> list[str]:
-    if request.unchecked or not site.qos or (request.qos or site.default_qos) is None:
-        return []
-    qos = find_qos(site, request)
-    if qos is None:
-        what = unknown("qos", str(request.qos), [known.name for known in site.qos])
-        return [f"{what}; --unchecked leaves it to Slurm, and a site file of your own (--site) can name it"]
-    checks = (
-        (
-            qos.interactive,
-            f"qos {qos.name} is for salloc only: start this command inside `salloc`, or take another --qos",
-        ),
-        (
-            request.walltime_min > qos.max_walltime_min,
-            f"--walltime {request.walltime_min} is over {qos.max_walltime_min} minutes",
-        ),
-        (request.nodes > (qos.max_nodes or request.nodes), f"--nodes {request.nodes} is over {qos.max_nodes}"),
-        (
-            (request.gpus_per_node or site.gpus_per_node) > (qos.max_gpus_per_node or site.gpus_per_node),
-            f"--gpus-per-node {request.gpus_per_node or site.gpus_per_node} is over {qos.max_gpus_per_node}",
-        ),
-    )
-    return [f"{text} (qos {qos.name}, limits of {site.limits_checked})" for broken, text in checks if broken]
-
-
-def image_problem(site: Site, request: Request) -> list[str]:
-    """Return what is wrong with the image of a request in one sentence, wherever nodes come from; else nothing."""
-    if site.container == "none" or request.image or site.image:
-        return []
-    return [f"workers of {site.name} run in a container: add --image with the name of one that has quatrain in it"]
-
-
-def _drain_problem(site: Site, request: Request, longest_task_s: float) -> list[str]:
-    """Tell of a walltime in which a worker would never take the longest task."""
-
-    def leaves_room(walltime_s: float) -> bool:
-        return walltime_s > site.startup_s + reserve_s(walltime_s, longest_task_s)
-
-    least = request.walltime_min
-    while not leaves_room(least * 60):
-        least += 1
-    if least == request.walltime_min:
-        return []
-    return [f"--walltime {request.walltime_min} leaves no room for the longest task: take {least} or more"]
-
-
-def reserve_s(left_s: float, longest_task_s: float) -> int:
-    """Return the seconds before the end of a walltime, of which `left_s` are left, in which no task may begin."""
-    return int(longest_task_s + min(MARGIN_S, left_s / 10))

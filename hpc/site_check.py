@@ -12,7 +12,9 @@ from quatrain.errors import UsageError
 from quatrain.hpc import container, site_registry
 from quatrain.hpc.cli import Common
 from quatrain.hpc.flags import parse_flags
-from quatrain.hpc.site import Qos, Request, Site, broken_limits
+from quatrain.hpc.limits import broken_limits
+from quatrain.hpc.placement import Placement, find_placement
+from quatrain.hpc.site import Qos, Site
 
 COMMANDS = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc")
 RUNTIMES = {"shifter": "shifterimg", "podman-hpc": "podman-hpc", "apptainer": "apptainer"}
@@ -38,8 +40,8 @@ def command(arguments: Sequence[str]) -> None:
 def check(name: str, flags: Sequence[str]) -> None:
     """Print what keeps a run on a site from starting here; UsageError when there is something."""
     asked = parse_flags(Common, flags, prog=f"quatrain sites check {name}", description=check.__doc__ or "")
-    site, common = site_registry.find(name), asked
-    found = problems(site, common.request, common.run_root)
+    site = site_registry.find(name)
+    found = problems(find_placement(site, asked.request, own_job=True), asked.run_root)
     if found:
         print("\n".join(f"  {text}" for text in found))
         raise UsageError(f"{len(found)} problem{'s' * (len(found) > 1)} with site {site.name} on this machine")
@@ -81,9 +83,14 @@ def _quality(qos: Qos, site: Site) -> str:
     return f"qos {qos.name}: {', '.join(filter(None, parts))}"
 
 
-def problems(site: Site, request: Request, run_root: Path) -> list[str]:
+def problems(placement: Placement, run_root: Path) -> list[str]:
     """Return one line for each thing that keeps a run on this machine from starting; none when all is well."""
-    return [*_missing_commands(site), *broken_limits(site, request), *_image(site, request), *_folder(run_root)]
+    return [
+        *_missing_commands(placement.site),
+        *broken_limits(placement),
+        *_image(placement),
+        *_folder(run_root),
+    ]
 
 
 def _missing_commands(site: Site) -> Iterator[str]:
@@ -97,15 +104,15 @@ def _missing_commands(site: Site) -> Iterator[str]:
         yield f"{runtime} not found: {site.name} runs its workers with {site.container}"
 
 
-def _image(site: Site, request: Request) -> Iterator[str]:
-    name, lookup = container.image(site, request), container.looked_up(site, request)
+def _image(placement: Placement) -> Iterator[str]:
+    name, lookup = placement.image, container.lookup_command(placement)
     if name is None:
         return
     if lookup is None:
         if not Path(name).exists():
-            yield f"image {name!r} is no file here: {container.pulled(site, request)}"
+            yield f"image {name!r} is no file here: {container.pull_command(placement)}"
     elif shutil.which(lookup[0]) is not None and _failure(lookup) is not None:
-        yield f"image {name!r} is not pulled: {container.pulled(site, request)}"
+        yield f"image {name!r} is not pulled: {container.pull_command(placement)}"
 
 
 def _folder(run_root: Path) -> Iterator[str]:

@@ -11,18 +11,19 @@ import shlex
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 from quatrain.errors import UsageError
 from quatrain.files import write_text
-from quatrain.hpc.allocation import GRACE, JOB_ID, RESTARTS
+from quatrain.hpc.allocation import GRACE, JOB_ID, RESTARTS, Allocation
 from quatrain.hpc.config import slurm_settings
+from quatrain.hpc.limits import grace_s
+from quatrain.hpc.placement import Placement, place
 from quatrain.hpc.run import REQUEUED
-from quatrain.hpc.site import Request, Site, fitted
+from quatrain.hpc.site import Site
 from quatrain.hpc.slurm_provider import refusal
 
-GRACE_S = 300
-"""Seconds before the end of the walltime at which the driver is told to stop; a quarter of it where that is less."""
 MOST_RESTARTS = 50
 """A run that does not end in so many jobs stays out of the queue until somebody has looked at it."""
 REQUEUE_CODE = 138
@@ -49,17 +50,17 @@ exit "$code"
 """
 
 
-def job_script(site: Site, request: Request, workflow: str, run_dir: Path) -> str:
+def job_script(placement: Placement, workflow: str, run_dir: Path) -> str:
     """Return the batch script that runs, and runs on, the driver of a run folder."""
     return SCRIPT.format(
-        directives="\n".join(f"#SBATCH {option}" for option in directives(site, request, workflow, run_dir)),
+        directives="\n".join(f"#SBATCH {option}" for option in directives(placement, workflow, run_dir)),
         command=shlex.join(_command(workflow, run_dir)),
         requeue=REQUEUE_CODE,
         most=MOST_RESTARTS,
         restarts=RESTARTS,
         requeued=REQUEUED,
         grace=GRACE,
-        grace_s=grace_s(request),
+        grace_s=grace_s(placement.request),
         job=JOB_ID,
     )
 
@@ -68,9 +69,10 @@ def _command(workflow: str, run_dir: Path) -> list[str]:
     return [sys.executable, "-m", "quatrain.workflows", workflow, "--resume", str(run_dir)]
 
 
-def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> list[str]:
+def directives(placement: Placement, workflow: str, run_dir: Path) -> list[str]:
     """Return the options of the job: what a block of the site asks for, and what lets it be queued again."""
-    asked = slurm_settings(fitted(site, request), request, "gpu", run_dir)
+    request = placement.request
+    asked = slurm_settings(placement, "gpu", run_dir)
     named = {
         "job-name": f"quatrain-{workflow}",
         "output": f"{run_dir}/logs/job-%j.log",
@@ -88,18 +90,27 @@ def directives(site: Site, request: Request, workflow: str, run_dir: Path) -> li
     return [*options, "--requeue", *(["--exclusive"] if asked["exclusive"] else []), *further]
 
 
-def grace_s(request: Request) -> int:
-    """Return how many seconds before its end the driver of a job is told to stop."""
-    return min(GRACE_S, request.walltime_min * 60 // 4)
+def inside_own_job(placement: Placement) -> Placement:
+    """Return the placement that the driver will have in its own job, with names for nodes that are not known yet."""
+    request = placement.request
+    job = Allocation(
+        job_id="JOB",
+        nodes=tuple(f"NODE{number}" for number in range(1, request.nodes + 1)),
+        end_time_s=time.time() + request.walltime_min * 60,
+        grace_s=grace_s(request),
+    )
+    return place(placement.facts, request, job, placement.mounts)
 
 
-def submit(site: Site, request: Request, workflow: str, run_dir: Path) -> str:
+def submit(placement: Placement, workflow: str, run_dir: Path) -> str:
     """Write RUN_DIR/job.sh, hand it to sbatch and return the job's number; UsageError when it is refused."""
     path = run_dir / "job.sh"
-    write_text(path, job_script(site, request, workflow, run_dir))
+    write_text(path, job_script(placement, workflow, run_dir))
     command = shutil.which("sbatch")
     if command is None:
-        raise UsageError(f"there is no sbatch here to submit {path}: start this on a login node of {site.name}")
+        raise UsageError(
+            f"there is no sbatch here to submit {path}: start this on a login node of {placement.site.name}"
+        )
     done = subprocess.run([command, "--parsable", str(path)], capture_output=True, text=True, check=False)
     if done.returncode:
         raise UsageError(refusal(done.stderr or done.stdout))

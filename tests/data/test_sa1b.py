@@ -60,11 +60,11 @@ def test_a_folder_without_a_pair_is_an_error(tmp_path):
     "content",
     [
         "",
-        "[]",
         "{}",
         '{"annotations": [3]}',
         '{"annotations": {}}',
         '{"annotations": [{"id": 7}]}',
+        "[3]",
         "[" * 100_000,
         "\xff",
     ],
@@ -80,7 +80,7 @@ def test_a_damaged_json_is_named_when_it_is_read(tmp_path, content):
 def test_masks_of_another_size_are_named(tmp_path):
     write(tmp_path, 1, np.asfortranarray(MASK.T))
 
-    with pytest.raises(UsageError, match=r"sa_1\.json' cannot be used: .*annotation 7 .*20 x 30 pixels"):
+    with pytest.raises(UsageError, match=r"sa_1\.json' cannot be used: .*annotation 7: .*20 x 30 pixels"):
         sa1b_images(tmp_path).read(0)
 
 
@@ -90,3 +90,44 @@ def test_a_damaged_image_is_named_when_it_is_read(tmp_path):
 
     with pytest.raises(UsageError, match=r"sa_1\.jpg' cannot be used: it is not an image"):
         sa1b_images(tmp_path).read(0)
+
+
+def test_a_damaged_mask_costs_that_mask_alone(tmp_path):
+    write(tmp_path, 1)
+    content = json.loads((tmp_path / "sa_1.json").read_text())
+    content["annotations"].append({"id": 8, "segmentation": {"size": [20, 30], "counts": "P"}})
+    (tmp_path / "sa_1.json").write_text(json.dumps(content))
+
+    sample = sa1b_images(tmp_path).read(0)
+
+    assert (sample.masks_NHW == MASK.astype(bool)).all()
+    assert [one.name for one in sample.skipped] == ["sa_1, annotation 8"]
+
+
+def test_the_bare_list_that_amg_py_writes_is_read(tmp_path):
+    write(tmp_path, 1)
+    content = json.loads((tmp_path / "sa_1.json").read_text())
+    (tmp_path / "sa_1.json").write_text(json.dumps(content["annotations"]))
+
+    assert (sa1b_images(tmp_path).read(0).masks_NHW == MASK.astype(bool)).all()
+
+
+def test_an_image_of_another_size_than_its_json_says_is_refused(tmp_path):
+    write(tmp_path, 1)
+    content = json.loads((tmp_path / "sa_1.json").read_text())
+    content["image"] |= {"width": 60, "height": 40}
+    (tmp_path / "sa_1.json").write_text(json.dumps(content))
+
+    with pytest.raises(UsageError, match="the JSON says 60 x 40 pixels, the image has 30 x 20"):
+        sa1b_images(tmp_path).read(0)
+
+
+def test_names_are_not_cut_at_dots(tmp_path):
+    for number, name in ((1, "a"), (2, "a.b")):
+        write(tmp_path, number)
+        (tmp_path / f"sa_{number}.jpg").rename(tmp_path / f"{name}.jpg")
+        (tmp_path / f"sa_{number}.json").rename(tmp_path / f"{name}.JSON")
+
+    images = sa1b_images(tmp_path)
+
+    assert {name: int(images.read(at).image_HWC[0, 0, 0]) for at, name in enumerate(images.names)} == {"a": 1, "a.b": 2}

@@ -40,7 +40,7 @@ def test_the_headline_tells_what_the_buffer_saves(run):
 def test_every_section_is_there_and_the_page_stands_alone(run):
     text = page(run)
 
-    for title in ("policies side by side", "Where the time goes", "What the buffer finds", "Bytes from other machines"):
+    for title in ("Comparison of policies", "Time of an epoch", "Hit rates of the buffer", "Bytes from other machines"):
         assert title in text
     assert "Left out" not in text
     assert text.count("<svg") >= 7

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.hpc import site_registry
-from quatrain.hpc.allocation import Allocation, current, expand, seen, source, step_environment, with_end
+from quatrain.hpc.allocation import Allocation, current, expand, step_environment, with_end
+from quatrain.hpc.placement import place
 from quatrain.hpc.site import Request
 
 
@@ -79,7 +80,7 @@ def test_an_allocation_tells_its_nodes_its_gpus_and_its_end():
 def test_one_place_decides_where_nodes_come_from(site, inside, wanted, origin):
     found = current({"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a"} if inside else {})
 
-    assert source(site_registry.find(site), Request(allocation=wanted), found) == origin
+    assert place(site_registry.find(site), Request(allocation=wanted), found).origin == origin
 
 
 def test_a_nested_step_does_not_see_the_step_around_it():
@@ -105,8 +106,8 @@ def test_an_allocation_that_has_less_than_its_site_is_seen_as_it_is():
     environment = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a", "SLURM_JOB_CPUS_PER_NODE": "64(x2),32"}
     found = current({**environment, "SLURM_GPUS_PER_NODE": "a100:2"})
 
-    inside = seen(site_registry.find("perlmutter"), Request(), found)
+    inside = place(site_registry.find("perlmutter"), Request(), found).site
 
     assert (inside.cpus_per_node, inside.gpus_per_node, inside.gpu_workers) == (32, 2, 2)
-    assert seen(site_registry.find("perlmutter"), Request(allocation=False), found).gpus_per_node == 4
-    assert seen(site_registry.find("perlmutter"), Request(), current(environment)).gpus_per_node == 4
+    assert place(site_registry.find("perlmutter"), Request(allocation=False), found).site.gpus_per_node == 4
+    assert place(site_registry.find("perlmutter"), Request(), current(environment)).site.gpus_per_node == 4

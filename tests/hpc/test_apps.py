@@ -17,6 +17,7 @@ from quatrain.errors import UsageError
 from quatrain.files import read_lines
 from quatrain.hpc import site_registry, tasks
 from quatrain.hpc.apps import Workers, open_workers
+from quatrain.hpc.placement import place
 from quatrain.hpc.run import Run
 from quatrain.hpc.site import Request
 from quatrain.hpc.worker import TaskError
@@ -37,7 +38,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def workers(run):
-    with open_workers(run, site_registry.find("local"), Request()) as opened:
+    with open_workers(run, place(site_registry.find("local"), Request())) as opened:
         yield opened
 
 
@@ -45,7 +46,7 @@ def workers(run):
 def threads(tmp_path):
     with (
         Run.create("nas", {"n": 2}, root=tmp_path) as opened,
-        open_workers(opened, site_registry.find("local-threads"), Request()) as pool,
+        open_workers(opened, place(site_registry.find("local-threads"), Request())) as pool,
     ):
         yield pool
 
@@ -143,11 +144,11 @@ def test_a_failed_call_is_not_remembered(threads):
 
 def test_a_resumed_run_repeats_nothing_that_finished(tmp_path):
     site, sums = site_registry.find("local-threads"), [(number, 1) for number in range(6)]
-    with Run.create("nas", {"n": 3}, root=tmp_path) as run, open_workers(run, site, Request()) as pool:
+    with Run.create("nas", {"n": 3}, root=tmp_path) as run, open_workers(run, place(site, Request())) as pool:
         add = pool.app(operator.add, shape="gpu")
         assert [add(*pair).result(ENOUGH_S) for pair in sums[:4]] == [1, 2, 3, 4]
 
-    with Run.resume(run.path, "nas", {"n": 3}) as run, open_workers(run, site, Request()) as pool:
+    with Run.resume(run.path, "nas", {"n": 3}) as run, open_workers(run, place(site, Request())) as pool:
         add = pool.app(operator.add, shape="gpu")
         assert [add(*pair).result(ENOUGH_S) for pair in sums] == [1, 2, 3, 4, 5, 6]
 
@@ -182,7 +183,7 @@ def test_inside_an_allocation_all_of_its_nodes_count(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-3]")
     with Run.create("nas", {}, root=tmp_path) as run:
-        pool = Workers(run=run, site=site_registry.find("perlmutter"), request=Request(nodes=1))
+        pool = Workers(run=run, placement=place(site_registry.find("perlmutter"), Request(nodes=1)))
 
         assert pool.count("gpu") == 12
         assert pool.count("block") == 1

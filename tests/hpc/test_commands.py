@@ -14,6 +14,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc import commands
 from quatrain.hpc.allocation import Allocation
 from quatrain.hpc.process_guard import end
+from quatrain.hpc.srun import SRUN_OPTIONS, srun_argv
 
 TWO = Allocation(job_id="7", nodes=("nid1", "nid2"))
 
@@ -33,6 +34,15 @@ def gone_within(pid: int, seconds: float) -> bool:
     return not alive(pid)
 
 
+def on_nodes(arguments, allocation, processes, gpus=0, container=()):
+    command = commands.torchrun_on_nodes(arguments, allocation, processes, container)
+    return srun_argv(allocation, command, {SRUN_OPTIONS: "--gpu-bind=none"}, gpus=gpus)
+
+
+def test_a_sites_options_for_srun_come_from_the_workers_environment_alone():
+    assert not [word for word in srun_argv(TWO, ["hostname"], {}) if word.startswith("--gpu-bind")]
+
+
 def test_torchrun_stays_on_this_machine():
     argv = commands.torchrun_argv(["-m", "quatrain.nas.train", Path("/runs/a b")], processes=2)
 
@@ -42,7 +52,7 @@ def test_torchrun_stays_on_this_machine():
 
 
 def test_srun_starts_one_torchrun_on_each_node_and_they_meet_on_the_first():
-    argv = commands.srun_argv(["-m", "quatrain.nas.train"], TWO, processes=4, gpus=4)
+    argv = on_nodes(["-m", "quatrain.nas.train"], TWO, processes=4, gpus=4)
 
     assert argv[0] == "srun"
     assert {"--overlap", "--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--gpus-per-node=4"} <= set(argv)
@@ -53,17 +63,17 @@ def test_srun_starts_one_torchrun_on_each_node_and_they_meet_on_the_first():
 
 
 def test_in_a_container_its_own_python_runs():
-    argv = commands.srun_argv(["-m", "this"], TWO, processes=1, container=["shifter", "--image=docker:a:1"])
+    argv = on_nodes(["-m", "this"], TWO, processes=1, container=["shifter", "--image=docker:a:1"])
 
     start = argv.index("shifter")
     assert argv[start : start + 4] == ["shifter", "--image=docker:a:1", "python3", "-m"]
 
 
 def test_without_gpus_srun_asks_for_none():
-    assert not any("gpus-per-node" in word for word in commands.srun_argv([], TWO, processes=1))
+    assert not any("gpus-per-node" in word for word in on_nodes([], TWO, processes=1))
 
 
-@pytest.mark.parametrize(("marked", "program"), [("1", "srun"), ("", sys.executable)])
+@pytest.mark.parametrize(("marked", "program"), [(True, "srun"), (False, sys.executable)])
 def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeypatch, marked, program):
     started = {}
     monkeypatch.setattr(
@@ -73,7 +83,9 @@ def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeyp
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     monkeypatch.setenv("OMP_NUM_THREADS", "8")
-    monkeypatch.setenv(commands.BY_SRUN, marked)
+    monkeypatch.delenv(SRUN_OPTIONS, raising=False)
+    if marked:
+        monkeypatch.setenv(SRUN_OPTIONS, "")
 
     commands.launch(["-m", "this"], processes=4, log=tmp_path / "log")
 
@@ -82,12 +94,14 @@ def test_only_workers_of_a_slurm_site_start_programs_with_srun(tmp_path, monkeyp
     assert ("SLURM_NTASKS" in started) == (program != "srun")
 
 
-@pytest.mark.parametrize("marked", ["1", ""], ids=["srun", "local"])
+@pytest.mark.parametrize("marked", [True, False], ids=["srun", "local"])
 def test_programs_of_a_site_with_a_container_start_inside_of_it_wherever_they_run(tmp_path, monkeypatch, marked):
     started = []
     monkeypatch.setattr(commands, "run", lambda argv, **_: started.append(argv))
     monkeypatch.setenv(commands.CONTAINER, "apptainer exec '/images/a b.sif'")
-    monkeypatch.setenv(commands.BY_SRUN, marked)
+    monkeypatch.delenv(SRUN_OPTIONS, raising=False)
+    if marked:
+        monkeypatch.setenv(SRUN_OPTIONS, "")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
 
@@ -103,8 +117,8 @@ def test_programs_of_a_site_with_a_container_start_inside_of_it_wherever_they_ru
 def test_a_step_is_given_the_processors_of_its_nodes():
     known = dataclasses.replace(TWO, cpus_per_node=64)
 
-    assert "--cpus-per-task=64" in commands.srun_argv([], known, processes=1)
-    assert not [word for word in commands.srun_argv([], TWO, processes=1) if word.startswith("--cpus")]
+    assert "--cpus-per-task=64" in on_nodes([], known, processes=1)
+    assert not [word for word in on_nodes([], TWO, processes=1) if word.startswith("--cpus")]
 
 
 @pytest.mark.parametrize(("number", "kind"), [(28, UsageError), (13, UsageError), (2, commands.CommandError)])

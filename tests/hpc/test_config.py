@@ -14,15 +14,17 @@ from parsl.providers import LocalProvider
 from quatrain.errors import UsageError
 from quatrain.hpc import config, site_registry
 from quatrain.hpc.allocation import Allocation, current
+from quatrain.hpc.limits import MARGIN_S
+from quatrain.hpc.placement import place
 from quatrain.hpc.plan import Step
-from quatrain.hpc.site import MARGIN_S, Request
+from quatrain.hpc.site import Request
 
 INSIDE = Allocation(job_id="7", nodes=("nid1", "nid2"), gpus=("2", "3"))
 PERLMUTTER = site_registry.find("perlmutter")
 
 
 def test_a_configuration_has_one_executor_for_each_shape_and_is_fresh_each_time(tmp_path):
-    first, second = (config.parsl_config(site_registry.find("local"), Request(), tmp_path) for _ in range(2))
+    first, second = (config.parsl_config(place(site_registry.find("local"), Request()), tmp_path) for _ in range(2))
 
     assert [pool.label for pool in first.executors] == ["gpu", "block"]
     assert not set(map(id, first.executors)) & set(map(id, second.executors))
@@ -31,7 +33,7 @@ def test_a_configuration_has_one_executor_for_each_shape_and_is_fresh_each_time(
 
 
 def test_local_workers_stay_on_the_loopback_and_wait_for_work(tmp_path):
-    gpu, block = config.parsl_config(site_registry.find("local"), Request(), tmp_path).executors
+    gpu, block = config.parsl_config(place(site_registry.find("local"), Request()), tmp_path).executors
 
     assert gpu.all_addresses == block.all_addresses == {"127.0.0.1"}
     assert gpu.max_workers_per_node == site_registry.find("local").gpu_workers
@@ -41,14 +43,14 @@ def test_local_workers_stay_on_the_loopback_and_wait_for_work(tmp_path):
 
 
 def test_threads_stand_in_for_a_debugger(tmp_path):
-    pools = config.parsl_config(site_registry.find("local-threads"), Request(), tmp_path).executors
+    pools = config.parsl_config(place(site_registry.find("local-threads"), Request()), tmp_path).executors
 
     assert all(isinstance(pool, ThreadPoolExecutor) for pool in pools)
     assert [pool.max_threads for pool in pools] == [1, 1]
 
 
 def test_an_allocation_is_used_as_it_is():
-    provider = config.provider(PERLMUTTER, Request(), "gpu", INSIDE)
+    provider = config.provider(place(PERLMUTTER, Request(), INSIDE), "gpu")
 
     assert isinstance(provider, LocalProvider)
     assert provider.nodes_per_block == 2
@@ -56,15 +58,15 @@ def test_an_allocation_is_used_as_it_is():
 
 
 def test_pools_of_gpu_workers_start_on_every_node_and_the_block_worker_on_the_first():
-    assert isinstance(config.launcher(PERLMUTTER, "gpu", overlap=False), SrunLauncher)
-    assert isinstance(config.launcher(PERLMUTTER, "block", overlap=False), SimpleLauncher)
-    assert "--overlap" not in config.launcher(PERLMUTTER, "gpu", overlap=False).overrides
+    assert isinstance(config.launcher(place(PERLMUTTER, Request()), "gpu"), SrunLauncher)
+    assert isinstance(config.launcher(place(PERLMUTTER, Request()), "block"), SimpleLauncher)
+    assert "--overlap" not in config.launcher(place(PERLMUTTER, Request()), "gpu").overrides
 
 
 @pytest.mark.parametrize("shape", ["gpu", "block"])
 def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
-    known = config.launcher(PERLMUTTER, shape, overlap=True).overrides
-    unknown = config.launcher(site_registry.find("slurm"), shape, overlap=True).overrides
+    known = config.launcher(place(PERLMUTTER, Request(), INSIDE), shape).overrides
+    unknown = config.launcher(place(site_registry.find("slurm"), Request(), INSIDE), shape).overrides
 
     assert "--cpus-per-task=128" in known.split()
     assert "--cpus-per-task=${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" in unknown.split()
@@ -72,7 +74,7 @@ def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
 
 @pytest.mark.parametrize(("told", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
 def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
-    word = config.launcher(site_registry.find("slurm"), "gpu", overlap=False).overrides.split()[-1]
+    word = config.launcher(place(site_registry.find("slurm"), Request()), "gpu").overrides.split()[-1]
 
     said = subprocess.run(["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": told}, capture_output=True)
 
@@ -80,9 +82,9 @@ def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
 
 
 def test_workers_are_pinned_to_the_gpus_that_slurm_gave():
-    shared = config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE)
-    whole = config.worker_pool(PERLMUTTER, Request(), "gpu", found=Allocation(job_id="7", nodes=("nid1",)))
-    block = config.worker_pool(PERLMUTTER, Request(), "block", found=INSIDE)
+    shared = config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "gpu")
+    whole = config.worker_pool(place(PERLMUTTER, Request(), Allocation(job_id="7", nodes=("nid1",))), "gpu")
+    block = config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "block")
 
     assert shared.available_accelerators == ["2", "3"]
     assert whole.available_accelerators == ["0", "1", "2", "3"]
@@ -92,16 +94,16 @@ def test_workers_are_pinned_to_the_gpus_that_slurm_gave():
 def test_a_reversed_gpu_order_turns_the_cores_and_not_the_gpus():
     natural = dataclasses.replace(PERLMUTTER, gpu_order="natural")
 
-    assert config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE).cpu_affinity == "block-reverse"
-    assert config.worker_pool(natural, Request(), "gpu", found=INSIDE).cpu_affinity == "block"
-    assert config.worker_pool(PERLMUTTER, Request(), "block", found=INSIDE).cpu_affinity == "none"
+    assert config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "gpu").cpu_affinity == "block-reverse"
+    assert config.worker_pool(place(natural, Request(), INSIDE), "gpu").cpu_affinity == "block"
+    assert config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "block").cpu_affinity == "none"
 
 
 def test_no_web_service_is_asked_for_the_address(monkeypatch):
     monkeypatch.setattr("parsl.addresses.address_by_query", pytest.fail)
     monkeypatch.setattr("parsl.executors.high_throughput.executor.get_all_addresses", pytest.fail)
 
-    pool = config.worker_pool(PERLMUTTER, Request(), "gpu", found=INSIDE)
+    pool = config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "gpu")
 
     assert pool.address is None
     assert pool.all_addresses == set(config.addresses())
@@ -111,23 +113,24 @@ def test_tasks_stop_being_taken_early_enough_for_the_longest_to_end():
     plan = (Step(name="train", shape="block", count=1, seconds=900), Step(name="m", shape="gpu", count=9, seconds=30))
     request = Request(walltime_min=60)
 
-    assert config.drain_s(PERLMUTTER, request, "block", plan, None) == 3600 - 120 - 900 - MARGIN_S
-    assert config.drain_s(PERLMUTTER, request, "gpu", plan, None) == 3600 - 120 - 30 - MARGIN_S
+    assert config.drain_s(place(PERLMUTTER, request), "block", plan) == 3600 - 120 - 900 - MARGIN_S
+    assert config.drain_s(place(PERLMUTTER, request), "gpu", plan) == 3600 - 120 - 30 - MARGIN_S
 
 
 def test_inside_an_allocation_its_own_end_counts():
     ending = dataclasses.replace(INSIDE, end_time_s=time.time() + 1000)
 
-    assert config.drain_s(PERLMUTTER, Request(), "gpu", (), INSIDE) is None
-    assert config.drain_s(PERLMUTTER, Request(), "gpu", (), ending) == pytest.approx(1000 - 180, abs=2)
+    assert config.drain_s(place(PERLMUTTER, Request(), INSIDE), "gpu", ()) is None
+    assert config.drain_s(place(PERLMUTTER, Request(), ending), "gpu", ()) == pytest.approx(1000 - 180, abs=2)
 
 
 def test_a_training_longer_than_the_walltime_does_not_keep_its_pool_from_taking_it():
     plan = (Step(name="train", shape="block", count=1, seconds=120_000, resumable=True),)
 
-    assert config.drain_s(PERLMUTTER, Request(walltime_min=60), "block", plan, None) == 3600 - 120 - MARGIN_S
+    assert config.drain_s(place(PERLMUTTER, Request(walltime_min=60)), "block", plan) == 3600 - 120 - MARGIN_S
     assert (
-        " --reserve=60 " in config.worker_pool(PERLMUTTER, Request(), "block", plan, nodes=LocalProvider()).launch_cmd
+        " --reserve=60 "
+        in config.worker_pool(place(PERLMUTTER, Request()), "block", plan, nodes=LocalProvider()).launch_cmd
     )
 
 
@@ -136,15 +139,17 @@ def test_each_pool_learns_when_its_nodes_are_taken_back():
     plan = (Step(name="m", shape="gpu", count=9, seconds=30),)
     ours = Request(walltime_min=60, allocation=False)
 
-    inside = config.provider(PERLMUTTER, Request(), "gpu", ending)
-    own = config.slurm_settings(PERLMUTTER, ours, "gpu")
+    inside = config.provider(place(PERLMUTTER, Request(), ending), "gpu")
+    own = config.slurm_settings(place(PERLMUTTER, ours), "gpu")
 
     assert f'export QUATRAIN_END="{int(ending.end_time_s)}"' in inside.worker_init
     assert 'export QUATRAIN_END="${SLURM_JOB_END_TIME:-$(($(date +%s) + 3600))}"' in own["worker_init"]
-    assert "QUATRAIN_END" not in config.provider(PERLMUTTER, Request(), "gpu", INSIDE).worker_init
-    assert " --reserve=90 --stay " in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, ending).launch_cmd
-    assert " --reserve=90 p" in config.worker_pool(PERLMUTTER, ours, "gpu", plan, nodes=LocalProvider()).launch_cmd
-    assert "--reserve" not in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, INSIDE).launch_cmd
+    assert "QUATRAIN_END" not in config.provider(place(PERLMUTTER, Request(), INSIDE), "gpu").worker_init
+    assert " --reserve=90 --stay " in config.worker_pool(place(PERLMUTTER, Request(), ending), "gpu", plan).launch_cmd
+    assert (
+        " --reserve=90 p" in config.worker_pool(place(PERLMUTTER, ours), "gpu", plan, nodes=LocalProvider()).launch_cmd
+    )
+    assert "--reserve" not in config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "gpu", plan).launch_cmd
 
 
 def test_a_driver_in_a_job_of_its_own_keeps_the_time_free_after_which_it_is_told_to_stop():
@@ -153,9 +158,9 @@ def test_a_driver_in_a_job_of_its_own_keeps_the_time_free_after_which_it_is_told
     plan = (Step(name="m", shape="gpu", count=9, seconds=30),)
     ours = Request(walltime_min=60, allocation=False)
 
-    assert " --reserve=390 --stay " in config.worker_pool(PERLMUTTER, Request(), "gpu", plan, found).launch_cmd
-    assert config.drain_s(PERLMUTTER, Request(), "gpu", plan, found) == pytest.approx(3600 - 120 - 390, abs=2)
-    assert config.drain_s(PERLMUTTER, ours, "gpu", plan, found) == 3600 - 120 - 90
+    assert " --reserve=390 --stay " in config.worker_pool(place(PERLMUTTER, Request(), found), "gpu", plan).launch_cmd
+    assert config.drain_s(place(PERLMUTTER, Request(), found), "gpu", plan) == pytest.approx(3600 - 120 - 390, abs=2)
+    assert config.drain_s(place(PERLMUTTER, ours, found), "gpu", plan) == 3600 - 120 - 90
 
 
 def test_a_lost_node_costs_little_a_lost_worker_more_and_an_exception_everything():
@@ -169,19 +174,19 @@ def test_a_lost_node_costs_little_a_lost_worker_more_and_an_exception_everything
 
 
 def test_workers_find_this_python_and_get_the_variables_of_the_site():
-    lines = config.worker_init(PERLMUTTER, "gpu").splitlines()
+    lines = config.worker_init(place(PERLMUTTER, Request()), "gpu").splitlines()
 
     assert any(line.startswith('export PATH="') for line in lines)
     assert 'export OMP_NUM_THREADS="${OMP_NUM_THREADS:-32}"' in lines
     assert 'export NCCL_SOCKET_IFNAME="hsn"' in lines
-    assert f"export {config.BY_SRUN}=1" in lines
-    assert config.BY_SRUN not in config.worker_init(site_registry.find("local"), "block")
+    assert f"export {config.SRUN_OPTIONS}=--gpu-bind=none" in lines
+    assert config.SRUN_OPTIONS not in config.worker_init(place(site_registry.find("local"), Request()), "block")
 
 
 def test_settings_of_a_job_come_from_the_site_and_the_request():
     request = Request(account="m1_g", nodes=2, walltime_min=95, qos="regular")
 
-    settings = config.slurm_settings(PERLMUTTER, request, "gpu")
+    settings = config.slurm_settings(place(PERLMUTTER, request), "gpu")
 
     assert settings["walltime"] == "01:35:00"
     assert (settings["account"], settings["qos"], settings["constraint"]) == ("m1_g", "regular", "gpu")
@@ -189,7 +194,7 @@ def test_settings_of_a_job_come_from_the_site_and_the_request():
 
 
 def test_the_interchange_is_started_bound_to_the_driver():
-    pool = config.worker_pool(site_registry.find("local"), Request(), "gpu")
+    pool = config.worker_pool(place(site_registry.find("local"), Request()), "gpu")
 
     assert isinstance(pool, HighThroughputExecutor)
     assert pool.interchange_launch_cmd[1:] == ["-m", "quatrain.hpc.interchange"]
@@ -198,7 +203,7 @@ def test_the_interchange_is_started_bound_to_the_driver():
 def test_jobs_of_our_own_take_no_gpu_names_from_the_allocation_around_the_driver():
     request = Request(account="m1234_g", allocation=False)
 
-    pool = config.worker_pool(PERLMUTTER, request, "gpu", found=INSIDE, nodes=LocalProvider())
+    pool = config.worker_pool(place(PERLMUTTER, request, INSIDE), "gpu", nodes=LocalProvider())
 
     assert sorted(pool.available_accelerators) == ["0", "1", "2", "3"]
 
@@ -206,8 +211,8 @@ def test_jobs_of_our_own_take_no_gpu_names_from_the_allocation_around_the_driver
 def test_parsls_monitoring_records_on_request_only(tmp_path):
     local = site_registry.find("local")
 
-    assert config.parsl_config(local, Request(), tmp_path).monitoring is None
-    hub = config.parsl_config(local, Request(monitoring=True), tmp_path).monitoring
+    assert config.parsl_config(place(local, Request()), tmp_path).monitoring is None
+    hub = config.parsl_config(place(local, Request(monitoring=True)), tmp_path).monitoring
     assert hub.logging_endpoint == f"sqlite:///{tmp_path}/parsl/monitoring.db"
 
 
@@ -215,4 +220,4 @@ def test_monitoring_without_its_database_package_says_what_to_install(tmp_path, 
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
 
     with pytest.raises(UsageError, match=r"--monitoring needs SQLAlchemy: pip install 'quatrain\[monitoring\]'"):
-        config.parsl_config(site_registry.find("local"), Request(monitoring=True), tmp_path)
+        config.parsl_config(place(site_registry.find("local"), Request(monitoring=True)), tmp_path)

@@ -5,6 +5,7 @@ import pytest
 
 from quatrain.errors import UsageError
 from quatrain.hpc import commands, distdgl_launch
+from quatrain.hpc.srun import SRUN_OPTIONS
 
 
 @pytest.fixture
@@ -12,7 +13,7 @@ def ran(monkeypatch):
     """What would be run, as (argument list, environment)."""
     calls = []
     monkeypatch.setattr(commands, "run", lambda argv, environment=None, **_: calls.append((list(argv), environment)))
-    for name in (commands.BY_SRUN, commands.CONTAINER, "SLURM_JOB_ID", "SLURM_JOB_NODELIST"):
+    for name in (SRUN_OPTIONS, commands.CONTAINER, "SLURM_JOB_ID", "SLURM_JOB_NODELIST"):
         monkeypatch.delenv(name, raising=False)
     return calls
 
@@ -25,7 +26,7 @@ def test_without_slurm_one_keeper_looks_after_all_machines(ran, tmp_path):
 
 
 def test_on_a_block_srun_starts_a_keeper_on_each_node_with_its_machines(ran, tmp_path, monkeypatch):
-    monkeypatch.setenv(commands.BY_SRUN, "1")
+    monkeypatch.setenv(SRUN_OPTIONS, "--gpu-bind=none")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[001-002]")
     monkeypatch.setenv("SLURM_NTASKS", "9")
@@ -43,7 +44,7 @@ def test_on_a_block_srun_starts_a_keeper_on_each_node_with_its_machines(ran, tmp
 def test_in_a_container_the_keepers_are_its_own_python_and_have_all_processors(ran, tmp_path, monkeypatch):
     monkeypatch.setenv(commands.CONTAINER, "podman-hpc run 'an image'")
     distdgl_launch.launch(tmp_path, 2, log=tmp_path / "log")
-    monkeypatch.setenv(commands.BY_SRUN, "1")
+    monkeypatch.setenv(SRUN_OPTIONS, "--gpu-bind=none")
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[001-002]")
     monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "64(x2)")

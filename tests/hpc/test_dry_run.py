@@ -12,8 +12,9 @@ from parsl.providers import SlurmProvider
 from quatrain.hpc import site_registry
 from quatrain.hpc.config import slurm_settings, worker_pool
 from quatrain.hpc.dry_run import batch_script, describe
+from quatrain.hpc.placement import find_placement, place
 from quatrain.hpc.plan import Step
-from quatrain.hpc.site import SHAPES, Request, fitted
+from quatrain.hpc.site import SHAPES, Request
 
 PLAN = (
     Step(name="train", shape="block", count=1, seconds=240),
@@ -36,8 +37,8 @@ def slurm_commands(tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["slurm", "perlmutter"])
 def test_the_printed_script_is_the_one_that_is_submitted(name, shape, tmp_path, slurm_commands):
     site, folder = site_registry.find(name), tmp_path / "run" / "parsl" / "000"
-    provider = SlurmProvider(**slurm_settings(fitted(site, REQUEST), REQUEST, shape))
-    pool = worker_pool(site, REQUEST, shape, PLAN, nodes=provider)
+    provider = SlurmProvider(**slurm_settings(place(site, REQUEST), shape))
+    pool = worker_pool(place(site, REQUEST), shape, PLAN, nodes=provider)
     pool.run_dir, pool.cert_dir, pool.worker_port = str(folder), f"{folder}/{shape}/certificates", 54321
     pool.logconf_path = f"{folder}/{shape}/log_config/log_config.pkl"
     provider.script_dir = f"{folder}/submit_scripts"
@@ -48,12 +49,12 @@ def test_the_printed_script_is_the_one_that_is_submitted(name, shape, tmp_path, 
 
     submitted = next(Path(provider.script_dir).iterdir()).read_text()
     assert list(provider.resources) == ["17"]
-    printed = batch_script(site, REQUEST, shape, PLAN, tmp_path / "run").replace("PORT", "54321")
+    printed = batch_script(place(site, REQUEST), shape, PLAN, tmp_path / "run").replace("PORT", "54321")
     assert printed == re.sub(r"(block-0)\.\d+\.\d+", r"\1.TIME", submitted)
 
 
 def test_a_script_for_perlmutter_asks_for_what_its_nodes_need(tmp_path):
-    lines = batch_script(site_registry.find("perlmutter"), REQUEST, "gpu", PLAN, tmp_path).splitlines()
+    lines = batch_script(place(site_registry.find("perlmutter"), REQUEST), "gpu", PLAN, tmp_path).splitlines()
 
     wanted = {
         "nodes=4",
@@ -72,7 +73,7 @@ def test_a_script_for_perlmutter_asks_for_what_its_nodes_need(tmp_path):
 def test_a_shared_node_is_not_asked_for_whole(tmp_path):
     request = Request(account="m1_g", qos="shared", gpus_per_node=1)
 
-    script = batch_script(site_registry.find("perlmutter"), request, "gpu", PLAN, tmp_path)
+    script = batch_script(place(site_registry.find("perlmutter"), request), "gpu", PLAN, tmp_path)
 
     assert "--exclusive" not in script
     assert "#SBATCH --cpus-per-task=32" in script
@@ -80,14 +81,16 @@ def test_a_shared_node_is_not_asked_for_whole(tmp_path):
 
 
 def test_tasks_executors_node_hours_and_limits_are_told(tmp_path):
-    text = describe(site_registry.find("perlmutter"), Request(account="m1", nodes=2, walltime_min=60), PLAN, tmp_path)
+    text = describe(
+        place(site_registry.find("perlmutter"), Request(account="m1", nodes=2, walltime_min=60)), PLAN, tmp_path
+    )
 
     assert re.search(r"measure +64 x 30 s  shape gpu", text)
     assert "gpu: 4 workers on each of 2 nodes, GPUs 0 1 2 3, cores block-reverse, no new task after 0:56:30" in text
     assert "block: 1 worker on the first node of each block, no new task after 0:53:00" in text
     assert "time: about 0:08:00 of work on 2 nodes" in text
     assert "node-hours: about 0.27 x 1 (qos debug) = 0.27 charged" in text
-    assert "its form is m1234_g" in text
+    assert "does not have the form of perlmutter's: m1234_g" in text
     assert "over 30 minutes" in text
 
 
@@ -95,13 +98,13 @@ def test_a_part_of_a_shared_node_is_charged_by_its_share(tmp_path):
     request = Request(account="m1_g", qos="shared", gpus_per_node=1, walltime_min=60)
     plan = (Step(name="measure", shape="gpu", count=1, seconds=3600 * 10),)
 
-    text = describe(site_registry.find("perlmutter"), request, plan, tmp_path)
+    text = describe(place(site_registry.find("perlmutter"), request), plan, tmp_path)
 
     assert "node-hours: about 2.50 x 1 (qos shared) = 2.50 charged, for 0.25 of a node" in text
 
 
 def test_a_submission_is_the_drivers_job_and_what_it_then_starts(tmp_path):
-    text = describe(site_registry.find("perlmutter"), REQUEST, PLAN, tmp_path, submitted="nas")
+    text = describe(place(site_registry.find("perlmutter"), REQUEST), PLAN, tmp_path, submitted="nas")
 
     job, inside = text.split("in this job the driver starts")
     assert text.count("#!/bin/bash") == 1
@@ -120,24 +123,26 @@ def test_a_submission_is_the_drivers_job_and_what_it_then_starts(tmp_path):
 def test_limits_that_nobody_checks_are_said_to_be_slurms(tmp_path):
     request = Request(account="m1_g", qos="premium", unchecked=True)
 
-    assert "limits: left to Slurm (--unchecked)" in describe(site_registry.find("perlmutter"), request, PLAN, tmp_path)
+    assert "limits: left to Slurm (--unchecked)" in describe(
+        place(site_registry.find("perlmutter"), request), PLAN, tmp_path
+    )
 
 
 def test_a_discounted_queue_is_charged_less(tmp_path):
     request = Request(account="m1_g", qos="preempt", walltime_min=60)
 
-    assert "x 0.25 (qos preempt)" in describe(site_registry.find("perlmutter"), request, PLAN, tmp_path)
+    assert "x 0.25 (qos preempt)" in describe(place(site_registry.find("perlmutter"), request), PLAN, tmp_path)
 
 
 def test_a_request_within_the_limits_says_when_they_were_checked(tmp_path):
-    text = describe(site_registry.find("perlmutter"), REQUEST, PLAN, tmp_path)
+    text = describe(place(site_registry.find("perlmutter"), REQUEST), PLAN, tmp_path)
 
     assert f"limits: all kept (checked {site_registry.find('perlmutter').limits_checked})" in text
 
 
 def test_local_sites_need_no_script(tmp_path):
-    local = describe(site_registry.find("local"), Request(), PLAN, tmp_path)
-    threads = describe(site_registry.find("local-threads"), Request(), PLAN, tmp_path)
+    local = describe(place(site_registry.find("local"), Request()), PLAN, tmp_path)
+    threads = describe(place(site_registry.find("local-threads"), Request()), PLAN, tmp_path)
 
     assert "process_worker_pool.py" in local
     assert "gpu: 1 thread in this process" in threads
@@ -149,7 +154,7 @@ def test_inside_an_allocation_its_nodes_are_told_and_nothing_is_submitted(tmp_pa
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
 
-    text = describe(site_registry.find("perlmutter"), Request(), PLAN, tmp_path)
+    text = describe(find_placement(site_registry.find("perlmutter"), Request()), PLAN, tmp_path)
 
     assert "nodes: the allocation 7 around this command (nid1, nid2)" in text
     assert "4 workers on each of 2 nodes" in text
@@ -159,7 +164,7 @@ def test_inside_an_allocation_its_nodes_are_told_and_nothing_is_submitted(tmp_pa
 
 
 def test_a_plan_without_tasks_starts_nothing(tmp_path):
-    text = describe(site_registry.find("perlmutter"), REQUEST, (), tmp_path)
+    text = describe(place(site_registry.find("perlmutter"), REQUEST), (), tmp_path)
 
     assert "#SBATCH" not in text
     assert "  none" in text
@@ -170,9 +175,9 @@ def test_nothing_is_written_asked_or_loaded(tmp_path):
         "import subprocess, sys; from pathlib import Path; from quatrain.hpc import site_registry as catalog;"
         "subprocess.Popen = None;"
         "from quatrain.hpc.dry_run import describe; from quatrain.hpc.plan import Step;"
-        "from quatrain.hpc.site import Request;"
+        "from quatrain.hpc.placement import place; from quatrain.hpc.site import Request;"
         "plan = (Step(name='a', shape='gpu', count=1, seconds=1),);"
-        "[describe(catalog.find(name), Request(account='m1_g'), plan, Path('r')) for name in catalog.names()];"
+        "[describe(place(catalog.find(name), Request(account='m1_g')), plan, Path('r')) for name in catalog.names()];"
         "assert 'torch' not in sys.modules"
     )
 

@@ -12,6 +12,7 @@ import pytest
 
 from quatrain.hpc import site_registry
 from quatrain.hpc.dry_run import describe
+from quatrain.hpc.placement import place
 from quatrain.hpc.plan import Step
 from quatrain.hpc.site import Request
 from quatrain.hpc.submit import job_script
@@ -55,11 +56,11 @@ def held_against(name, text):
 
 @pytest.mark.parametrize("name", site_registry.names())
 def test_a_dry_run_prints_what_it_always_printed(name):
-    held_against(name, describe(site_registry.find(name), REQUESTS[name], PLAN, Path("/runs/nas-TIME-cafe")))
+    held_against(name, describe(place(site_registry.find(name), REQUESTS[name]), PLAN, Path("/runs/nas-TIME-cafe")))
 
 
 def test_every_limit_that_is_broken_is_printed():
-    text = describe(site_registry.find("perlmutter"), BROKEN, PLAN, Path("/runs/nas-TIME-cafe"))
+    text = describe(place(site_registry.find("perlmutter"), BROKEN), PLAN, Path("/runs/nas-TIME-cafe"))
 
     held_against("perlmutter-broken-limits", text)
     assert text.count("  account ") + text.count("  --nodes 9") + text.count("  --walltime 31 is over") == 3
@@ -68,5 +69,5 @@ def test_every_limit_that_is_broken_is_printed():
 @pytest.mark.parametrize("name", ["perlmutter", "perlmutter-shifter", "slurm"])
 def test_the_drivers_own_job_is_what_it_always_was(name):
     held_against(
-        f"{name}-job", job_script(site_registry.find(name), REQUESTS[name], "nas", Path("/runs/nas-TIME-cafe"))
+        f"{name}-job", job_script(place(site_registry.find(name), REQUESTS[name]), "nas", Path("/runs/nas-TIME-cafe"))
     )

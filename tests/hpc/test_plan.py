@@ -3,7 +3,9 @@ from __future__ import annotations
 import pytest
 
 from quatrain.hpc import site_registry
+from quatrain.hpc.placement import place
 from quatrain.hpc.plan import Step, longest_s
+from quatrain.hpc.site import Request
 
 PLAN = (
     Step(name="train", shape="block", count=1, seconds=600),
@@ -13,8 +15,8 @@ PLAN = (
 
 
 def test_tasks_go_in_rounds_over_the_workers_that_are_there():
-    assert PLAN[1].elapsed_s(site_registry.find("perlmutter"), nodes=4) == 30
-    assert PLAN[0].elapsed_s(site_registry.find("perlmutter"), nodes=4) == 600
+    assert PLAN[1].elapsed_s(place(site_registry.find("perlmutter"), Request(nodes=4))) == 30
+    assert PLAN[0].elapsed_s(place(site_registry.find("perlmutter"), Request(nodes=4))) == 600
 
 
 def test_the_longest_task_is_one_that_runs():

@@ -12,6 +12,7 @@ from poisoned import measure
 from quatrain.files import read_lines
 from quatrain.hpc import site_registry
 from quatrain.hpc.apps import open_workers
+from quatrain.hpc.placement import place
 from quatrain.hpc.run import Run
 from quatrain.hpc.search_loop import drive
 from quatrain.hpc.site import Request
@@ -40,7 +41,10 @@ def test_a_network_that_kills_its_workers_is_set_aside_with_one_line_and_the_oth
     assert trial is not None
     poison, said = trial.subnet.key, []
     site = replace(site_registry.find("local"), gpu_workers=2)
-    with Run.create("autotune", {"end": end}, root=tmp_path) as run, open_workers(run, site, Request()) as workers:
+    with (
+        Run.create("autotune", {"end": end}, root=tmp_path) as run,
+        open_workers(run, place(site, Request())) as workers,
+    ):
         search = search_over(run.path / "search.jsonl")
         start = workers.app(measure, shape="gpu", name="measure")
 

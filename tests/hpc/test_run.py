@@ -11,6 +11,7 @@ import pytest
 from quatrain.errors import UsageError
 from quatrain.files import read_json, read_lines
 from quatrain.hpc import site_registry
+from quatrain.hpc.placement import place
 from quatrain.hpc.run import FOLDERS, Run, Terminated, differing, one_line
 from quatrain.hpc.site import Request
 
@@ -37,9 +38,9 @@ def test_a_run_folder_is_named_by_workflow_time_and_configuration(tmp_path):
 
 
 def test_the_record_tells_what_was_asked_where_and_with_which_software(tmp_path):
-    site, request = site_registry.find("perlmutter"), Request(account="m1_g")
+    placement = place(site_registry.find("perlmutter"), Request(account="m1_g"))
 
-    with Run.create("nas", Asked(), root=tmp_path, seed=5, site=site, request=request, command=["--nodes", "2"]) as run:
+    with Run.create("nas", Asked(), root=tmp_path, seed=5, placement=placement, command=["--nodes", "2"]) as run:
         facts = read_json(run.path / "run.json")
 
     assert facts["configuration"] == {"steps": 3, "data": "made"}

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain.hpc import site_registry
-from quatrain.hpc.site import Qos, Request, Site, broken_limits, fitted, minutes, node_share, reserve_s
+from quatrain.hpc.limits import broken_limits, reserve_s
+from quatrain.hpc.placement import place
+from quatrain.hpc.site import Qos, Request, Site, minutes
 
 
 @given(st.integers(1, 10_000))
@@ -34,7 +36,7 @@ def test_a_walltime_of_another_form_is_refused_with_the_right_ones(text):
     ("asked", "said"),
     [
         ({}, "--account m1234_g"),
-        ({"account": "m1234"}, "its form is m1234_g"),
+        ({"account": "m1234"}, "does not have the form of"),
         ({"account": "m1_g", "walltime_min": 31}, "over 30 minutes"),
         ({"account": "m1_g", "nodes": 9}, "--nodes 9 is over 8"),
         (
@@ -42,13 +44,13 @@ def test_a_walltime_of_another_form_is_refused_with_the_right_ones(text):
             "no qos 'long': known: debug, interactive, preempt, regular, shared; --unchecked leaves",
         ),
         ({"account": "m1_g", "qos": "regula"}, "did you mean 'regular'?"),
-        ({"account": "m1_g", "qos": "interactive"}, "salloc only"),
+        ({"account": "m1_g", "qos": "interactive"}, "needs salloc"),
         ({"account": "m1_g", "qos": "shared", "gpus_per_node": 4}, "--gpus-per-node 4 is over 2"),
-        ({"account": "m1_g", "walltime_min": 1}, "no room for the longest task"),
+        ({"account": "m1_g", "walltime_min": 1}, "too short for the longest task"),
     ],
 )
 def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
-    problems = broken_limits(site_registry.find("perlmutter"), Request(**asked))
+    problems = broken_limits(place(site_registry.find("perlmutter"), Request(**asked)))
 
     assert len(problems) == 1
     assert said in problems[0]
@@ -56,43 +58,43 @@ def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
 
 @pytest.mark.parametrize("asked", [{"qos": "premium"}, {"walltime_min": 31}, {"nodes": 9}])
 def test_limits_can_be_left_to_slurm(asked):
-    assert not broken_limits(site_registry.find("perlmutter"), Request(account="m1_g", unchecked=True, **asked))
+    assert not broken_limits(place(site_registry.find("perlmutter"), Request(account="m1_g", unchecked=True, **asked)))
 
 
 @pytest.mark.parametrize(("qos", "gpus", "share"), [("shared", 1, 0.25), ("shared", 2, 0.5), ("debug", 1, 1.0)])
 def test_a_shared_node_is_paid_for_by_its_share(qos, gpus, share):
-    assert node_share(site_registry.find("perlmutter"), Request(qos=qos, gpus_per_node=gpus)) == share
+    assert place(site_registry.find("perlmutter"), Request(qos=qos, gpus_per_node=gpus)).share == share
 
 
 def test_a_request_within_the_rules_breaks_none():
     request = Request(account="m1234_g", nodes=4, qos="regular", walltime_min=600)
 
-    assert broken_limits(site_registry.find("perlmutter"), request, longest_task_s=3600) == []
+    assert broken_limits(place(site_registry.find("perlmutter"), request), longest_task_s=3600) == []
 
 
 @given(st.integers(0, 100_000), st.integers(0, 600))
 def test_a_walltime_that_passes_leaves_time_in_which_the_longest_task_is_taken(longest_s, startup_s):
     site = dataclasses.replace(site_registry.find("slurm"), startup_s=startup_s)
-    (least,) = broken_limits(site, Request(walltime_min=1), longest_s) or ["take 1 or more"]
-    walltime_min = int(re.findall(r"take (\d+) or more", least)[0])
+    (least,) = broken_limits(place(site, Request(walltime_min=1)), longest_s) or ["use at least 1"]
+    walltime_min = int(re.findall(r"use at least (\d+)", least)[0])
 
-    assert not broken_limits(site, Request(walltime_min=walltime_min), longest_s)
+    assert not broken_limits(place(site, Request(walltime_min=walltime_min)), longest_s)
     assert walltime_min * 60 > startup_s + reserve_s(walltime_min * 60, longest_s)
-    assert walltime_min == 1 or broken_limits(site, Request(walltime_min=walltime_min - 1), longest_s)
+    assert walltime_min == 1 or broken_limits(place(site, Request(walltime_min=walltime_min - 1)), longest_s)
 
 
 def test_a_machine_without_a_scheduler_has_no_rules():
-    assert broken_limits(site_registry.find("local"), Request(nodes=99, walltime_min=1)) == []
+    assert broken_limits(place(site_registry.find("local"), Request(nodes=99, walltime_min=1))) == []
 
 
 def test_a_shared_node_gives_its_share_of_cores():
-    site = fitted(site_registry.find("perlmutter"), Request(account="m1_g", qos="shared", gpus_per_node=1))
+    site = place(site_registry.find("perlmutter"), Request(account="m1_g", qos="shared", gpus_per_node=1)).site
 
     assert (site.gpu_workers, site.gpus_per_node, site.cpus_per_node) == (1, 1, 32)
 
 
 def test_a_generic_cluster_takes_its_gpus_and_features_from_the_request():
-    site = fitted(site_registry.find("slurm"), Request(gpus_per_node=8, constraint="a100"))
+    site = place(site_registry.find("slurm"), Request(gpus_per_node=8, constraint="a100")).site
 
     assert (site.gpu_workers, site.gpus_per_node, site.features) == (8, 8, ("a100",))
     assert site.workers("gpu", nodes=3) == 24

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from quatrain.hpc import site_registry
+from quatrain.hpc.placement import place
 from quatrain.hpc.site import Request
 from quatrain.hpc.site_check import explain, problems
 
@@ -32,13 +33,13 @@ SLURM = ("sbatch", "squeue", "scancel", "srun", "scontrol", "salloc", "sinfo")
 def test_a_machine_that_has_everything_has_no_problems(commands, tmp_path):
     commands(*SLURM, "shifterimg")
 
-    assert problems(site_registry.find("perlmutter-shifter"), FINE, tmp_path / "runs") == []
+    assert problems(place(site_registry.find("perlmutter-shifter"), FINE), tmp_path / "runs") == []
 
 
 def test_missing_commands_are_named(commands, tmp_path):
     commands("sbatch")
 
-    first, second = problems(site_registry.find("perlmutter-shifter"), FINE, tmp_path)
+    first, second = problems(place(site_registry.find("perlmutter-shifter"), FINE), tmp_path)
 
     assert first.startswith("squeue, scancel, srun, scontrol, salloc not found: ")
     assert second.startswith("shifterimg not found")
@@ -47,7 +48,7 @@ def test_missing_commands_are_named(commands, tmp_path):
 def test_a_scheduler_that_does_not_answer_is_quoted(commands, tmp_path):
     commands(*SLURM, code=1)
 
-    (text,) = problems(site_registry.find("perlmutter"), FINE, tmp_path)
+    (text,) = problems(place(site_registry.find("perlmutter"), FINE), tmp_path)
 
     assert text == "Slurm does not answer: sinfo said so"
 
@@ -56,7 +57,7 @@ def test_an_image_that_is_not_pulled_comes_with_the_command_that_pulls_it(comman
     commands(*SLURM)
     commands("shifterimg", code=1)
 
-    (text,) = problems(site_registry.find("perlmutter-shifter"), FINE, tmp_path)
+    (text,) = problems(place(site_registry.find("perlmutter-shifter"), FINE), tmp_path)
 
     assert text == "image 'docker:group/q:1' is not pulled: shifterimg pull docker:group/q:1"
 
@@ -65,21 +66,23 @@ def test_an_image_file_that_is_not_there_is_named(commands, tmp_path):
     commands(*SLURM, "apptainer")
     site = dataclasses.replace(site_registry.find("slurm"), container="apptainer", image=str(tmp_path / "q.sif"))
 
-    assert "is no file here" in problems(site, Request(), tmp_path)[0]
+    assert "is no file here" in problems(place(site, Request()), tmp_path)[0]
     (tmp_path / "q.sif").touch()
-    assert problems(site, Request(), tmp_path) == []
+    assert problems(place(site, Request()), tmp_path) == []
 
 
 def test_limits_and_folders_count_too(commands, tmp_path):
     commands(*SLURM)
     (tmp_path / "file").touch()
 
-    said = problems(site_registry.find("perlmutter"), Request(account="m1", nodes=9, walltime_min=1), tmp_path / "file")
+    said = problems(
+        place(site_registry.find("perlmutter"), Request(account="m1", nodes=9, walltime_min=1)), tmp_path / "file"
+    )
 
     assert [
-        next(part for part in ("its form is m1234_g", "over 8", "no room", "cannot be written") if part in text)
+        next(part for part in ("have the form", "over 8", "too short", "cannot be written") if part in text)
         for text in said
-    ] == ["its form is m1234_g", "over 8", "no room", "cannot be written"]
+    ] == ["have the form", "over 8", "too short", "cannot be written"]
 
 
 @pytest.mark.parametrize("name", site_registry.names())

@@ -11,6 +11,7 @@ from quatrain.errors import UsageError
 from quatrain.hpc import site_registry
 from quatrain.hpc.config import slurm_settings
 from quatrain.hpc.dry_run import Preview
+from quatrain.hpc.placement import place
 from quatrain.hpc.site import Request
 from quatrain.hpc.slurm_provider import MOST_NOT_TAKEN, MOST_UNKNOWN, NOT_TAKEN, NotTaken, SlurmJobs, judge, refusal
 from quatrain.hpc.worker import TaskError
@@ -66,7 +67,7 @@ def test_an_unknown_refusal_is_told_without_advice():
 
 def test_the_scheduler_is_asked_as_rarely_as_the_site_wants(monkeypatch):
     monkeypatch.setattr(SlurmJobs, "execute_wait", Preview.execute_wait)
-    jobs = SlurmJobs(**slurm_settings(site_registry.find("perlmutter"), Request(account="m1_g"), "gpu"))
+    jobs = SlurmJobs(**slurm_settings(place(site_registry.find("perlmutter"), Request(account="m1_g")), "gpu"))
     jobs.poll_s = 7
 
     assert jobs.status_polling_interval == 7
@@ -77,7 +78,7 @@ def test_a_refused_submission_raises_a_usage_error(monkeypatch):
         raise SubmitException("block", "failed", stderr="sbatch: error: Invalid feature specification")
 
     monkeypatch.setattr(SlurmJobs, "execute_wait", Preview.execute_wait)
-    jobs = SlurmJobs(**slurm_settings(site_registry.find("slurm"), Request(), "gpu"))
+    jobs = SlurmJobs(**slurm_settings(place(site_registry.find("slurm"), Request()), "gpu"))
     monkeypatch.setattr("parsl.providers.SlurmProvider.submit", refuse)
 
     with pytest.raises(UsageError, match="Invalid feature specification; change --constraint"):
@@ -89,7 +90,7 @@ class Slurm(SlurmJobs):
 
     def __init__(self, folder):
         self.answers = [(1, "", "sacct is off")]
-        super().__init__(**slurm_settings(site_registry.find("slurm"), Request(), "gpu"))
+        super().__init__(**slurm_settings(place(site_registry.find("slurm"), Request()), "gpu"))
         self.script_dir, self.told = str(folder), []
         self.tell = self.told.append
 

@@ -10,6 +10,7 @@ import pytest
 
 from quatrain.errors import UsageError
 from quatrain.hpc import site_registry, submit
+from quatrain.hpc.placement import place
 from quatrain.hpc.run import REQUEUED
 from quatrain.hpc.site import Request
 
@@ -30,7 +31,7 @@ def command(folder, name, text):
 
 
 def options(site, request=REQUEST):
-    return submit.directives(site_registry.find(site), request, "nas", "/runs/a")
+    return submit.directives(place(site_registry.find(site), request), "nas", "/runs/a")
 
 
 def test_the_job_asks_for_a_signal_in_time_and_may_be_queued_again():
@@ -57,7 +58,7 @@ def drive(tmp_path, bin_dir, monkeypatch, driver, restarts=""):
     """Run the job's script around a driver of ours, signal it, and return its code and what was requeued."""
     command(bin_dir, "scontrol", f'echo "$@" > {tmp_path}/requeued')
     monkeypatch.setattr(submit, "_command", lambda _workflow, _run_dir: [sys.executable, "-c", driver])
-    text = submit.job_script(site_registry.find("slurm"), Request(), "nas", tmp_path)
+    text = submit.job_script(place(site_registry.find("slurm"), Request()), "nas", tmp_path)
     environment = {**os.environ, "SLURM_JOB_ID": "17", "SLURM_RESTART_COUNT": restarts}
     with subprocess.Popen(["bash", "-c", text], env=environment) as job:
         deadline = time.monotonic() + 60
@@ -114,7 +115,7 @@ def test_a_run_that_never_ends_leaves_the_queue_at_last(tmp_path, bin_dir, monke
 def test_the_number_of_the_job_is_returned(tmp_path, bin_dir):
     command(bin_dir, "sbatch", 'test -f "$2" && echo "17;cluster"')
 
-    assert submit.submit(site_registry.find("perlmutter"), REQUEST, "nas", tmp_path) == "17"
+    assert submit.submit(place(site_registry.find("perlmutter"), REQUEST), "nas", tmp_path) == "17"
     assert (tmp_path / "job.sh").read_text().startswith("#!/bin/bash\n#SBATCH")
 
 
@@ -122,13 +123,13 @@ def test_a_refused_job_is_told_in_the_schedulers_words(tmp_path, bin_dir):
     command(bin_dir, "sbatch", "echo 'sbatch: error: invalid partition specified: x' >&2; exit 1")
 
     with pytest.raises(UsageError, match="invalid partition specified: x; change --partition"):
-        submit.submit(site_registry.find("perlmutter"), REQUEST, "nas", tmp_path)
+        submit.submit(place(site_registry.find("perlmutter"), REQUEST), "nas", tmp_path)
 
 
 def test_without_sbatch_or_a_queue_there_is_nothing_to_submit_to(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(UsageError, match="no sbatch here"):
-        submit.submit(site_registry.find("perlmutter"), REQUEST, "nas", tmp_path)
+        submit.submit(place(site_registry.find("perlmutter"), REQUEST), "nas", tmp_path)
     with pytest.raises(UsageError, match="site 'local' has no queue"):
         submit.check(site_registry.find("local"))

@@ -45,4 +45,4 @@ def test_an_image_of_one_grey_is_one_material(k):
     image = np.full((64, 64), 7, np.uint8)
 
     assert (multi_otsu(image, k) == 1).all()
-    assert (pixel_kmeans(image, k, 0) == 1).all()
+    assert (pixel_kmeans(image, k, MergingConfig(), 0) == 1).all()

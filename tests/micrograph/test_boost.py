@@ -139,6 +139,29 @@ def test_ward_regions_are_clustered_into_materials_again():
     assert boost(image, [], k="auto", config=config).materials >= 2
 
 
+def test_auto_takes_the_paper_rule_only_if_the_masks_suffice():
+    image, _, masks = two_materials()
+    config = BoostConfig(merging=MergingConfig(rule="auto"))
+    rows, columns = np.indices((256, 256))
+    small = np.where(((rows // 18) + (columns // 18)) % 2, 60, 190).astype(np.uint8)
+
+    assert boost(image, masks, k=2, config=config).merging.rule == "kmeans"
+    assert boost(image, masks[:1], k=2, config=config).merging.rule == "ward"
+    assert boost(small, [], k=2, config=config).merging.rule == "pixels"
+
+
+def test_pixels_find_phases_that_are_smaller_than_a_crop():
+    rows, columns = np.indices((256, 256))
+    truth = 1 + ((rows // 18) + (columns // 18)) % 2
+    image = (60 * truth + np.random.default_rng(0).integers(-10, 10, truth.shape)).astype(np.uint8)
+    config = BoostConfig(merging=MergingConfig(rule="pixels"))
+
+    result = boost(image, [np.ones(truth.shape, bool)], k=2, config=config)
+
+    assert match(label_ious(result.labels, truth, 2))[0] > 0.8
+    assert len(result.merging.material_N) == 1
+
+
 def test_crops_shrink_on_images_of_small_phases_only():
     rng = np.random.default_rng(0)
     rows, columns = np.indices((256, 256))

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from micrograph_world import box, disc, record
 from pycocotools import mask as coco_mask
 
-from quatrain.micrograph.masks import covered, encoded, nesting, read_masks
+from quatrain.data.rle import compress
+from quatrain.micrograph.masks import covered, nesting, read_masks
 
 HW = (40, 60)
 
@@ -52,8 +53,8 @@ def test_masks_come_in_many_forms(kind):
         ({"segmentation": np.zeros((3, 3), bool)}, "mask 1 .*must be bool"),
         ({"segmentation": np.zeros(HW, float)}, "float64"),
         ({"area": 3}, "no 'segmentation'"),
-        ({"segmentation": {"size": [9, 9], "counts": "abc"}}, "9 x 9"),
-        ({"segmentation": {"size": list(HW), "counts": [5]}}, "do not add up"),
+        ({"segmentation": {"size": [9, 9], "counts": "abc"}}, "for 9 x 9"),
+        ({"segmentation": {"size": list(HW), "counts": [5]}}, "add up to 5 pixels"),
     ],
 )
 def test_a_damaged_mask_is_told_by_its_number(bad, words):
@@ -98,4 +99,4 @@ def test_covered_counts_what_several_masks_share_once():
 def test_run_lengths_are_those_of_pycocotools():
     pixels = disc(HW, (20, 20), 12)
 
-    assert encoded(pixels, HW) == coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))["counts"]
+    assert compress(pixels) == coco_mask.encode(np.asfortranarray(pixels.astype(np.uint8)))["counts"]

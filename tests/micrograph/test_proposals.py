@@ -74,19 +74,73 @@ def test_masks_come_from_a_coco_file_beside_the_image_or_in_a_folder(tmp_path):
     assert apart.records == beside.records
 
 
-def test_a_coco_file_of_several_images_gives_those_of_the_image(tmp_path):
-    content = {
-        "images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],
-        "annotations": [{"image_id": 1, "segmentation": 1}, {"image_id": 2, "segmentation": 2}],
-    }
-    (tmp_path / "b.json").write_text(json.dumps(content))
-
-    found = propose(np.zeros((9, 9, 3), np.uint8), MasksConfig(source="json"), name="b", path=str(tmp_path / "b.png"))
-
-    assert [one["segmentation"] for one in found.records] == [2]
+SQUARES = [[[0, 0, 4, 0, 4, 4, 0, 4]], [[0, 0, 9, 0, 9, 9, 0, 9]]]
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", "{}"])
+def areas(tmp_path, content, file, name, image):
+    """The areas of the masks that a JSON file gives for an image of 9 x 9 pixels."""
+    (tmp_path / file).write_text(json.dumps(content))
+    config = MasksConfig(source="json")
+    found = propose(np.zeros((9, 9, 3), np.uint8), config, name=name, path=str(tmp_path / image))
+    return [mask.area for mask in read_masks(found.records, (9, 9))]
+
+
+def listing(*names, **more):
+    images = [{"id": n, "file_name": name, **more} for n, name in enumerate(names)]
+    annotations = [{"id": n, "image_id": str(n), "segmentation": SQUARES[n]} for n in range(2)]
+    return {"images": images, "annotations": annotations}
+
+
+@pytest.mark.parametrize(
+    "names", [("a.png", "b.png"), ("x\\a.png", "x\\B.PNG"), ("a.tif", "b.tif"), ("b.c.png", "b.png")]
+)
+def test_a_coco_file_of_several_images_gives_the_masks_of_the_image(tmp_path, names):
+    assert areas(tmp_path, listing(*names), "b.json", "b", "b.png") == [81]
+
+
+def test_names_of_images_are_not_cut_at_dots(tmp_path):
+    content = listing("a.tif", "a.b.tif")
+
+    assert areas(tmp_path, content, "a.json", "a", "a.tif") == [16]
+    assert areas(tmp_path, content, "a.b.json", "a.b", "a.b.tif") == [81]
+
+
+def test_a_bare_list_of_run_lengths_and_polygons_is_read(tmp_path):
+    records = [{"segmentation": {"size": [9, 9], "counts": [0, 20, 61]}}, {"segmentation": SQUARES[0]}]
+
+    assert areas(tmp_path, records, "a.json", "a", "a.png") == [20, 16]
+
+
+def test_a_damaged_mask_costs_that_mask_alone(tmp_path, caplog):
+    assert areas(tmp_path, [{"id": 5, "segmentation": []}, {"segmentation": SQUARES[0]}], "a.json", "a", "a.png") == [
+        16
+    ]
+    assert "1 of 2 masks are left out: annotation 5: it has no outline" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (listing("x.png", "y.png"), r"it holds masks of other images: 'x\.png', 'y\.png'"),
+        (listing("a.b.png"), r"masks of other images: 'a\.b\.png'"),
+        (listing("s/a.png", "t/a.png"), "several such images: 's/a.png', 't/a.png'"),
+        (listing("a.png", "b.png", height=18, width=18), "the JSON says 18 x 18 pixels, the image has 9 x 9"),
+        ([{"id": 3, "segmentation": None}], "none of its 1 masks can be used: annotation 3"),
+    ],
+)
+def test_masks_of_other_images_are_refused_in_one_line(tmp_path, content, words):
+    with pytest.raises(UsageError, match=words):
+        areas(tmp_path, content, "a.json", "a", "a.png")
+
+
+def test_frames_of_a_stack_never_share_the_masks_of_the_stack(tmp_path):
+    (tmp_path / "a.json").write_text("[]")
+
+    with pytest.raises(UsageError, match=r"a-0\.json' gives no masks of 'a-0'"):
+        propose(np.zeros((9, 9, 3), np.uint8), MasksConfig(source="json"), name="a-0", path=str(tmp_path / "a.tif"))
+
+
+@pytest.mark.parametrize("content", [None, "{", "7", "{}"])
 def test_a_coco_file_that_is_missing_or_broken_is_named(content, tmp_path):
     if content is not None:
         (tmp_path / "a.json").write_text(content)

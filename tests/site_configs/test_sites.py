@@ -8,6 +8,7 @@ import pytest
 from quatrain.files import fingerprint, plain
 from quatrain.hpc import site_registry
 from quatrain.hpc.config import parsl_config
+from quatrain.hpc.placement import place
 from quatrain.hpc.site import Request
 
 SITES = [site_registry.find(name) for name in site_registry.names()]
@@ -38,7 +39,7 @@ def test_the_example_of_an_account_has_the_form_that_is_asked_for(site):
 
 @pytest.mark.parametrize("name", ["local", "local-threads"])
 def test_a_local_site_configures_without_a_cluster(name, tmp_path):
-    assert len(parsl_config(site_registry.find(name), Request(), tmp_path).executors) == 2
+    assert len(parsl_config(place(site_registry.find(name), Request()), tmp_path).executors) == 2
 
 
 def test_local_has_a_worker_for_each_processor_and_no_more_than_eight(monkeypatch):

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from quatrain.data.annotations import annotations_of, check_size, json_hw, masks, read_json
 from quatrain.data.decode import read_pixels
 from quatrain.data.folder import image_files
-from quatrain.data.rle import Annotation, masks, read_annotations
 from quatrain.data.sample import Sample, Skipped, nothing_left, to_rgb8
 from quatrain.errors import UsageError
 
@@ -19,6 +19,8 @@ class Sa1bImages:
     names: tuple[str, ...]
     skipped: tuple[Skipped, ...]
     images: tuple[Path, ...]
+    truths: tuple[Path, ...]
+    """The JSON of each image: an object with the list `annotations`, or the bare list that amg.py writes."""
 
     def __len__(self) -> int:
         return len(self.names)
@@ -30,21 +32,25 @@ class Sa1bImages:
             image_HWC = to_rgb8(read_pixels(image))
         except ValueError as error:
             raise UsageError(f"{str(image)!r} cannot be used: {error}") from error
-        truth = image.with_suffix(".json")
+        truth, (height, width) = self.truths[index], image_HWC.shape[:2]
         try:
-            masks_NHW = masks(_annotations(truth), image_HWC.shape[0], image_HWC.shape[1])
+            content = read_json(truth)
+            check_size(json_hw(content.get("image") if isinstance(content, dict) else None), (height, width))
+            masks_NHW, skipped = masks(annotations_of(content), height, width, self.names[index])
         except ValueError as error:
             raise UsageError(f"{str(truth)!r} cannot be used: {error}") from error
-        return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=masks_NHW)
+        return Sample(name=self.names[index], image_HWC=image_HWC, masks_NHW=masks_NHW, skipped=skipped)
 
 
 def sa1b_images(folder: Path) -> Sa1bImages:
     """Pair the images of a folder with the JSON files of the same names.
 
-    Only names are looked at: a full part of SA-1B has 11,000 images. One without the other is skipped; raise
-    UsageError when nothing is left.
+    No file is opened: a full part of SA-1B has 11,000 images. One without the other is skipped; raise UsageError
+    when nothing is left.
     """
-    truths = {file.stem: file for file in folder.glob("*.json") if not file.name.startswith(".")}
+    truths = {
+        file.stem: file for file in folder.iterdir() if file.suffix.lower() == ".json" and not file.name.startswith(".")
+    }
     found: dict[str, Path] = {}
     skipped = []
     for image in image_files(folder):
@@ -59,11 +65,9 @@ def sa1b_images(folder: Path) -> Sa1bImages:
     ]
     if not found:
         raise nothing_left(str(folder), skipped)
-    return Sa1bImages(names=tuple(found), skipped=tuple(skipped), images=tuple(found.values()))
-
-
-def _annotations(truth: Path) -> list[Annotation]:
-    found = read_annotations(truth).get("annotations")
-    if not isinstance(found, list) or not all(isinstance(one, dict) for one in found):
-        raise ValueError("it has no list 'annotations' of masks")
-    return found
+    return Sa1bImages(
+        names=tuple(found),
+        skipped=tuple(skipped),
+        images=tuple(found.values()),
+        truths=tuple(truths[stem] for stem in found),
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -35,6 +35,8 @@ class Sample:
     """Red, green, blue, uint8 (H, W, 3)."""
     masks_NHW: NDArray[np.bool_]
     """One mask per object, bool (N, H, W); N may be 0, objects may overlap."""
+    skipped: tuple[Skipped, ...] = ()
+    """The parts of its truth that could not be read, such as a damaged annotation."""
 
     def __post_init__(self) -> None:
         image, masks = self.image_HWC, self.masks_NHW
@@ -91,6 +93,7 @@ class LoggedImages:
 
     images: ImageSet
     path: Path
+    _written: set[Skipped] = field(default_factory=set)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -106,12 +109,20 @@ class LoggedImages:
         return len(self.images)
 
     def read(self, index: int) -> Sample:
-        """Decode image `index`; record what cannot be read before the UsageError is raised."""
+        """Decode image `index`; write what cannot be read to the file, then raise the UsageError of the image."""
         try:
-            return self.images.read(index)
+            sample = self.images.read(index)
         except UsageError as error:
-            append_line(self.path, {"name": self.names[index], "reason": str(error)})
+            self._write(Skipped(name=self.names[index], reason=str(error)))
             raise
+        for one in sample.skipped:
+            self._write(one)
+        return sample
+
+    def _write(self, skipped: Skipped) -> None:
+        if skipped not in self._written:  # an image is read once per epoch
+            append_line(self.path, {"name": skipped.name, "reason": skipped.reason})
+            self._written.add(skipped)
 
 
 def read_unreadable(path: Path) -> tuple[Skipped, ...]:

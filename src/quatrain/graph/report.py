@@ -1,4 +1,4 @@
-"""report.html of a gnn run: where the time of an epoch goes, what the buffer saves, the policies side by side.
+"""report.html of a gnn run: times of an epoch, savings of the buffer, comparison of policies.
 
 Nothing here needs torch. A part whose files are missing, as in an interrupted run, says so.
 """
@@ -16,19 +16,19 @@ from quatrain.report.page import Cell, Chart, DataTable, KeyValues, Page, Sectio
 from quatrain.report.text import UNKNOWN, count, duration, figure, percent
 
 TIMES = {"sample_s": "sampling", "pull_s": "pull", "lookup_s": "look-up", "copy_s": "copy"}
-"""What the look-ahead thread does."""
+"""Times of the preparing thread."""
 MAIN = {"train_s": "training", "wait_s": "waiting"}
-"""What the training thread does."""
+"""Times of the training thread."""
 _TIME = (
-    "Two threads share an epoch: one prepares batches (sampling, look-up, pull of what is missing, copy), the other "
-    "trains and waits when none is ready. The rows of one batch travel while the next one is sampled; the pull is what "
-    "is still waited for then. Means over the trainers, in seconds."
+    "Two threads share an epoch. One prepares batches: sampling, look-up, pull of missing rows, copy. The other "
+    "trains, and waits when no batch is ready. Rows of one batch are transferred while the next one is sampled; "
+    "the pull is the remaining wait. Means over the trainers, in seconds."
 )
 
 
 _CUT = (
-    "Cut edges, the darker the more: those of a row bring features from other machines to this one. Beside them its "
-    "own vertices and its halo, which the edges come from."
+    "Cut edges; darker means more. The edges of a row bring features from other machines to this one. Beside them: the "
+    "machine's own vertices and its halo, the vertices at the other ends."
 )
 
 
@@ -48,13 +48,13 @@ def _page(folder: RunFolder) -> Page:
         sections=tuple(
             section(title, make, folder)
             for title, make in (
-                ("The policies side by side", _policies),
-                ("Where the time goes", _time),
-                ("What the buffer finds", _hits),
+                ("Comparison of policies", _policies),
+                ("Time of an epoch", _time),
+                ("Hit rates of the buffer", _hits),
                 ("Bytes from other machines", _bytes),
                 ("Loss and accuracy", _training),
-                ("How the graph is cut", _partition),
-                ("How it was made", _made),
+                ("Partition of the graph", _partition),
+                ("Run", _made),
             )
         ),
         footer="Made by quatrain; prefetch and eviction after MassiveGNN (arXiv 2410.22697).",
@@ -71,7 +71,7 @@ def trainings(folder: RunFolder) -> dict[str, list[dict[str, Any]]]:
 
 
 def steady(epochs: list[dict[str, Any]], key: str) -> float | None:
-    """Return the mean of a figure over the epochs behind the first, which warms up; None where it is not known."""
+    """Return the mean of a figure over the epochs after the first, which warms up; None if it is unknown."""
     values = [row[key] for row in epochs[1:] or epochs if row.get(key) is not None]
     return sum(values) / len(values) if values else None
 
@@ -114,12 +114,12 @@ def _policies(title: str, folder: RunFolder) -> Section:
         "remote hits\n%",
         "pulled\nMB an epoch",
         "look-up,\ncopy, s",
-        "without them\nsooner by, s",
+        "possible\nsaving, s",
         "loss",
     )
     caption = (
-        "Means over the epochs behind the first; the loss is the last one's. Look-up and copy are the preparing "
-        "thread's, much of which training does not wait for; the next column is what an epoch would be shorter at most."
+        "Means over the epochs after the first; the loss is that of the last one. Look-up and copy run on the "
+        "preparing thread, mostly hidden behind training; the next column bounds how much they lengthen an epoch."
     )
     return Section(title=title, blocks=(DataTable(columns=columns, rows=rows, caption=caption),))
 
@@ -153,7 +153,7 @@ def _time(title: str, folder: RunFolder) -> Section:
 
 
 def _lines(folder: RunFolder, key: str, scale: float = 1.0) -> list[Curve]:
-    """Return a figure of each policy over the epochs in which it is known; Missing where it never is."""
+    """Return a figure of each policy over the epochs in which it is known; Missing if there are none."""
     lines = []
     for policy, epochs in trainings(folder).items():
         known = [(index + 1, row[key] * scale) for index, row in enumerate(epochs) if row.get(key) is not None]

@@ -1,4 +1,4 @@
-"""What the tasks of the gnn workflow do, each by hand on a run folder too."""
+"""Tasks of the gnn workflow; each also runs by hand on a run folder."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EPOCH = (
     *("seconds", "sample_s", "pull_s", "lookup_s", "copy_s", "train_s", "wait_s", "overhead_s"),
     *("halo_hit_rate", "remote_hit_rate", "remote_rows", "remote_bytes", "loss"),
 )
-"""What summary.json tells of an epoch, beside the accuracy where it was looked at."""
+"""Keys of an epoch in summary.json, besides the accuracy of epochs that were evaluated."""
 
 
 def prepare(config: GnnConfig, cache: Path) -> dict[str, Any]:
@@ -65,11 +65,11 @@ def start(folder: Path, config: GnnConfig, seed: int, parts: Path) -> Job:
 
 
 def outcome(folder: Path) -> dict[str, Any]:
-    """Return what summary.json tells of a training that is done, and write its epochs to results.h5 as columns."""
+    """Return the summary of a finished training, and write its epochs to results.h5 as columns."""
     try:
         epochs, result = read_json(folder / "epochs.json"), read_json(folder / "result.json")
     except (OSError, ValueError) as error:
-        raise UsageError(f"{str(folder)!r} holds no training that is done: {error}") from error
+        raise UsageError(f"{str(folder)!r} holds no finished training: {error}") from error
     policy = GnnStudy.read(folder).config.buffer.policy
     kept = [{key: row[key] for key in (*EPOCH, "accuracy") if key in row} for row in epochs]
     known = [{key: math.nan if value is None else value for key, value in row.items()} for row in kept]

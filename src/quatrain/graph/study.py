@@ -1,10 +1,10 @@
-"""One gnn run in a run folder: what its processes share.
+"""What the processes of a gnn run share in the run folder.
 
 gnn.json             configuration and seed
 cluster/             see quatrain.graph.distdgl.job
-checkpoints/gnn.pt   the training's state after its last epoch
-epochs.json          a row an epoch
-result.json          what came out
+checkpoints/gnn.pt   state of the training after its last epoch
+epochs.json          one row per epoch
+result.json          test accuracy and rows of the buffer
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _CONVERTER.register_structure_hook(Path, lambda text, _: Path(text))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GnnStudy:
-    """What a run folder was asked."""
+    """Configuration and seed of a run folder."""
 
     folder: Path
     config: GnnConfig
@@ -36,7 +36,7 @@ class GnnStudy:
 
     @classmethod
     def read(cls, folder: Path) -> GnnStudy:
-        """Read gnn.json; UsageError when there is none or it is of another version."""
+        """Return the study of a run folder; UsageError when gnn.json is missing or of another version."""
         try:
             record = read_json(folder / "gnn.json")
             config = _CONVERTER.structure(record["config"], GnnConfig)
@@ -46,5 +46,5 @@ class GnnStudy:
 
     @property
     def checkpoint(self) -> Path:
-        """The training's state."""
+        """File of the training's state."""
         return self.folder / "checkpoints" / "gnn.pt"

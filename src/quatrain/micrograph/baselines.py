@@ -15,8 +15,6 @@ from quatrain.micrograph.embedders import Classical
 from quatrain.micrograph.evaluate import label_ious, match
 from quatrain.micrograph.masks import Mask
 from quatrain.micrograph.merging import merge, paint
-from quatrain.micrograph.merging_rules import kmeans, nearest
-from quatrain.seeding import numpy_rng
 
 # H W pixels
 Labels = NDArray[np.int64]
@@ -27,8 +25,6 @@ BASELINES = {
     "oracle": "the same masks, each with the material of most of its pixels (ceiling)",
 }
 """The baselines and their descriptions."""
-_LONGEST_PX = 512
-_FITTED = 20_000
 
 
 def mean_ious(
@@ -38,7 +34,7 @@ def mean_ious(
     k = int(truth_HW.max(initial=0))
     maps = {
         "multi-otsu": multi_otsu(grey_HW, k),
-        "pixel-kmeans": pixel_kmeans(grey_HW, k, seed),
+        "pixel-kmeans": pixel_kmeans(grey_HW, k, config, seed),
         "window-kmeans": window_kmeans(grey_HW, k, config, seed),
         "oracle": oracle(masks, truth_HW),
     }
@@ -57,19 +53,10 @@ def multi_otsu(grey_HW: NDArray[np.uint8], k: int) -> Labels:
     return labels_HW
 
 
-def pixel_kmeans(grey_HW: NDArray[np.uint8], k: int, seed: int) -> Labels:
-    """Return k clusters of pixels by scikit-image's multi-scale features, int64 (H, W) from 1, at 512 px per side."""
-    from skimage.feature import multiscale_basic_features
-
-    step = max(1, -(-max(grey_HW.shape) // _LONGEST_PX))
-    small = ndimage.uniform_filter(grey_HW.astype(np.float32) / 255, step)[::step, ::step]
-    features = multiscale_basic_features(small, sigma_min=1, sigma_max=8).reshape(small.size, -1).astype(np.float64)
-    features = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
-    rng = numpy_rng(seed, "pixel k-means")
-    some = rng.choice(len(features), min(len(features), _FITTED), replace=False)
-    label: Labels = nearest(features, kmeans(features[some], k, rng, 3)).reshape(small.shape) + 1
-    height, width = grey_HW.shape
-    return label.repeat(step, axis=0).repeat(step, axis=1)[:height, :width]
+def pixel_kmeans(grey_HW: NDArray[np.uint8], k: int, config: MergingConfig, seed: int) -> Labels:
+    """Return k clusters of pixels by multi-scale features, int64 (H, W) from 1."""
+    settings = replace(config, rule="pixels", embedder="classical")
+    return merge(grey_HW, [], Classical(), settings, k=k, seed=seed).labels_HW.astype(np.int64)
 
 
 def window_kmeans(grey_HW: NDArray[np.uint8], k: int, config: MergingConfig, seed: int) -> Labels:

@@ -11,8 +11,8 @@ from quatrain.errors import unknown
 
 RULES = ("islands", "duplicates", "whole-image", "compound-parents", "tiny-children", "island-masks")
 """The removal rules in their default order."""
-MERGERS = ("kmeans", "ward")
-"""The merging rules: k-means of crops, or Ward linkage of neighbouring grid cells."""
+MERGERS = ("kmeans", "ward", "pixels")
+"""The merging rules: k-means of crops, Ward linkage of neighbouring grid cells, or k-means of pixels."""
 _SAM_PX = 1024
 """Input side of the official models; a model with a smaller input is a miniature."""
 EMBEDDERS = ("classical", "efficientnet-lite0", "sam", "resnet18")
@@ -90,8 +90,9 @@ class RemovalConfig:
 class MergingConfig:
     """Merging of masks with the same texture into materials (SAM-I-Am)."""
 
-    rule: Literal["kmeans", "ward"] = paper("kmeans")
-    """`kmeans` clusters the crops of all masks; `ward` joins neighbouring cells of a grid, then matches the masks."""
+    rule: Literal["kmeans", "ward", "pixels", "auto"] = paper("kmeans")
+    """`kmeans` clusters the crops of all masks; `ward` joins neighbouring cells of a grid; `pixels` clusters pixels;
+    `auto` takes `kmeans` if the masks suffice, else `pixels` for phases below 60 px, else `ward`."""
     grid_px: int = ours(20)
     """Side of the grid cells of `ward`."""
     regions: int = ours(0)
@@ -130,8 +131,8 @@ class MergingConfig:
                 object.__setattr__(self, "embedder", "resnet18")
             object.__setattr__(self, "resnet18_weights", self.resnet18_weights or self.fenet_weights)
             object.__setattr__(self, "fenet_weights", "")
-        if self.rule not in MERGERS:
-            raise unknown("merging rule", self.rule, MERGERS)
+        if self.rule not in (*MERGERS, "auto"):
+            raise unknown("merging rule", self.rule, (*MERGERS, "auto"))
         if self.embedder not in EMBEDDERS:
             raise unknown("embedder", self.embedder, EMBEDDERS)
         if self.fill not in ("none", "texture", "cluster"):
@@ -287,11 +288,12 @@ def mini() -> BatchConfig:
     """Return the shipped preset: vit_mini, synthetic images, k from the truth.
 
     Removal order and fill are those that scored best on the tuning half of the synthetic images of
-    benchmarks/boost.py with vit_mini's masks: compound parents are kept.
+    benchmarks/boost.py with vit_mini's masks: compound parents are kept. The merging rule is `auto`, because vit_mini
+    finds too few masks in many real images.
     """
     return BatchConfig(
         removal=RemovalConfig(order=tuple(rule for rule in RULES if rule != "compound-parents")),
-        merging=MergingConfig(fill="texture"),
+        merging=MergingConfig(rule="auto", fill="texture"),
         k="truth",
     )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from quatrain.micrograph.config import MergingConfig
 from quatrain.micrograph.crops import Crops, correlation_side, cut
 from quatrain.micrograph.embedders import Embedder
 from quatrain.micrograph.masks import Mask
-from quatrain.micrograph.merging_rules import MERGING_RULES, Clusters, Textures
+from quatrain.micrograph.merging_rules import MERGING_RULES, Clusters, MergingRule, Textures, pixel_features
 
 # N masks, C crops, G grid cells, K clusters, H W pixels
 
@@ -33,6 +33,8 @@ class Merging:
     embedding_CF: NDArray[np.float64]
     vote_C: NDArray[np.int64]
     """The material that each crop voted for; 0 if it has no pixels in the label map."""
+    rule: str
+    """The merging rule that was applied."""
 
     @property
     def materials(self) -> int:
@@ -51,16 +53,36 @@ def merge(
     pixel_nm: float | None = None,
 ) -> Merging:
     """Merge the masks of a uint8 image (H, W) into `k` materials; None chooses k by silhouette."""
-    rule = MERGING_RULES[config.rule]
+    name = suitable_rule(grey_HW, masks, k) if config.rule == "auto" else config.rule
+    rule = MERGING_RULES[name]
     side_px = crop_side(grey_HW, config, pixel_nm)
     crops = cut(grey_HW, masks, config, seed, side_px)
-    corner_G2, grid = _cells(masks, grey_HW.shape, config, side_px, whole=rule.whole_grid)
-    if not masks and not len(corner_G2):
-        return _nothing(grey_HW.shape, crops)
+    corner_G2, grid = _cells(masks, grey_HW.shape, config, side_px, rule)
+    if not masks and not len(corner_G2) and rule.cells == "bare":
+        return _nothing(grey_HW.shape, crops, name)
     textures = _textures(grey_HW, crops, corner_G2, grid, len(masks), embedder, config, k or 2)
+    if rule.cells == "pixels":
+        embedding_GF, grid = pixel_features(grey_HW)
+        founds_G = np.ones(len(embedding_GF), bool)
+        textures = replace(textures, embedding_GF=embedding_GF, grid=grid, founds_G=founds_G)
     clusters = rule.cluster(textures, k, config, seed)
-    labels_HW = _painted(masks, clusters, textures, side_px, over_grid=rule.whole_grid)
-    return _numbered(labels_HW, clusters, textures)
+    labels_HW = _painted(masks, clusters, textures, side_px, over_grid=rule.cells != "bare")
+    return _numbered(labels_HW, clusters, textures, name)
+
+
+def suitable_rule(grey_HW: NDArray[np.uint8], masks: Sequence[Mask], k: int | None) -> str:
+    """Return the merging rule of `auto`: `kmeans` if at least k masks cover at least 3/4 of the image.
+
+    Fewer masks miss materials, so these are found without masks: by `pixels` if the image's correlation length shows
+    phases below 60 px, and by `ward` if the phases are larger.
+    """
+    covered = paint(masks, np.ones(len(masks), np.int64), (grey_HW.shape[0], grey_HW.shape[1])).mean()
+    if len(masks) >= (k or 2) and covered >= _COVERED:
+        return "kmeans"
+    return "pixels" if correlation_side(grey_HW) < _SMALL_PX else "ward"
+
+
+_COVERED, _SMALL_PX = 0.75, 60
 
 
 # Find: crops of masks and cells of a grid, with their features
@@ -74,16 +96,16 @@ def crop_side(grey_HW: NDArray[np.uint8], config: MergingConfig, pixel_nm: float
 
 
 def _cells(
-    masks: Sequence[Mask], hw: tuple[int, int], config: MergingConfig, side_px: int, *, whole: bool
+    masks: Sequence[Mask], hw: tuple[int, int], config: MergingConfig, side_px: int, rule: MergingRule
 ) -> tuple[NDArray[np.int64], tuple[int, int]]:
     """Return the corners of the grid's crops, and the grid's rows and columns if it covers the whole image.
 
-    Without `whole` the crops overlap by half, and only those are returned whose middle is mostly without masks.
+    Bare cells are crops that overlap by half; only those are returned whose middle is mostly without masks.
     """
-    side = min(side_px, *hw)
+    side, whole = min(side_px, *hw), rule.cells == "grid"
     if whole:
         rows, columns = (_centred(size, config.grid_px, side) for size in hw)
-    elif config.fill == "none":
+    elif config.fill == "none" or rule.cells == "pixels":
         return np.zeros((0, 2), np.int64), (0, 0)
     else:
         step = max(1, side // 2)
@@ -116,11 +138,14 @@ def _textures(
     """Return the features of crops and cells, standardised by those that take part in finding the materials."""
     windows = np.lib.stride_tricks.sliding_window_view(grey_HW, crops.pixels_CSS.shape[1:])
     pixels = np.concatenate([crops.pixels_CSS, windows[corner_G2[:, 0], corner_G2[:, 1]]])
-    features = embedder.embed(pixels, np.concatenate([crops.corner_C2, corner_G2]))
+    corners = np.concatenate([crops.corner_C2, corner_G2])
+    features = embedder.embed(pixels, corners) if len(pixels) else np.zeros((0, 1))
     founds_G = np.full(len(corner_G2), config.fill == "cluster" or not masks or grid != (0, 0))
     founds_C = _trusted(crops, k) if grid == (0, 0) else np.zeros(len(crops.mask_C), bool)
-    embedding = standardised(features, like=features[np.append(founds_C, founds_G)])
-    embedding *= embedder.weights(embedding.shape[1])
+    embedding = features
+    if len(pixels):
+        embedding = standardised(features, like=features[np.append(founds_C, founds_G)])
+        embedding *= embedder.weights(embedding.shape[1])
     embedding_CF, embedding_GF = np.split(embedding, [len(crops.mask_C)])
     return Textures(
         crops=crops,
@@ -187,7 +212,7 @@ def _fill(labels_HW: NDArray[np.int64], corners: NDArray[np.int64], side: int, l
     labels_HW[bare] = known[tuple(at)][bare]
 
 
-def _numbered(labels_HW: NDArray[np.int64], clusters: Clusters, textures: Textures) -> Merging:
+def _numbered(labels_HW: NDArray[np.int64], clusters: Clusters, textures: Textures, rule: str) -> Merging:
     """Return the result with materials numbered by area, the largest first."""
     areas = np.bincount(labels_HW.ravel(), minlength=clusters.count + 1)
     areas[0] = 0
@@ -205,10 +230,11 @@ def _numbered(labels_HW: NDArray[np.int64], clusters: Clusters, textures: Textur
         crops=textures.crops,
         embedding_CF=textures.embedding_CF,
         vote_C=order[clusters.crop_C + 1],
+        rule=rule,
     )
 
 
-def _nothing(hw: tuple[int, ...], crops: Crops) -> Merging:
+def _nothing(hw: tuple[int, ...], crops: Crops, rule: str) -> Merging:
     return Merging(
         labels_HW=np.zeros(hw, np.uint16),
         material_N=np.zeros(0, np.int64),
@@ -217,4 +243,5 @@ def _nothing(hw: tuple[int, ...], crops: Crops) -> Merging:
         crops=crops,
         embedding_CF=np.zeros((0, 0)),
         vote_C=np.zeros(0, np.int64),
+        rule=rule,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 _SILHOUETTE_POINTS = 1000
+_FITTED_PIXELS = 20_000
+_LONGEST_PX = 512
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,8 +60,9 @@ class MergingRule:
 
     cluster: Callable[[Textures, int | None, MergingConfig, int], Clusters]
     """Takes textures, the number of materials (None: choose it), settings and seed."""
-    whole_grid: bool
-    """Whether the rule needs features of a grid over the whole image, and labels every pixel."""
+    cells: Literal["bare", "grid", "pixels"]
+    """Cells that the rule needs: crops without masks, a grid of crops over the whole image, or pixels. With `grid` and
+    `pixels` the cells label every pixel."""
 
 
 def by_kmeans(textures: Textures, k: int | None, config: MergingConfig, seed: int) -> Clusters:
@@ -126,8 +129,35 @@ def by_ward(textures: Textures, k: int | None, config: MergingConfig, seed: int)
     else:
         cuts = {count: cut(count) for count in ([k] if k else range(2, config.k_most + 1))}
         cell_G = max(cuts.values(), key=lambda labels_G: mean_silhouette(cells_GF, labels_G, rng) if not k else 0)
-    at_C = _cell_of(textures)
-    crop_C, count = cell_G[at_C], int(cell_G.max()) + 1
+    return _clusters_of_cells(textures, cell_G)
+
+
+def by_pixels(textures: Textures, k: int | None, config: MergingConfig, seed: int) -> Clusters:
+    """Cluster pixels by k-means; a mask takes the majority of the pixels at the centres of its crops."""
+    pixels_GF, rng = textures.embedding_GF, numpy_rng(seed, "pixels")
+    some_CF = pixels_GF[rng.choice(len(pixels_GF), min(len(pixels_GF), _FITTED_PIXELS), replace=False)]
+    count = k or choose_k(some_CF, config.k_most, rng, 3)
+    return _clusters_of_cells(textures, nearest(pixels_GF, kmeans(some_CF, count, rng, 3)))
+
+
+def pixel_features(grey_HW: NDArray[np.uint8]) -> tuple[Floats, tuple[int, int]]:
+    """Return scikit-image's multi-scale grey, edge and texture features at 512 px per side or less, and rows, columns.
+
+    The features are float64 (rows x columns, F), in units of their deviation.
+    """
+    from scipy import ndimage
+    from skimage.feature import multiscale_basic_features
+
+    step = max(1, -(-max(grey_HW.shape) // _LONGEST_PX))
+    small = ndimage.uniform_filter(grey_HW.astype(np.float32) / 255, step)[::step, ::step]
+    features = multiscale_basic_features(small, sigma_min=1, sigma_max=8).reshape(small.size, -1).astype(np.float64)
+    scaled: Floats = (features - features.mean(axis=0)) / np.maximum(features.std(axis=0), 1e-9)
+    return scaled, (small.shape[0], small.shape[1])
+
+
+def _clusters_of_cells(textures: Textures, cell_G: Ints) -> Clusters:
+    """Return the clusters of crops and masks from those of the cells under the crops' centres."""
+    crop_C, count = cell_G[_cell_of(textures)], int(cell_G.max()) + 1
     mask_N, confidence_N = majority(crop_C, count, textures)
     return Clusters(count=count, crop_C=crop_C, cell_G=cell_G, mask_N=mask_N, confidence_N=confidence_N)
 
@@ -150,8 +180,9 @@ def _means(points_CF: Floats, label_C: Ints) -> Floats:
 
 
 MERGING_RULES: dict[str, MergingRule] = {
-    "kmeans": MergingRule(cluster=by_kmeans, whole_grid=False),
-    "ward": MergingRule(cluster=by_ward, whole_grid=True),
+    "kmeans": MergingRule(cluster=by_kmeans, cells="bare"),
+    "ward": MergingRule(cluster=by_ward, cells="grid"),
+    "pixels": MergingRule(cluster=by_pixels, cells="pixels"),
 }
 """The merging rules by their names in quatrain.micrograph.config.MERGERS."""
 

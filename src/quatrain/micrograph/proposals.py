@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.data.rle import read_annotations
+from quatrain.data.annotations import annotations_of, check_size, json_hw, label_of, read_json, text_of
+from quatrain.data.coco import key_of
+from quatrain.data.decode import suffixes
+from quatrain.data.image_paths import file_name, folded
 from quatrain.errors import UsageError
 from quatrain.micrograph.config import MasksConfig
 from quatrain.sam.automatic.nms import mask_nms
@@ -18,6 +22,8 @@ from quatrain.sam.automatic.nms import mask_nms
 if TYPE_CHECKING:
     from quatrain.sam.automatic.generator import MaskGenerator
     from quatrain.sam.official import Sam
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
 
@@ -35,7 +41,7 @@ class Proposal:
 def propose(image_HWC: NDArray[np.uint8], config: MasksConfig, *, name: str, path: str) -> Proposal:
     """Return the raw masks of a uint8 image (H, W, 3) with this name and path."""
     if config.source == "json":
-        return Proposal(records=from_json(config, name, path))
+        return Proposal(records=from_json(config, name, path, image_HWC.shape[:2]))
     if config.source == "regions":
         from quatrain.micrograph.superpixels import regions
 
@@ -113,24 +119,64 @@ def _generator(config: MasksConfig) -> MaskGenerator:
     )
 
 
-def from_json(config: MasksConfig, name: str, path: str) -> list[Record]:
-    """Return the masks of an image from NAME.json, a COCO object with `annotations`.
+def from_json(config: MasksConfig, name: str, path: str, hw: tuple[int, ...]) -> list[Record]:
+    """Return the masks of an image of `hw` pixels from NAME.json: a list of records, or an object with `annotations`.
 
-    Raise UsageError if the file is missing or broken. Of a COCO file of several images, those of this one are taken.
+    A damaged mask is left out with a warning. Raise UsageError when the file is missing or broken, when its COCO
+    images do not have the image among them, or when no mask can be used.
     """
-    image = Path(path)
-    file = (Path(config.folder).expanduser() / name if config.folder else image).with_suffix(".json")
-    if config.folder and not file.is_file():
-        file = Path(config.folder).expanduser() / f"{name}.json"
+    file = _json_file(config, name, path)
     try:
-        content = read_annotations(file)
+        content = read_json(file)
+        records = _of_image(content, annotations_of(content), name, path, hw)
+        usable, reasons = [], []
+        for index, record in enumerate(records):
+            try:
+                rle = {"size": list(hw[:2]), "counts": text_of(record, hw[0], hw[1])}
+                usable.append({**record, "segmentation": rle})
+            except ValueError as error:
+                reasons.append(f"{label_of(record, index)}: {error}")
+        if reasons and not usable:
+            raise ValueError(f"none of its {len(reasons)} masks can be used: {reasons[0]}")
     except ValueError as error:
-        raise UsageError(f"{str(file)!r} has no masks of {name!r}: {error}") from error
-    annotations = content.get("annotations")
-    if not isinstance(annotations, list):
-        raise UsageError(f"{str(file)!r} has no masks of {name!r}: it has no list of annotations")
-    images = [one for one in content.get("images", []) if isinstance(one, dict)]
-    if len(images) > 1:
-        known = {one.get("id") for one in images if Path(str(one.get("file_name"))).stem == image.stem}
-        annotations = [one for one in annotations if isinstance(one, dict) and one.get("image_id") in known]
-    return annotations
+        raise UsageError(f"{str(file)!r} gives no masks of {name!r}: {error}") from error
+    if reasons:
+        log.warning("%s: %d of %d masks are left out: %s", file, len(reasons), len(records), "; ".join(reasons[:3]))
+    return usable
+
+
+def _json_file(config: MasksConfig, name: str, path: str) -> Path:
+    """Return the first file that exists of NAME.json, FILE.SUFFIX.json and FILE.json, else the first of them."""
+    image = Path(path)
+    folder = Path(config.folder).expanduser() if config.folder else image.parent
+    last = file_name(name)
+    names = [f"{name if config.folder else last}.json", f"{last}.json", f"{image.name}.json"]
+    if last == image.stem:  # not a frame of a stack, and no other image has this name
+        names.append(f"{image.stem}.json")
+    files = [folder / one for one in dict.fromkeys(names)]
+    return next((file for file in files if file.is_file()), files[0])
+
+
+def _of_image(content: Any, annotations: list[Any], name: str, path: str, hw: tuple[int, ...]) -> list[Any]:
+    """Return the annotations of one image; all of them when the JSON lists no images."""
+    images = content.get("images") if isinstance(content, dict) else None
+    listed = [one for one in images if isinstance(one, dict)] if isinstance(images, list) else []
+    if not listed:
+        return annotations
+    image, last = folded(Path(path).name), folded(file_name(name))
+    named = [folded(file_name(str(one.get("file_name")))) for one in listed]
+    found = [one for one, other in zip(listed, named, strict=True) if other in (image, last)]
+    if not found and last != image:
+        found = [one for one, other in zip(listed, named, strict=True) if _without_suffix(other) == last]
+    if len(found) != 1:
+        holds = ", ".join(repr(str(one.get("file_name"))) for one in (found or listed)[:3])
+        more = f" and {len(found or listed) - 3} more" if len(found or listed) > 3 else ""
+        raise ValueError(f"it holds {'several such images' if found else 'masks of other images'}: {holds}{more}")
+    check_size(json_hw(found[0]), hw[:2])
+    key = key_of(found[0].get("id"))
+    return [one for one in annotations if isinstance(one, dict) and key_of(one.get("image_id")) == key]
+
+
+def _without_suffix(name: str) -> str:
+    """Return a file's name without the suffix of an image; other dots belong to the name."""
+    return next((name.removesuffix(suffix) for suffix in suffixes() if name.endswith(suffix)), name)

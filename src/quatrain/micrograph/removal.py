@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from quatrain.data.islands import cleaned
 from quatrain.micrograph.config import RemovalConfig
-from quatrain.micrograph.masks import Mask, Nesting, compressed, covered, nesting, union_area
+from quatrain.micrograph.masks import Mask, Nesting, covered, nesting, union_area
 from quatrain.sam.automatic.nms import suppress
 
 
@@ -132,9 +131,9 @@ def _phase(scene: _Scene, rule: str, found: Reasons) -> Spared | None:
 
 
 def _without_islands(mask: Mask, config: RemovalConfig) -> Mask:
-    runs = mask.runs()
-    clean = cleaned(runs, mask.hw, max(config.island_px, config.island_share * mask.area))
-    return mask if clean is runs else mask.with_counts(compressed(clean, mask.hw))
+    rle, smallest_px = mask.rle, max(config.island_px, config.island_share * mask.area)
+    clean = rle.without_islands(smallest_px, diagonal=False).without_holes(*mask.hw, smallest_px, at_border=False)
+    return mask if clean is rle else mask.with_counts(clean.compressed(*mask.hw))
 
 
 Reasons = dict[int, Removed]

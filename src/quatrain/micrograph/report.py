@@ -300,7 +300,7 @@ def _sizes(title: str, folder: RunFolder) -> Section:
         raise Missing("no region was found")
     caption = f"Connected regions of each material in {count(len(chosen))} images; material 1 is each image's largest."
     if len(chosen) < len(outcomes):
-        caption += f" {count(len(outcomes) - len(chosen))} images have no pixel size and are left out."
+        caption += f" {count(len(outcomes) - len(chosen))} images have no known pixel size and are left out."
     svg = histogram(groups, x_label=f"equivalent diameter, {unit}", y_label="regions")
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 

@@ -117,6 +117,7 @@ def _outcome(item: InputImage, config: BatchConfig, image: LoadedImage, result: 
         "error": result.error,
         "warnings": [*image.warnings, *result.warnings],
         "crop_px": result.crop_px,
+        "merging_rule": result.merging.rule,
         "path": item.path,
         "frame": item.frame,
         "pixel_size": size.x_nm if size else None,

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.sparse import coo_array
 
+from quatrain.data.rle import compress
 from quatrain.micrograph.boost import grey
-from quatrain.micrograph.masks import encoded
 
 # H W pixels, S superpixels, F features
 _LONGEST_PX = 512
@@ -108,7 +108,7 @@ class _Tree:
 def _record(mask_HW: NDArray[np.bool_], stability: float) -> dict[str, Any]:
     hw = (mask_HW.shape[0], mask_HW.shape[1])
     return {
-        "segmentation": {"size": list(hw), "counts": encoded(mask_HW, hw).decode()},
+        "segmentation": {"size": list(hw), "counts": compress(mask_HW).decode()},
         "area": int(mask_HW.sum()),
         "predicted_iou": 1.0,
         "stability_score": stability,

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from quatrain.data.prepare import Fit
 from quatrain.sam.registry import SamShape, shape
 from quatrain.search.constraints import Bounds
 from quatrain.search.engines.registry import check_engine
@@ -120,7 +119,7 @@ class NasConfig:
     """Images to make, or to take at most from a path."""
     parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
     """Shares of the images that train, choose (validation) and judge (test)."""
-    fit: Fit = "pad"
+    fit: Literal["pad", "squash"] = "pad"
     """How images are brought to the network's square input: SAM's way, or squashed as SuperSAM's code does."""
     model: str = "vit_mini"
     """vit_mini (shipped), or vit_b, vit_l, vit_h with a checkpoint."""

@@ -1,4 +1,4 @@
-"""The keeper of processes, with small programs in the place of servers and trainers."""
+"""The supervisor of processes, with small programs in the place of servers and trainers."""
 
 import os
 import socket
@@ -38,43 +38,43 @@ def kept(job, server, trainer, machines=(0,)):
     return HostSupervisor(job, machines, "127.0.0.1", {"server": server, "train": trainer})
 
 
-def alive(keeper):
-    return [child.name for child in keeper.children if child.process.poll() is None]
+def alive(supervisor):
+    return [child.name for child in supervisor.children if child.process.poll() is None]
 
 
 def test_a_job_ends_when_all_of_its_processes_have(job):
-    keeper = kept(job, "quits", "quits")
-    keeper.run()
+    supervisor = kept(job, "quits", "quits")
+    supervisor.run()
 
-    assert [child.name for child in keeper.children] == ["server-0", "train-0-0", "train-0-1"]
+    assert [child.name for child in supervisor.children] == ["server-0", "train-0-0", "train-0-1"]
 
 
 @pytest.mark.parametrize(("program", "words"), [("fails", "ended with code 3"), ("is_killed", "ended by SIGKILL")])
 def test_one_death_ends_all_with_the_end_of_its_log(job, program, words):
-    keeper = kept(job, "stays", program)
+    supervisor = kept(job, "stays", program)
 
     with pytest.raises(ProcessFailed, match=words) as caught:
-        keeper.run()
+        supervisor.run()
 
-    assert not alive(keeper)
+    assert not alive(supervisor)
     assert program != "fails" or "something broke" in str(caught.value)
 
 
 def test_a_dead_server_ends_its_trainers(job):
-    keeper = kept(job, "fails", "stays")
+    supervisor = kept(job, "fails", "stays")
 
     with pytest.raises(ProcessFailed, match="server-0"):
-        keeper.run()
-    assert not alive(keeper)
+        supervisor.run()
+    assert not alive(supervisor)
 
 
 def test_a_death_on_another_machine_ends_this_one(job):
-    keeper = kept(job, "stays", "stays")
+    supervisor = kept(job, "stays", "stays")
     (job.place / "failed").write_text("server-1 was ended by SIGKILL")
 
     with pytest.raises(ProcessFailed, match="server-1"):
-        keeper.run()
-    assert not alive(keeper)
+        supervisor.run()
+    assert not alive(supervisor)
 
 
 def test_shared_memory_of_the_job_is_removed_and_no_other(job):
@@ -102,7 +102,7 @@ def test_free_ports_are_distinct_and_follow_the_first():
     assert first != second
 
 
-def test_a_keeper_that_is_killed_takes_its_processes_with_it(job, tmp_path):
+def test_a_supervisor_that_is_killed_takes_its_processes_with_it(job, tmp_path):
     (tmp_path / "tells.py").write_text(
         "import os, pathlib, sys, time\npathlib.Path(sys.argv[1], f'{os.getpid()}.pid').touch()\ntime.sleep(600)\n"
     )
@@ -112,9 +112,9 @@ def test_a_keeper_that_is_killed_takes_its_processes_with_it(job, tmp_path):
         "HostSupervisor(Job.read(Path(sys.argv[1])), [0], '127.0.0.1', "
         "{'server': 'tells', 'train': 'tells'}).run()"
     )
-    with subprocess.Popen([sys.executable, "-c", program, str(job.folder)]) as keeper:
+    with subprocess.Popen([sys.executable, "-c", program, str(job.folder)]) as supervisor:
         wait_for(lambda: len(list(job.folder.glob("*.pid"))) == 3)
-        keeper.kill()
+        supervisor.kill()
     for path in job.folder.glob("*.pid"):
         wait_for(lambda pid=int(path.stem): not runs(pid))
 
@@ -152,9 +152,9 @@ def test_addresses_of_an_earlier_job_in_the_folder_do_not_count(job, monkeypatch
 
 
 def test_a_folder_without_a_job_is_a_usage_error(tmp_path):
-    with keep(tmp_path, 0) as keeper:
-        assert keeper.wait(60) == 2
-        assert keeper.stderr.read().startswith(b"quatrain: ")
+    with keep(tmp_path, 0) as supervisor:
+        assert supervisor.wait(60) == 2
+        assert supervisor.stderr.read().startswith(b"quatrain: ")
 
 
 @pytest.mark.parametrize(("cores", "trainers", "threads"), [(128, 4, 16), (2, 2, 1), (2, 16, 1), (8, 1, 4)])

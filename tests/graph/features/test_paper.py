@@ -97,15 +97,15 @@ def test_a_threshold_rounded_to_nothing_never_evicts():
 
 
 def test_a_row_that_was_missed_often_is_cached_longer_unless_scores_are_reset():
-    stays = {}
+    steps = {}
     for transfer in ("paper", "reset"):
         config = CacheConfig(policy="paper", decay=0.5, interval=1, score_transfer=transfer)
         policy = make_policy(config, HaloTable(range(2), [2, 1]), 1)
         policy.fill()
         swaps = [policy.step(array(), array(1)) for _ in range(2)]  # 0 is never used, 1 is missed twice
         assert swaps[1].admitted.tolist() == [1]
-        stays[transfer] = 1
+        steps[transfer] = 1
         while len(policy.step(array(), array(0)).evicted) == 0:
-            stays[transfer] += 1
+            steps[transfer] += 1
 
-    assert stays == {"paper": 3, "reset": 2}
+    assert steps == {"paper": 3, "reset": 2}

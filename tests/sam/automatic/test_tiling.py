@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quatrain import compat
-from quatrain.data.runs import Runs
+from quatrain.data.rle import Rle
 from quatrain.sam.automatic.tiling import Frame, MaskCandidate, crops, near_inner_edge, stitch, tiles
 
 
@@ -58,7 +58,7 @@ def _tiled(truth_HW, frames, smallest=1, label=1):
     found = []
     for frame in frames:
         part = truth_HW[frame.y : frame.y + frame.height, frame.x : frame.x + frame.width] == label
-        runs = Runs.of(part.T).shifted(frame.x, frame.y)
+        runs = Rle.from_mask(part.T).shifted(frame.x, frame.y)
         one = MaskCandidate(runs=runs, iou=0.9, stability=0.95, point=(frame.x, frame.y), frame=frame)
         found.append([one] if part.sum() >= smallest else [])
     return found

@@ -94,7 +94,7 @@ class ArrayFile:
         return TextForm(skipped, separator, tuple(f.lower() for f in fields[0]) if named else (), len(fields[0]))
 
     def table(self) -> FeatureTable:
-        """Return the array, mapped where the file allows it; text and compressed members are read."""
+        """Return the array, mapped if the file allows it; text and compressed members are read."""
         if self.is_text:
             return self.read()
         if self.path.suffix == ".npz":
@@ -139,7 +139,7 @@ def _number(text: str) -> bool:
 def _hdf5(path: Path, member: str) -> FeatureTable:
     import h5py
 
-    file = h5py.File(path, "r")  # stays open as long as the dataset is in use
+    file = h5py.File(path, "r")  # open as long as the dataset is in use
     names = [name for name, item in file.items() if isinstance(item, h5py.Dataset)]
     name = member if member in names else names[0] if len(names) == 1 else None
     if name is None:
@@ -189,8 +189,8 @@ def whole_numbers(values: Array, what: str, entry: str) -> Ints:
     ):
         if wrong.any():
             first = tuple(int(axis[0]) for axis in np.nonzero(wrong))
-            value = float(values[first])
-            raise ValueError(f"{what} are {why} ({value:.6g} of {entry} {first[-1]}); give whole numbers")
+            value, row = float(values[first]), first[int(np.argmax(values.shape))]
+            raise ValueError(f"{what} are {why} ({value:.6g} of {entry} {row}); give whole numbers")
     return values.astype(np.int64)
 
 

@@ -1,4 +1,4 @@
-"""A plain folder as a graph: edges, features, labels and splits, each in a file of its own.
+"""A plain folder as a graph: edges, features, labels and splits, one file each.
 
 edges.npy|csv|tsv|txt         (E, 2) or (2, E); text may have a header, and more columns if it names two
 features.npy|csv|h5           (V, F); of an HDF5 file the dataset `features`, or its only one

@@ -42,7 +42,7 @@ class Graph:
     splits: dict[str, Ints]
     """Sorted vertices of `train`, `valid` and `test`."""
     split: str
-    """Where the splits come from: a name, a column of a mask, or percentages with their seed."""
+    """Source of the splits: a name, a column of a mask, or percentages with their seed."""
     warnings: tuple[str, ...]
     files: tuple[Path, ...]
     """What it was read from."""
@@ -53,7 +53,7 @@ class Graph:
         return len(self.labels)
 
     def identity(self, **more: object) -> str:
-        """Return hexadecimal digits that stand for the content of its files, the split and `more`."""
+        """Return hexadecimal digits that identify the content of its files, the split and `more`."""
         digest = hashlib.blake2b(
             fingerprint(plain({**more, "split": self.split, "reader": READER})).encode(), digest_size=8
         )

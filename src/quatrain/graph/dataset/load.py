@@ -146,7 +146,7 @@ def edge_columns(file: ArrayFile) -> tuple[int, int] | None:
 
 def read_edges(file: ArrayFile, columns: tuple[int, int] | None) -> Ints:
     """Return sources above targets, int64 (2, E); ValueError when one is not a whole number."""
-    pairs = whole_numbers(file.read(columns), "edges", "end")
+    pairs = whole_numbers(file.read(columns), "edges", "edge")
     return np.ascontiguousarray(pairs if columns is None and pairs.shape[0] == 2 != pairs.shape[1] else pairs.T)
 
 

@@ -1,6 +1,6 @@
-"""Made graphs: RMAT, and communities whose vertices have power-law degrees and features that tell their labels.
+"""Synthetic graphs: RMAT, and communities with power-law degrees and features that depend on the label.
 
-Both are written in OGB's own binary layout (the one of ogbn-papers100M), so that what reads them reads OGB's graphs.
+Both are written in the binary layout of ogbn-papers100M, so that the reader of OGB's graphs reads them.
 """
 
 from __future__ import annotations
@@ -96,14 +96,14 @@ def _sizes(count: int) -> Iterator[int]:
 
 
 def _communities(vertices: int, rng: np.random.Generator) -> Ints:
-    """Deal vertices into communities of uneven sizes."""
+    """Return the community of each vertex; sizes are uneven."""
     number = max(2, vertices // COMMUNITY)
     share = rng.dirichlet(np.full(number, 4.0))
     return np.asarray(rng.choice(number, size=vertices, p=share), dtype=np.int64)
 
 
 def _spread(labels: Ints, edges: Ints, classes: int) -> Ints:
-    """Give every vertex the commonest label among its neighbours and itself, so that neighbours tell of it."""
+    """Return for each vertex the most frequent label among its neighbours and itself."""
     ends = np.concatenate([edges, edges[::-1]], axis=1)
     vertices = len(labels)
     votes = np.bincount(ends[1] * classes + labels[ends[0]], minlength=vertices * classes).reshape(vertices, classes)

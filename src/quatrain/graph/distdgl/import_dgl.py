@@ -1,4 +1,4 @@
-"""DGL, imported after the stand-in for its compiled part; the other modules take it from here."""
+"""DGL, imported after the replacement for its compiled part; the other modules import it from here."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from quatrain import compat
 
 compat.dgl_graphbolt()
 
-import dgl  # noqa: E402 - after the stand-in
+import dgl  # noqa: E402 - after the replacement
 import dgl.distributed  # noqa: E402
 import dgl.nn  # noqa: E402
 

@@ -1,12 +1,11 @@
-"""A DistDGL job as its processes see it: a description in RUN_DIR/cluster, and what quatrain changes of DGL to run it.
+"""Description of a DistDGL job in RUN_DIR/cluster, and the three changes to DGL that run it.
 
-    cluster/job.json      machines, trainers, the parts, a name of its own
-    cluster/machineI.json where machine I's server listens, written by the machine itself
-    cluster/addresses     the same for DGL, a line "address port" a machine
-    cluster/graphI.json   DGL's description of the parts under a name of machine I's own
+    cluster/job.json      machines, trainers, the parts, a unique name
+    cluster/machineI.json address of machine I's server, written by the machine
+    cluster/addresses     the same for DGL, one line "address port" per machine
+    cluster/graphI.json   DGL's description of the parts, under a name unique to machine I
 
-Every process is an ordinary one, started by hand or by quatrain.graph.distdgl.launcher: no ssh, no launch script of
-DGL's.
+Processes are started by hand or by quatrain.graph.distdgl.launcher, without ssh and without DGL's launch script.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ WAIT_S = 0.05
 """How long DGL's processes wait between two tries to connect; its own 1 and 3 s make half of a short job."""
 TRIES = 1200
 """Tries before a connection is given up."""
-SHM = Path("/dev/shm")  # noqa: S108 - where Linux keeps shared memory
+SHM = Path("/dev/shm")  # noqa: S108 - Linux keeps shared memory there
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,7 +36,7 @@ class Job:
     folder: Path
     """The run folder."""
     name: str
-    """In the names of all of its shared memory."""
+    """Prefix of the names of its shared memory."""
     parts: Path
     """The folder of parts."""
     machines: int
@@ -79,7 +78,7 @@ class Job:
 
     @classmethod
     def read(cls, folder: Path) -> Job:
-        """Read job.json of a run folder; UsageError when there is none."""
+        """Return the job of a run folder; UsageError when job.json is missing or damaged."""
         try:
             record = read_json(folder / FOLDER / "job.json")
             return cls(folder=folder, **{**record, "parts": Path(record["parts"])})
@@ -87,12 +86,12 @@ class Job:
             raise UsageError(f"{str(folder)!r} holds no job of a gnn run: {error}") from error
 
     def meeting(self) -> str:
-        """Return where torch's processes meet: a port of the first machine."""
+        """Return the rendezvous address of torch's process group: a port of the first machine."""
         first = read_json(self.place / "machine0.json")
         return f"tcp://{first['address']}:{first['meeting']}"
 
     def environment(self, machine: int, role: str) -> dict[str, str]:
-        """Return the variables from which DGL learns its part in the job."""
+        """Return the environment variables that DGL reads."""
         return {
             "DGL_DIST_MODE": "distributed",
             "DGL_ROLE": role,
@@ -108,15 +107,15 @@ class Job:
         }
 
     def buffer(self, machine: int) -> Path:
-        """Return the file in which the trainers of a machine share a buffer."""
+        """Return the file of the buffer that the trainers of a machine share."""
         return SHM / f"{self.graph_name(machine)}-buffer"
 
     def sweep(self) -> list[str]:
-        """Remove what is left of the job's shared memory on this host; return the names."""
-        left = [path for path in SHM.glob(f"*{self.name}*") if path.is_file()]
-        for path in left:
+        """Remove the job's remaining shared memory on this host; return the names."""
+        remaining = [path for path in SHM.glob(f"*{self.name}*") if path.is_file()]
+        for path in remaining:
             path.unlink(missing_ok=True)
-        return [path.name for path in left]
+        return [path.name for path in remaining]
 
 
 def write_addresses(job: Job, servers: list[tuple[str, int]]) -> None:
@@ -125,10 +124,10 @@ def write_addresses(job: Job, servers: list[tuple[str, int]]) -> None:
 
 
 def join(job: Job, machine: int, role: str) -> None:
-    """Take part in a job: as its server until its trainers have left, or as a trainer, connected to all servers.
+    """Join a job: as a server until its trainers have disconnected, or as a trainer connected to all servers.
 
-    Imports DGL, with these changes to it: the machine's number is told instead of looked for among the interfaces, so
-    that several machines can share a host; names of shared memory begin with the job's; nobody sleeps for seconds.
+    Imports DGL with three changes. The machine's number is given, not looked up among the interfaces, so that several
+    machines can share a host. Names of shared memory begin with the job's. Connections wait WAIT_S between tries.
     """
     os.environ.update(job.environment(machine, role))
     from quatrain.graph.distdgl import sampler

@@ -1,7 +1,7 @@
 """Start and supervise the processes of machines: `python -m quatrain.graph.distdgl.launcher RUN_DIR MACHINE...`.
 
-It tells the others where its servers listen, starts a server and the trainers for each of its machines, and watches
-them: when one of them or of another machine dies, all end, and the end of the dead one's log is the last that is said.
+It publishes the addresses of its servers, then starts and watches a server and the trainers of each of its machines.
+When a process here or on another host fails, all end, and the last lines of the failed process's log are printed.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from quatrain.graph.distdgl.job import Job, write_addresses
 
 POLL_S = 0.1
 PATIENCE_S = 120.0
-"""How long the machines of a job wait for each other."""
+"""Seconds that the machines of a job wait for each other."""
 GRACE_S = 5.0
 """From SIGTERM to SIGKILL."""
 TAIL_LINES = 15
@@ -37,7 +37,7 @@ PROGRAMS = {"server": "quatrain.graph.distdgl.server", "train": "quatrain.graph.
 
 
 class ProcessFailed(Exception):  # noqa: N818 - an event of the run, not a mistake of the user
-    """A process of the job, here or on another machine, ended before its time."""
+    """A process of the job, here or on another machine, failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class Child:
 
 
 class HostSupervisor:
-    """The machines of one host."""
+    """Starts and watches the processes of one host's machines."""
 
     def __init__(self, job: Job, machines: Sequence[int], address: str, programs: Mapping[str, str] = PROGRAMS) -> None:
-        """Take the numbers of this host's machines, the host's address, and what runs in each role."""
+        """Take the numbers of this host's machines, the host's address, and the module of each role."""
         self.job, self.machines, self.address, self.programs = job, machines, address, programs
         self.children: list[Child] = []
 
     def run(self) -> None:
-        """Start everything, wait for the end of all trainers and servers; ProcessFailed when one of them fails."""
+        """Start all processes and wait until they end; ProcessFailed when one fails."""
         with self._clean():
             self._publish()
             self._await_others()
@@ -68,12 +68,12 @@ class HostSupervisor:
                 for trainer in range(self.job.trainers):
                     self._start("train", machine, trainer)
             while any(child.process.poll() is None for child in self.children):
-                self._look()
+                self._check_processes()
                 time.sleep(POLL_S)
-            self._look()
+            self._check_processes()
 
     def _publish(self) -> None:
-        """Tell where the servers of this host's machines listen."""
+        """Write the addresses of the servers of this host's machines."""
         ports = free_ports(self.address, self.job.port, len(self.machines))
         for machine, port in zip(self.machines, ports, strict=True):
             (meeting,) = free_ports(self.address, 0, 1)
@@ -81,13 +81,13 @@ class HostSupervisor:
             write_json(self.job.place / f"machine{machine}.json", record)
 
     def _await_others(self) -> None:
-        """Wait until every machine has told its address, then write DGL's list of them."""
+        """Wait until every machine has written its address, then write DGL's list of them."""
         paths = [self.job.place / f"machine{machine}.json" for machine in range(self.job.machines)]
         until = time.monotonic() + PATIENCE_S
         while lacking := [path for path in paths if not _is_of(path, self.job.name)]:
             if time.monotonic() > until:
                 raise ProcessFailed(f"{lacking[0].stem} of {len(paths)} did not appear within {PATIENCE_S:.0f} s")
-            self._look()
+            self._check_processes()
             time.sleep(POLL_S)
         records = [read_json(path) for path in paths]
         write_addresses(self.job, [(record["address"], record["port"]) for record in records])
@@ -108,8 +108,8 @@ class HostSupervisor:
             )  # fmt: skip
         self.children.append(Child(name, process, log))
 
-    def _look(self) -> None:
-        """Raise ProcessFailed when a child here has failed, or another machine tells that one of its own has."""
+    def _check_processes(self) -> None:
+        """Raise ProcessFailed when a child of this host or a process of another host has failed."""
         failed = self.job.place / "failed"
         for child in self.children:
             if code := child.process.poll():
@@ -125,7 +125,7 @@ class HostSupervisor:
         try:
             yield
         finally:
-            with _undisturbed():
+            with _sigterm_ignored():
                 for child in self.children:
                     child.process.terminate()
                 until = time.monotonic() + GRACE_S
@@ -138,8 +138,8 @@ class HostSupervisor:
 
 
 @contextlib.contextmanager
-def _undisturbed() -> Iterator[None]:
-    """Pass over SIGTERM in the block, where this is the main thread: nothing may cut cleaning short."""
+def _sigterm_ignored() -> Iterator[None]:
+    """Ignore SIGTERM in the block, if this is the main thread, so that cleaning up completes."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -159,12 +159,12 @@ def default_threads(trainers: int) -> int:
 
 
 def free_ports(address: str, first: int, count: int) -> list[int]:
-    """Return ports of an address on which nothing listens: `first` and those behind it, or any where it is 0.
+    """Return free ports of an address: `first` and the next ones, or any ports if it is 0.
 
     Raises
     ------
     UsageError
-        When one of those asked for is in use.
+        When one of the given ports is in use.
     """
     with contextlib.ExitStack() as opened:
         ports = []
@@ -184,7 +184,7 @@ def free_ports(address: str, first: int, count: int) -> list[int]:
 
 
 def ending(code: int) -> str:
-    """Return how a process ended, in words."""
+    """Return in words how a process ended."""
     return f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
@@ -194,7 +194,7 @@ def tail(log: Path) -> str:
 
 
 def _is_of(path: Path, name: str) -> bool:
-    """Tell whether a machine's file is there and of this job, not of an earlier one in the same folder."""
+    """Return whether a machine's file exists and belongs to this job, not to an earlier one in the folder."""
     try:
         return bool(read_json(path)["name"] == name)
     except (OSError, ValueError):
@@ -225,20 +225,20 @@ def own_address() -> str:
     return "127.0.0.1"
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    """Leave in order at the first SIGTERM; a second one must not cut the cleaning short."""
+def _exit_in_order(number: int, _frame: FrameType | None) -> None:
+    """Exit at the first SIGTERM and ignore later ones, so that cleaning up completes."""
     signal.signal(number, signal.SIG_IGN)
     sys.exit(128 + number)
 
 
 def main() -> int:
-    """Look after machines until their job is done; return the exit code."""
+    """Supervise machines until their job is done; return the exit code."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("machines", type=int, nargs="+", help="numbers of this host's machines")
-    parser.add_argument("--address", help="where the others reach this host")
+    parser.add_argument("--address", help="address of this host for the others")
     given = parser.parse_args()
-    signal.signal(signal.SIGTERM, _leave)
+    signal.signal(signal.SIGTERM, _exit_in_order)
     try:
         job = Job.read(given.run_dir)
         alone = len(given.machines) == job.machines
@@ -246,8 +246,8 @@ def main() -> int:
     except UsageError as error:
         print(f"quatrain: {error}", file=sys.stderr)
         return 2
-    except ProcessFailed as death:
-        print(death, file=sys.stderr)
+    except ProcessFailed as failure:
+        print(failure, file=sys.stderr)
         return 1
     return 0
 

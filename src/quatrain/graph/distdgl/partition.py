@@ -1,11 +1,11 @@
-"""A graph in parts, one a machine, in DistDGL's own files; features are dealt out by slices.
+"""A graph in parts, one per machine, in DistDGL's file format; features are written slice by slice.
 
     FOLDER/graph.json            DistDGL's description of the parts
     FOLDER/partI/                structure (with one hop of halo vertices), features and labels of a part
     FOLDER/splits.npz            train, valid, test: vertices by their new numbers, sorted
-    FOLDER/facts.json            what the parts are of, and the table that is printed
+    FOLDER/facts.json            the graph and the numbers of each part
 
-Vertices are renumbered: those of a part follow each other.
+Vertices are renumbered, so that those of a part are consecutive.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ NAME = "graph"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PartitionFacts:
-    """What a folder of parts holds."""
+    """Description of a folder of parts."""
 
     graph: str
-    """Stands for the graph's content, the method and the number of parts."""
+    """Hash of the graph's content, the method and the number of parts."""
     method: str
     vertices: int
     edges: int
@@ -61,7 +61,7 @@ class PartitionFacts:
 
 
 def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder: Path | None, cache: Path) -> Path:
-    """Cut a graph into parts, or find them where they were cut before; return their folder.
+    """Return the folder of a graph's parts; cut the graph if no earlier run has.
 
     Without a `folder` they lie under `cache`, by the hash of the graph's content.
 
@@ -89,7 +89,7 @@ def partition(graph: Graph, *, method: str, parts: int, undirected: bool, folder
 
 
 def read_facts(folder: Path) -> PartitionFacts:
-    """Return facts.json of a folder of parts; UsageError when it is none."""
+    """Return facts.json of a folder of parts; UsageError when the folder holds no parts."""
     try:
         record = read_json(folder / "facts.json")
         return PartitionFacts(**{**record, "parts": tuple(record["parts"])})
@@ -98,7 +98,7 @@ def read_facts(folder: Path) -> PartitionFacts:
 
 
 def table(facts: PartitionFacts) -> str:
-    """Return the facts as text: a line a part, then the cut and the balance."""
+    """Return the facts as text: one line per part, then the cut and the balance."""
     lines = [f"{'part':>6}{'vertices':>12}{'halo':>12}{'halo share':>12}{'edges':>14}{'training':>12}"]
     for index, part in enumerate(facts.parts):
         share = part["halo"] / max(1, part["inner"])
@@ -116,9 +116,9 @@ def _cut(graph: Graph, identity: str, method: str, parts: int, undirected: bool,
     with tempfile.TemporaryDirectory(dir=place.parent, prefix=".parts-") as name:
         work = Path(name)
         original, edges = _structure(graph, method, parts, undirected, work)
-        where = np.empty(graph.vertices, np.int64)
-        where[original] = np.arange(graph.vertices)
-        splits = {part: np.sort(where[graph.splits[part]]) for part in PARTS}
+        renumbered = np.empty(graph.vertices, np.int64)
+        renumbered[original] = np.arange(graph.vertices)
+        splits = {part: np.sort(renumbered[graph.splits[part]]) for part in PARTS}
         np.savez(work / "splits.npz", train=splits["train"], valid=splits["valid"], test=splits["test"])
         ranges = read_json(work / f"{NAME}.json")["node_map"]["_N"]
         rows = [_part(graph, original, splits["train"], work, index, ranges) for index in range(len(ranges))]
@@ -129,17 +129,16 @@ def _cut(graph: Graph, identity: str, method: str, parts: int, undirected: bool,
         )  # fmt: skip
         write_json(work / "facts.json", facts)
         place.mkdir(exist_ok=True)
-        for item in sorted(work.iterdir(), key=lambda path: path.name == "facts.json"):  # facts.json tells: whole
+        for item in sorted(work.iterdir(), key=lambda path: path.name == "facts.json"):  # facts.json last
             shutil.move(item, place / item.name)
 
 
 def _structure(graph: Graph, method: str, parts: int, undirected: bool, folder: Path) -> tuple[Ints, int]:
-    """Let DGL cut the bare structure; return the old number of each new vertex, and the number of edges."""
+    """Partition the structure with DGL; return the old number of each new vertex, and the number of edges."""
     whole = _simple(graph, undirected)
     train = torch.zeros(graph.vertices, dtype=torch.bool)
     train[torch.from_numpy(graph.splits["train"])] = True
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):
+    with contextlib.redirect_stdout(io.StringIO()):
         old, _ = dgl.distributed.partition_graph(
             whole,
             NAME,
@@ -155,7 +154,7 @@ def _structure(graph: Graph, method: str, parts: int, undirected: bool, folder: 
 
 
 def _simple(graph: Graph, undirected: bool) -> Any:
-    """Return the graph without loops and double edges, both ways where it is undirected."""
+    """Return the graph without self loops and repeated edges; with the reverse of each edge if undirected."""
     source, target = (torch.from_numpy(row) for row in graph.edges)
     if undirected:
         source, target = torch.cat([source, target]), torch.cat([target, source])
@@ -165,7 +164,7 @@ def _simple(graph: Graph, undirected: bool) -> Any:
 
 
 def _relative(folder: Path) -> None:
-    """Let the description name its files relative to itself, so that the folder can be moved."""
+    """Make the paths in the description relative to it, so that the folder can be moved."""
     path = folder / f"{NAME}.json"
     text = json.dumps(read_json(path), indent=2).replace(json.dumps(str(folder.resolve()) + os.sep)[1:-1], "")
     path.write_text(text, encoding="utf8")
@@ -174,7 +173,7 @@ def _relative(folder: Path) -> None:
 def _part(
     graph: Graph, original: Ints, train: Ints, folder: Path, index: int, ranges: list[list[int]]
 ) -> dict[str, Any]:
-    """Add features and labels to a part's file; return what is told of the part."""
+    """Add features and labels to a part's file; return the numbers of the part."""
     low, high = ranges[index]
     vertices = original[low:high]
     data: dict[str, Tensor] = {
@@ -198,6 +197,6 @@ def _part(
 
 
 def _by_part(vertices: Ints, ranges: list[list[int]]) -> list[int]:
-    """Count vertices by the part that they belong to."""
+    """Return how many vertices belong to each part."""
     owners = np.searchsorted([low for low, _ in ranges], vertices, side="right") - 1
     return [int(count) for count in np.bincount(owners, minlength=len(ranges))]

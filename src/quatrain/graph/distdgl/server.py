@@ -1,6 +1,6 @@
 """A machine's DistDGL server: `python -m quatrain.graph.distdgl.server RUN_DIR MACHINE`.
 
-It ends when the trainers have left.
+It ends when the trainers have disconnected.
 """
 
 from __future__ import annotations

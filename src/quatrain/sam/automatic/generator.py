@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quatrain.data.runs import Runs, without_small
+from quatrain.data.rle import Rle
 from quatrain.sam.automatic.encoder import Precision, encode
 from quatrain.sam.automatic.nms import CocoRle, box_nms, mask_nms
 from quatrain.sam.automatic.point_decoder import PointDecoder
@@ -199,7 +199,7 @@ class MaskGenerator:
         stability = float(np.float32(certain) / np.float32(possible)) if possible else float("nan")
         if settings.stability_score_thresh > 0 and not stability >= settings.stability_score_thresh:
             return None
-        runs = Runs.of(logits_WH > threshold, window.x, window.y)
+        runs = Rle.from_mask(logits_WH > threshold, window.x, window.y)
         if settings.tile_px is None and near_inner_edge(runs.box, frame):
             return None
         return MaskCandidate(runs=runs, iou=0.0, stability=stability, point=(0.0, 0.0), frame=frame)
@@ -221,9 +221,11 @@ class MaskGenerator:
         """Return the cleaned masks without duplicates; masks that needed no cleaning have priority."""
         cleaned, scores = [], []
         for one in found:
-            mask_HW, changed = without_small(one.runs.mask(*size), self.settings.min_mask_region_area)
-            cleaned.append(replace(one, runs=Runs.of(mask_HW.T)) if changed else one)
-            scores.append(float(not changed))
+            smallest_px = self.settings.min_mask_region_area
+            filled = one.runs.without_holes(*size, smallest_px, at_border=True)
+            runs = filled.without_islands(smallest_px, diagonal=True)
+            cleaned.append(replace(one, runs=runs))
+            scores.append(float(runs is one.runs))
         return self._distinct(cleaned, scores)
 
     def _record(self, found: MaskCandidate, size: tuple[int, int]) -> Record:
@@ -238,7 +240,7 @@ class MaskGenerator:
             "crop_box": [found.frame.x, found.frame.y, found.frame.width, found.frame.height],
         }
 
-    def _segmentation(self, runs: Runs, size: tuple[int, int]) -> Any:
+    def _segmentation(self, runs: Rle, size: tuple[int, int]) -> Any:
         if self.settings.output_mode == "binary_mask":
             return runs.mask(*size)
         if self.settings.output_mode == "uncompressed_rle":
@@ -247,12 +249,9 @@ class MaskGenerator:
         return {**coco, "counts": coco["counts"].decode()}
 
 
-def _coco_rle(runs: Runs, size: tuple[int, int]) -> CocoRle:
+def _coco_rle(runs: Rle, size: tuple[int, int]) -> CocoRle:
     """Return a mask in COCO's compressed form, for an image of `size` (rows, columns)."""
-    from pycocotools import mask as coco_mask
-
-    rle: CocoRle = coco_mask.frPyObjects(runs.encoding(*size), *size)
-    return rle
+    return {"size": list(size), "counts": runs.compressed(*size)}
 
 
 def _silent(_done: int, _total: int) -> None:

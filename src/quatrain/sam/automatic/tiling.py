@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from quatrain.data.runs import Box, Runs
+from quatrain.data.rle import Box, Rle
 
 _SAME = 0.6
 """Least IoU, within the pixels that two tiles share, at which two masks are one object."""
@@ -39,7 +39,7 @@ class Frame:
 class MaskCandidate:
     """A mask with its scores, its point prompt and its frame."""
 
-    runs: Runs
+    runs: Rle
     iou: float
     """IoU that the model predicts."""
     stability: float
@@ -159,7 +159,7 @@ def _united(parts: Sequence[MaskCandidate]) -> MaskCandidate:
     union = np.logical_or.reduce([part.runs.mask(*view) for part in parts])
     return replace(
         main,
-        runs=Runs.of(union.T, left, top),
+        runs=Rle.from_mask(union.T, left, top),
         iou=float(np.average([part.iou for part in parts], weights=areas)),
         stability=float(np.average([part.stability for part in parts], weights=areas)),
     )
