@@ -109,7 +109,7 @@ class LoggedImages:
         return len(self.images)
 
     def read(self, index: int) -> Sample:
-        """Decode image `index`; record what cannot be read before the UsageError is raised."""
+        """Decode image `index`; write what cannot be read to the file, then raise the UsageError of the image."""
         try:
             sample = self.images.read(index)
         except UsageError as error:
