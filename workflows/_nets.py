@@ -1,4 +1,4 @@
-"""What the nas and autotune workflows share: networks measured by every worker, and the table of them."""
+"""Shared by the nas and autotune workflows: the search on all workers, and the table of networks."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Measure = Callable[..., "Future[dict[str, float]]"]
 
 
 def publish(planned: list[NetRow], search: Search, measure: Measure, session: cli.Session) -> list[dict[str, Any]]:
-    """Measure what is not known yet of the table's networks, then the latency of each alone; write table.json."""
+    """Measure the table's networks, then the latency of each alone; write table.json and return its lines."""
     folder, figures = session.run.path, known_scores(planned, search)
     keys = dict.fromkeys(key for row in planned for key in row.measure_keys if key not in figures)
     pending = {key: measure(folder, *key) for key in keys}
@@ -40,14 +40,14 @@ def publish(planned: list[NetRow], search: Search, measure: Measure, session: cl
 def explore(
     name: str, search: Search, others: Sequence[Subnet], measure: Measure, session: cli.Session, in_order: bool = False
 ) -> None:
-    """Keep every worker busy with what the search proposes, then with other networks that are to be known."""
+    """Measure the proposals of the search on every worker, then `others`."""
     session.show.task(name, total=search.left + len(others))
 
     def start(trial: Trial) -> Future[Any]:
         return measure(session.run.path, "supernet", trial.subnet.key, "validation", trial.first, trial.last)
 
-    def told(trial: Trial) -> None:
+    def advance(trial: Trial) -> None:
         best = search.best()
         session.show.advance(name, int(not trial.first), note=f"best mIoU {best.score:.3f}" if best else None)
 
-    drive(search, start, session.workers("gpu"), told, session.show.say, baselines=others, in_order=in_order)
+    drive(search, start, session.workers("gpu"), advance, session.show.say, baselines=others, in_order=in_order)

@@ -25,7 +25,7 @@ from quatrain.workflows._nets import explore, publish
 
 
 def plan(config: AutotuneConfig) -> tuple[Step, ...]:
-    """What would run, with rough seconds a task on one worker; UsageError when the supernet is none."""
+    """Return the steps with rough seconds per task on one worker; UsageError if the supernet cannot be used."""
     source = None if config.supernet is None else find(config.supernet)
     if source is not None and config.max_latency_ms is None:
         config.bounds(source.sam).check(source.space)
@@ -45,7 +45,7 @@ def plan(config: AutotuneConfig) -> tuple[Step, ...]:
 
 
 def work(config: AutotuneConfig, session: cli.Session) -> None:
-    """Take the supernet, search it, hold the best against baselines and luck, deliver."""
+    """Search the supernet, compare the best network with baselines and random networks, and deliver it."""
     run, folder = session.run, session.run.path
     facts = nas.train(config.training(), session) if config.supernet is None else adopt(config, session)
     images = session.app(tasks.eval_size, shape="gpu", name="count")(folder, "validation").result()
@@ -92,7 +92,7 @@ def work(config: AutotuneConfig, session: cli.Session) -> None:
 
 
 def adopt(config: AutotuneConfig, session: cli.Session) -> dict[str, Any]:
-    """Take the given supernet over; return what is known of it."""
+    """Import the given supernet; return the summary keys of the study."""
     with session.show.task("prepare"):
         start = session.app(tasks.adopt_supernet, shape="gpu", name="adopt")
         source = find(config.supernet or "").folder

@@ -21,7 +21,7 @@ from quatrain.workflows._nets import explore, publish
 
 
 def plan(config: NasConfig) -> tuple[Step, ...]:
-    """What would run, with rough seconds a task on one worker."""
+    """Return the steps with rough seconds per task on one worker."""
     step_s, image_s = (1.6, 0.05) if config.model == "vit_mini" else (12, 0.3)
     measured_s = max(1.0, config.images * config.parts[1] * image_s)
     return (
@@ -35,7 +35,7 @@ def plan(config: NasConfig) -> tuple[Step, ...]:
 
 
 def work(config: NasConfig, session: cli.Session) -> None:
-    """Prepare, train, search, measure, deliver."""
+    """Prepare, train, search, measure and deliver."""
     run, sam = session.run, shape(config.model)
     if line := notice(config.data, "nas"):
         session.show.say(line)
@@ -60,7 +60,7 @@ def work(config: NasConfig, session: cli.Session) -> None:
 
 
 def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
-    """Make the supernet and what it is compared with, each on a block of its own; return what is known of the study."""
+    """Train the supernet and its baselines, each on its own block; return the summary keys of the study."""
     run = session.run
     with session.show.task("prepare"):
         prepare = session.app(tasks.prepare_study, shape="gpu", name="prepare")

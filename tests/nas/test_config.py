@@ -174,7 +174,7 @@ def test_a_setting_out_of_range_is_refused_with_its_value_and_the_range(make, me
         (lambda: NasConfig(model="vit_x"), "there is no model 'vit_x'"),
         (lambda: SearchConfig(engine="opentuna"), "did you mean 'opentuner'"),
         (lambda: NasConfig(search=SearchConfig(max_params="1%")), "no sub-network has at most"),
-        (lambda: NasConfig(search=SearchConfig(max_macs="many")), "'many' is no amount"),
+        (lambda: NasConfig(search=SearchConfig(max_macs="many")), "'many' is not an amount"),
         (lambda: NasConfig(search=SearchConfig(max_params="-5M")), "'-5M' is"),
     ],
 )

@@ -79,7 +79,7 @@ def test_a_supernet_whose_training_has_not_ended_is_refused(theirs, tmp_path):
     state = checkpoint.load(theirs.checkpoints / "supernet.pt")
     checkpoint.save(theirs.checkpoints / "supernet.pt", {**state, "step": 3})
 
-    with pytest.raises(UsageError, match=r"is at step 3 of 4: go on with that run's --resume first"):
+    with pytest.raises(UsageError, match=r"is at step 3 of 4: finish that run with --resume first"):
         adopt(str(tmp_path / "ours"), str(theirs.folder), None, images=2)
 
 
@@ -87,7 +87,7 @@ def test_a_supernet_whose_training_has_not_ended_is_refused(theirs, tmp_path):
 def test_a_file_without_weights_is_no_supernet(theirs, tmp_path, payload):
     checkpoint.save(theirs.checkpoints / "supernet.pt", payload)
 
-    with pytest.raises(UsageError, match="is no supernet"):
+    with pytest.raises(UsageError, match="is not a supernet"):
         adopt(str(tmp_path / "ours"), str(theirs.folder), None, images=2)
 
 

@@ -36,14 +36,14 @@ def test_what_is_not_there_is_named(tmp_path):
 def test_another_checkpoint_is_no_supernet(run):
     (run / "checkpoints" / "best.pth").write_bytes(b"weights")
 
-    with pytest.raises(UsageError, match=r"best\.pth' is no supernet.*quatrain nas --checkpoint"):
+    with pytest.raises(UsageError, match=r"best\.pth' is not a supernet.*quatrain nas --checkpoint"):
         find(run / "checkpoints" / "best.pth")
 
 
 def test_a_supernet_away_from_its_run_has_no_space(tmp_path):
     (tmp_path / "supernet.pt").write_bytes(b"weights")
 
-    with pytest.raises(UsageError, match=r"no study\.json tells its space"):
+    with pytest.raises(UsageError, match=r"no study\.json has its space"):
         find(tmp_path / "supernet.pt")
 
 

@@ -192,7 +192,7 @@ def test_an_image_that_has_gone_since_is_named(tmp_path):
     for file in data.glob(f"{Path(gone).stem}*"):
         file.unlink()
 
-    with pytest.raises(UsageError, match=f"no longer holds '{gone}': bring it back, or begin another run"):
+    with pytest.raises(UsageError, match=f"no longer holds '{gone}': restore it, or start another run"):
         NasStudy.read(tmp_path / "run").indices("test")
 
 

@@ -41,7 +41,7 @@ def test_a_share_is_taken_of_the_full_network():
 
 @pytest.mark.parametrize("text", ["", "M", "forty", "-3M", "4,5M", "40MB", "nan", "1e6", "40M 50M"])
 def test_what_is_no_amount_is_named_with_examples(text):
-    with pytest.raises(UsageError, match="is no amount: write a number such as 40M"):
+    with pytest.raises(UsageError, match="is not an amount: write a number such as 40M"):
         parse_amount(text)
 
 

@@ -311,7 +311,7 @@ def test_when_the_engine_has_changed_its_mind_nothing_is_evaluated_twice(journal
     resumed = start(journal, budget=9)
     run(resumed)
 
-    assert "goes on afresh" in caplog.text
+    assert "continues from the results" in caplog.text
     assert sorted(results(journal)) == sorted(set(results(journal)))
     assert len(resumed.evaluations) == 9
     assert resumed.best() == max(resumed.evaluations, key=lambda found: score(found.subnet))

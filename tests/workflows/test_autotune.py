@@ -141,7 +141,7 @@ def test_the_report_holds_the_best_against_luck(finished):
     ("flags", "words"),
     [
         (["--supernet", "nowhere"], "there is no supernet"),
-        (["--max-params", "forty"], "is no amount"),
+        (["--max-params", "forty"], "is not an amount"),
         (["--max-latency-ms", "-5"], "must be positive"),
         (["--engine", "optuna"], "optuna-tpe"),
         (["--evaluation", "5"], "--evaluations"),
@@ -174,7 +174,7 @@ def test_a_checkpoint_that_is_no_supernet_is_refused(tmp_path, capsys):
     code = autotune.main(["--supernet", str(tmp_path / "sam_vit_b.pth"), "--run-root", str(tmp_path / "runs")])
 
     assert code == 2
-    assert "is no supernet" in capsys.readouterr().err
+    assert "is not a supernet" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("site", ["local", "slurm"])

@@ -1,4 +1,4 @@
-"""Every setting of the autotune workflow, and its presets. Nothing here needs torch, so that planning is quick."""
+"""The settings of the autotune workflow and its presets. Nothing here needs torch, so planning is quick."""
 
 from __future__ import annotations
 
@@ -18,42 +18,42 @@ class AutotuneConfig:
     """The best sub-network of a supernet within bounds."""
 
     supernet: Path | None = None
-    """The folder of a nas or autotune run, or its checkpoints/supernet.pt; without one a small supernet is trained
-    first, on made images."""
+    """The folder of a nas or autotune run, or its checkpoints/supernet.pt; by default a small supernet is
+    trained first, on synthetic images."""
     max_params: str | None = None
-    """Most parameters of the encoder, such as 40M or 60% of the full one; 70% when no limit at all is given."""
+    """Most parameters of the encoder, such as 40M or 60% of the full one; 70% without any limit."""
     max_macs: str | None = None
-    """Most multiply-accumulates an image, such as 200G or 60%."""
+    """Most multiply-accumulates per image, such as 200G or 60%."""
     max_latency_ms: float | None = None
-    """Most milliseconds of the encoder an image, measured on a worker."""
+    """Most milliseconds of the encoder per image, measured on a worker."""
     objective: Literal["miou_oracle", "miou_chosen"] = "miou_oracle"
-    """What is raised: mIoU of the best of three masks, or of the mask that the network itself chooses."""
+    """The score to maximise: mIoU of the best of three masks, or of the mask with the highest predicted IoU."""
     data: str | None = None
-    """Images with truth in place of those that the supernet was trained on; what `quatrain nas --data` takes."""
+    """Images with truth instead of those of the supernet's training, as for `quatrain nas --data`."""
     images: int = 96
-    """Validation images that a network is measured on, at most."""
+    """Most validation images per network."""
     evaluations: int = 300
     """Networks to propose."""
     engine: str = "additive"
-    """What proposes them: additive, opentuner (the paper's), optuna-tpe, optuna-nsga2, evolution or random."""
+    """Their engine: additive, opentuner (the paper's), optuna-tpe, optuna-nsga2, evolution or random."""
     eta: int = 1
-    """Successive halving: one network in so many goes on to so many times the images; 1 measures all on every image.
-    It pays where networks differ by more than images do, which those of a trained supernet often do not."""
+    """Successive halving: the best 1/eta of the networks continue with eta times the images; 1 measures all networks on
+    all images. Halving pays if networks differ by more than images do, which is rare in a trained supernet."""
     first_images: int = 8
-    """Images of the first rung of the halving, at least."""
+    """Fewest images of the first rung of the halving."""
     in_order: bool = False
-    """Tell the engine results in the order of the proposals: the search repeats exactly, but workers wait."""
+    """Pass results to the engine in the order of the proposals: the search repeats exactly, but workers wait."""
     random_in_bucket: int = 8
-    """Random networks of each size that are measured beside the found ones: what the search adds to luck."""
+    """Random networks per size that are measured beside the found ones, as the random baseline."""
     finetune_steps: int = 0
-    """Steps that the found network is trained by itself at the end."""
+    """Steps of training the found network alone at the end."""
     onnx: bool = False
     """Also write the found network's encoder and decoder as ONNX, checked against torch."""
     train_steps: int = 120
-    """Steps of the small supernet that is trained when none is given."""
+    """Training steps of the small supernet without --supernet."""
 
     def __post_init__(self) -> None:
-        # workers may stand in another folder than the driver: paths are made absolute here, once
+        # workers may run in another folder than the driver, so paths become absolute here
         if self.supernet is not None:
             object.__setattr__(self, "supernet", self.supernet.expanduser().absolute())
         if self.data is not None and self.data.partition(":")[0] != "made":
@@ -71,7 +71,7 @@ class AutotuneConfig:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be at least 0")
 
     def bounds(self, sam: SamShape, latency: Latency | None = None) -> Bounds:
-        """Return the limits for a network: those given, or the default where none is."""
+        """Return the limits of the search: those given, or 70 % of the parameters without any."""
         unlimited = (self.max_params, self.max_macs, self.max_latency_ms) == (None, None, None)
         return Bounds.parse(
             sam,
@@ -82,7 +82,7 @@ class AutotuneConfig:
         )
 
     def training(self) -> NasConfig:
-        """Return how the small supernet is trained when none is given."""
+        """Return the configuration of the small supernet without --supernet."""
         config = mini_supernet()
         train = replace(config.train, steps=self.train_steps)
         return replace(config, train=train, data=self.data or config.data)
@@ -94,9 +94,9 @@ def mini() -> AutotuneConfig:
 
 
 def default() -> AutotuneConfig:
-    """What the authors' search spends, and a little fine-tuning at the end."""
+    """The evaluations of the authors' search, and some fine-tuning at the end."""
     return AutotuneConfig(finetune_steps=200)
 
 
 PRESETS = {"mini": mini, "default": default}
-"""What each preset is called; the first is taken when none is named."""
+"""The presets by name; the first is the default."""

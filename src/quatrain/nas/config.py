@@ -1,4 +1,4 @@
-"""Every setting of the nas workflow, and its presets. Nothing here needs torch, so that planning is quick."""
+"""The settings of the nas workflow and its presets. Nothing here needs torch, so planning is quick."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ class SpaceConfig:
     """Which sub-networks the supernet offers."""
 
     widths: tuple[int, ...] = ()
-    """Hidden channels that an elastic MLP may take; empty: quarter, third, half, three quarters and all of it."""
+    """Hidden channels that an elastic MLP may take; empty: 1/4, 1/3, 1/2, 3/4 and all of them."""
     fixed_blocks: tuple[int, ...] = ()
     """Blocks whose MLP always keeps its full width."""
     removable: tuple[int, ...] | None = None
-    """Blocks that may be dropped; none given: the least important ones, found by dropping each in turn."""
+    """Blocks that may be dropped; by default the least important ones, found by leaving out each in turn."""
     removable_share: float = 0.42
-    """Share of the blocks that importance makes removable (5 of 12, 10 of 24, 13 of 32)."""
+    """Share of the blocks that become removable by importance (5 of 12, 10 of 24, 13 of 32)."""
     greedy: bool = False
-    """Score the blocks that are left again after each one that becomes removable (takes their number times longer)."""
+    """Score the remaining blocks again after each one that becomes removable (as many times longer)."""
     drop_probability: float = 0.5
-    """Chance that a random net drops a removable block."""
+    """Probability that a random net drops a removable block."""
     drop_by_rank: bool = False
-    """Draw by rank of importance instead, from 0.8 for the least important block down to 0.2."""
+    """Use drop probabilities by rank of importance instead, 0.8 for the least important block down to 0.2."""
     order: Literal["importance", "none", "random"] = "importance"
-    """How hidden channels are sorted before training; the others are there for comparison."""
+    """Order of the hidden channels before training; "none" and "random" are for comparison."""
     standardise: bool = False
     """Bring row and column scores to the same scale before they are averaged."""
 
@@ -70,7 +70,7 @@ class SpaceConfig:
         )
 
     def smallest_conceivable(self, sam: SamShape) -> Space:
-        """Return the space with its removable blocks, or with the costliest ones while they are not known."""
+        """Return the space with its removable blocks, or with the costliest ones until they are known."""
         removable = self.removable
         if removable is None:
             costly = sorted(range(1, sam.depth - 1), key=lambda block: (-sam.span(block), block))
@@ -79,7 +79,7 @@ class SpaceConfig:
 
 
 def sam_block(sam: SamShape, block: int) -> int:
-    """Return `block`; raise ValueError when `sam` has none of that number."""
+    """Return `block`; raise ValueError if `sam` has no such block."""
     if not 0 <= block < sam.depth:
         raise ValueError(f"there is no block {block}; {sam.name} has blocks 0 to {sam.depth - 1}")
     return block
@@ -92,13 +92,13 @@ class SearchConfig:
     evaluations: int = 300
     """Sub-networks to evaluate."""
     engine: str = "opentuner"
-    """What proposes them: opentuner (the paper's), additive, optuna-tpe, optuna-nsga2, evolution or random."""
+    """Their engine: opentuner (the paper's), additive, optuna-tpe, optuna-nsga2, evolution or random."""
     max_params: str = "70%"
-    """Most parameters that the encoder may keep, such as 40M or 60% of the full one."""
+    """Most parameters of the encoder, such as 40M or 60% of the full one."""
     max_macs: str | None = None
-    """Most multiply-accumulates an image, such as 200G or 60%."""
+    """Most multiply-accumulates per image, such as 200G or 60%."""
     random_in_bucket: int = 8
-    """Random nets of the best one's size that are measured beside it: what the search adds to luck."""
+    """Random nets of the best one's size that are measured beside it, as the random baseline."""
 
     def __post_init__(self) -> None:
         check_engine(self.engine)
@@ -116,39 +116,39 @@ class NasConfig:
     """Images with truth: a path (folder of NAME.png + NAME_truth.png, COCO JSON, SA-1B folder, TIFF stacks) or
     made:unseen, made:seen, made:MATERIAL,MATERIAL."""
     images: int = 256
-    """Images to make, or to take at most from a path."""
+    """Synthetic images to generate, or most images to take from a path."""
     parts: tuple[float, float, float] = (0.5, 0.2, 0.3)
-    """Shares of the images that train, choose (validation) and judge (test)."""
+    """Shares of the images for training, validation and test."""
     fit: Literal["pad", "squash"] = "pad"
-    """How images are brought to the network's square input: SAM's way, or squashed as SuperSAM's code does."""
+    """How images fit the network's square input: padded as SAM does, or squashed as SuperSAM's code does."""
     model: str = "vit_mini"
     """vit_mini (shipped), or vit_b, vit_l, vit_h with a checkpoint."""
     checkpoint: Path | None = None
     """The official weights' .pth file."""
     verify: bool = True
-    """Whether the checkpoint must have the SHA-256 of the published one."""
+    """Require the SHA-256 of the published checkpoint."""
     few_shot_images: int = 100
     """Training images on which blocks and channels are scored."""
     eval_images: int = 200
-    """Images that choose, and images that judge, at most: every worker holds them in memory (19 MB an image with 16
-    objects at 1024 px)."""
+    """Most validation images, and most test images. Every worker holds them in memory (19 MB per image with 16 objects
+    at 1024 px)."""
     max_objects: int = 16
-    """Objects of an image that are measured, the largest first."""
+    """Objects per image that are measured, the largest first."""
     eval_points: int = 1
-    """Points with which each object is asked for, one at a time, when networks are measured: SuperSAM's code takes one;
-    sets of few images need more, or luck decides which network is called the best."""
+    """Points per object in evaluations, one prompt each. SuperSAM's code takes one. With few images, more points make
+    the choice of the best network less noisy."""
     space: SpaceConfig = field(default_factory=SpaceConfig)
-    """Which sub-networks there are."""
+    """The space of sub-networks."""
     train: TrainConfig = field(default_factory=TrainConfig)
-    """How supernet and full net are trained."""
+    """Training of the supernet and of the full net."""
     search: SearchConfig = field(default_factory=SearchConfig)
-    """How the best sub-network is found."""
+    """Search for the best sub-network."""
     ablations: bool = False
-    """Also train supernets whose channels are left unsorted and sorted at random (they triple the training); without
-    it the table compares the orders before training."""
+    """Also train supernets with unsorted and with randomly sorted channels (three times the training). Otherwise the
+    table compares the orders before training."""
 
     def __post_init__(self) -> None:
-        # workers may stand in another folder than the driver: paths are made absolute here, once
+        # workers may run in another folder than the driver, so paths become absolute here
         if self.data.partition(":")[0] != "made":
             object.__setattr__(self, "data", str(Path(self.data).expanduser().absolute()))
         if self.checkpoint is not None:
@@ -168,12 +168,12 @@ class NasConfig:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        """What is trained: the supernet, the full net to compare with, and other channel orders on demand."""
+        """The trainings: supernet, full net for comparison, and with `ablations` other channel orders."""
         return ("supernet", "finetune", *(("supernet-none", "supernet-random") if self.ablations else ()))
 
 
 def mini() -> NasConfig:
-    """Minutes on a laptop: the shipped miniature on made micrographs of materials that it never saw."""
+    """Minutes on a laptop: the shipped miniature on synthetic micrographs of materials outside its training data."""
     return NasConfig(
         images=192,
         few_shot_images=32,
@@ -188,7 +188,7 @@ def default() -> NasConfig:
 
 
 def paper() -> NasConfig:
-    """SuperSAM's public code for ViT-B, setting by setting."""
+    """The settings of SuperSAM's public code for ViT-B."""
     return replace(
         default(),
         images=20_000,
@@ -211,4 +211,4 @@ def paper() -> NasConfig:
 
 
 PRESETS = {"mini": mini, "default": default, "paper": paper}
-"""What each preset is called; the first is taken when none is named."""
+"""The presets by name; the first is the default."""

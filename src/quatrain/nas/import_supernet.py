@@ -1,4 +1,4 @@
-"""A trained supernet taken over into another run's folder, so that every step of a study works there."""
+"""Import of a trained supernet into another run's folder, so that all steps of a study work there."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from quatrain.errors import UsageError
 from quatrain.nas.study import NasStudy, Weights
 
 KEPT: tuple[Weights, ...] = ("start", "finetune")
-"""Weights that are taken over beside the supernet where they are there: for the networks to compare with."""
+"""Weights that are imported with the supernet if they exist, for the baselines."""
 
 
 def adopt(folder: str, source: str, data: str | None, images: int) -> dict[str, Any]:
     """Make `folder` a study of the supernet in `source`, with at most `images` validation images.
 
-    The images are the supernet's own, in the same parts; with `data` others, dealt anew. Weights are linked, or copied
-    where the two folders lie on different file systems.
+    The images are those of the supernet with the same split, or those of `data` with a new one. Weights are
+    hard-linked, or copied between file systems.
 
-    Returns the split's sizes, the space and the images that were passed over.
+    Returns the split's sizes, the space and the skipped images.
 
     Raises
     ------
@@ -36,14 +36,14 @@ def adopt(folder: str, source: str, data: str | None, images: int) -> dict[str, 
         ours = replace(theirs, folder=Path(folder))
     else:
         ours = NasStudy.create(Path(folder), replace(theirs.config, data=data), theirs.seed)
-    dealt = replace(ours.split, validation=ours.split.validation[:images])
-    ours = replace(ours, split=dealt, space=space)
+    parts = replace(ours.split, validation=ours.split.validation[:images])
+    ours = replace(ours, split=parts, space=space)
     _link(theirs, ours)
     ours.write()
     return {
         "data": ours.config.data,
         "model": ours.config.model,
-        "split": {part: len(getattr(dealt, part)) for part in ("train", "validation", "test")},
+        "split": {part: len(getattr(parts, part)) for part in ("train", "validation", "test")},
         "skipped": [f"{skip.name}: {skip.reason}" for skip in ours.images.skipped],
         "space": {**asdict(space), "global_blocks": ours.sam.global_blocks},
     }
@@ -53,9 +53,9 @@ def _check_trained(study: NasStudy) -> None:
     path = study.checkpoints / "supernet.pt"
     state, steps = checkpoint.load(path), study.config.train.steps
     if not isinstance(state.get("model"), dict):
-        raise UsageError(f"{str(path)!r} is no supernet: it holds no 'model'")
+        raise UsageError(f"{str(path)!r} is not a supernet: it holds no 'model'")
     if state.get("step", steps) < steps:
-        raise UsageError(f"{str(path)!r} is at step {state['step']} of {steps}: go on with that run's --resume first")
+        raise UsageError(f"{str(path)!r} is at step {state['step']} of {steps}: finish that run with --resume first")
     study.network("supernet")
 
 
@@ -65,6 +65,6 @@ def _link(theirs: NasStudy, ours: NasStudy) -> None:
         source, target = (study.checkpoints / f"{weights}.pt" for study in (theirs, ours))
         if source.exists() and not target.exists():
             try:
-                os.link(source, target)  # checkpoints are replaced, never written to, so a shared file stays as it is
+                os.link(source, target)  # checkpoints are replaced and never modified, so a shared file is safe
             except OSError:
                 shutil.copyfile(source, target)

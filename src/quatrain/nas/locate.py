@@ -1,4 +1,4 @@
-"""Which supernet a search is about, found out from plain files, before any work begins."""
+"""The supernet in a run folder, located from its plain files before a run."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from quatrain.supernet.space import Space
 
 WEIGHTS = "supernet.pt"
 PORTABLE = ("study.json", "checkpoints/start.pt", f"checkpoints/{WEIGHTS}")
-"""What of a run's folder another machine needs."""
+"""The files of a run folder that another machine needs."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,12 +33,12 @@ class SupernetSource:
 
 
 def find(path: str | os.PathLike[str]) -> SupernetSource:
-    """Return the supernet that a run folder, or the checkpoint in it, holds.
+    """Return the supernet of a run folder or of the checkpoint in it.
 
     Raises
     ------
     UsageError
-        When there is nothing, the file is another kind of checkpoint, or the run has not trained a supernet.
+        If the path does not exist, is another kind of checkpoint, or the run has not trained a supernet.
     """
     given = Path(path)
     if not given.exists():
@@ -47,17 +47,17 @@ def find(path: str | os.PathLike[str]) -> SupernetSource:
         )
     if given.is_file() and given.name != WEIGHTS:
         raise UsageError(
-            f"{str(given)!r} is no supernet: give the folder of a nas run or its checkpoints/{WEIGHTS}; "
-            "`quatrain nas --checkpoint` makes one of a SAM"
+            f"{str(given)!r} is not a supernet: give the folder of a nas run or its checkpoints/{WEIGHTS}; "
+            "`quatrain nas --checkpoint` makes one from a SAM"
         )
     folder = given.resolve().parents[1] if given.is_file() else given
     if not (folder / "study.json").exists():
         raise UsageError(
-            f"{str(given)!r} is no supernet: no study.json tells its space; give the folder of a nas run, "
+            f"{str(given)!r} is not a supernet: no study.json has its space; give the folder of a nas run, "
             f"or a copy with {', '.join(PORTABLE)}"
         )
     if not (folder / "checkpoints" / WEIGHTS).exists():
-        raise UsageError(f"{str(folder)!r} has trained no supernet yet: go on with `quatrain nas --resume` first")
+        raise UsageError(f"{str(folder)!r} has trained no supernet yet: finish it with `quatrain nas --resume` first")
     if missing := [name for name in PORTABLE if not (folder / name).exists()]:
         raise UsageError(f"{str(folder)!r} lacks {missing[0]}: copy it from the run that trained the supernet")
     return _read(folder)

@@ -1,9 +1,9 @@
-"""results.h5 of a nas run: every figure of its plain files as columns.
+"""results.h5 of a nas run: the figures of its plain files as columns.
 
 table       the lines of table.json
 search      networks in the order in which they were measured, with sizes and every metric
 training    loss of every network at each step
-importance  what each block is worth, and the chance to drop it (0 where it always stays)
+importance  importance and drop probability of each block (0 if it is not removable)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from quatrain.hdf5_tables import write_columns
 
 
 def write_results(run_dir: str | os.PathLike[str]) -> Path:
-    """Write results.h5 into a run folder, atomically, and return its path; parts that are not there are left out."""
+    """Write results.h5 into a run folder, atomically, and return its path; missing parts are left out."""
     folder = Path(run_dir)
     parts = {
         "table": _json(folder / "table.json", []),

@@ -1,4 +1,4 @@
-"""The steps of a study, each a function of a run folder and plain data: what the workflow's tasks call."""
+"""The steps of a study, called by the workflow's tasks: functions of a run folder and plain data."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ LATENCY_TABLE = "latency.json"
 
 
 def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
-    """Deal the images, find the removable blocks, sort the channels and write the weights that training starts from.
+    """Split the images, find the removable blocks, sort the channels and write the initial weights.
 
     Returns the split's sizes, the space and the mean IoU of the pretrained net on the few-shot images.
     """
@@ -72,7 +72,7 @@ def prepare(folder: str, config: NasConfig, seed: int) -> dict[str, Any]:
 
 
 def _greedy(study: NasStudy, model: Sam, eval_set: EvalSet) -> tuple[int, ...] | None:
-    """Return the order in which greedy removal takes blocks out, where it is asked for."""
+    """Return the blocks in the order of greedy removal, or None if it is not configured."""
     wanted = study.config.space
     if not wanted.greedy or wanted.removable is not None:
         return None
@@ -86,7 +86,7 @@ def _space(study: NasStudy, importance: Importance, order: tuple[int, ...] | Non
     wanted, drop, removable = study.config.space, importance.drop, study.config.space.removable
     if order is not None:
         removable = tuple(sorted(order))
-        drop = tuple(float(order.index(block)) if block in order else worth for block, worth in enumerate(drop))
+        drop = tuple(float(order.index(block)) if block in order else loss for block, loss in enumerate(drop))
     elif removable is None:
         removable = removable_blocks(drop, wanted.removable_share)
     fixed = None if wanted.drop_by_rank else wanted.drop_probability
@@ -110,7 +110,7 @@ def _write_importance(study: NasStudy, importance: Importance, order: tuple[int,
 
 
 def _write_starts(study: NasStudy, model: Sam, eval_set: EvalSet) -> None:
-    """Write the starting weights: channels as they are, at random, and last in the configured order."""
+    """Write the initial weights: channels unsorted, at random, and in the configured order."""
     images = (batch for batch, _ in image_batches(model, eval_set, batch=8))
     scores = channel_importance(model.image_encoder, images, standardise=study.config.space.standardise)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -126,7 +126,7 @@ def measure(
 ) -> dict[str, float]:
     """Return the figures of one sub-network on a part of the images: mIoU (oracle, chosen), objects, images.
 
-    `first` and `last` bound a stretch of the part, as in a slice.
+    `first` and `last` select a range of the part, as in a slice.
     """
     evaluator = studies.evaluator(folder, weights, part)
     indices = range(len(evaluator.eval_set))[first:last]
@@ -141,8 +141,8 @@ def eval_size(folder: str, part: Part) -> int:
 def latency(folder: str, keys: list[str]) -> list[float]:
     """Return the milliseconds that each sub-network's image encoder takes for one image on this worker.
 
-    Every network is timed once a round, so that a machine that slows down meanwhile slows all of them; equal networks
-    get one figure. The median over the rounds is returned.
+    Every network is timed once per round, so machine drift affects all alike. Equal networks get one figure. The figure
+    is the median over the rounds.
     """
     encoder: ElasticEncoder = studies.network(folder, "start").image_encoder
     subnets, timing = {key: Subnet.parse(key) for key in keys}, Timing()
@@ -154,7 +154,7 @@ def latency(folder: str, keys: list[str]) -> list[float]:
 def latency_table(folder: str, checks: int = 6) -> str:
     """Time every part of the space's networks on this worker and write latency.json; return its path in the folder.
 
-    `checks` random networks are timed whole, so that the table tells its own error; see `supernet.latency`.
+    `checks` random networks are timed whole, so that the table has its error; see `supernet.latency`.
     """
     study = studies.opened(folder)
     space, rng = study.known_space(), numpy_rng(study.seed, "latency checks")
@@ -175,7 +175,7 @@ def deliver(folder: str, key: str, weights: Weights = "supernet") -> str:
 
 
 def forget_prefix(folder: str) -> None:
-    """Remove what networks share of each image; it would be made again when it is needed."""
+    """Remove the prefix cache; it is rebuilt when needed."""
     shutil.rmtree(Path(folder) / "prefix", ignore_errors=True)
 
 
@@ -187,14 +187,14 @@ def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int 
         "pretrained": ("start", full_subnet(study.sam).key),
         "found": (weights, key),
     }
-    answers = {name: _answers(folder, weights, net, eval_set, count) for name, (weights, net) in nets.items()}
+    found_masks = {name: _chosen_masks(folder, weights, net, eval_set, count) for name, (weights, net) in nets.items()}
     examples = []
     for place, image in enumerate(eval_set.images[:count]):
         prepared = image.prepared
         entry: dict[str, Any] = {"name": prepared.name}
         height, width = prepared.valid_hw
         pictures = {"image": None, "truth": prepared.masks_NSS[:, :height, :width]}
-        for name, found in answers.items():
+        for name, found in found_masks.items():
             pictures[name], entry[f"iou_{name}"] = found[place]
         for name, masks in pictures.items():
             entry[name] = _picture(study.folder, f"{place}-{name}", prepared, masks)
@@ -203,7 +203,9 @@ def illustrate(folder: str, key: str, weights: Weights = "supernet", count: int 
 
 
 @torch.inference_mode()
-def _answers(folder: str, weights: Weights, key: str, eval_set: EvalSet, count: int) -> list[tuple[np.ndarray, float]]:
+def _chosen_masks(
+    folder: str, weights: Weights, key: str, eval_set: EvalSet, count: int
+) -> list[tuple[np.ndarray, float]]:
     """Return for the first images the masks chosen by predicted IoU, bool (N, H, W), and their mean IoU."""
     model, subnet = studies.network(folder, weights), Subnet.parse(key)
     found = []
@@ -227,7 +229,7 @@ def _picture(folder: Path, name: str, prepared: Prepared, masks_NHW: np.ndarray 
 
 
 def gather_training(folder: str) -> None:
-    """Write training.jsonl, one line a step and network of every role, each step once; and all figures, results.h5."""
+    """Write training.jsonl, one line per step and network of every role without repeats, and results.h5."""
     lines = []
     for path in sorted(Path(folder).glob("training-*.jsonl")):
         role = path.stem.removeprefix("training-")

@@ -1,13 +1,13 @@
-"""One SuperSAM study in a run folder: what its tasks share, and how each part of it is done.
+"""A SuperSAM study in a run folder, and the caches by which a worker's tasks share it.
 
-Every function can be called by hand on a run folder; the files are the only thing they pass to each other:
+All functions work on any run folder. They share data only by its files:
 
     study.json          configuration, seed, split and space
-    importance.json     what each block is worth
+    importance.json     importance of each block
     checkpoints/        start*.pt (sorted channels), supernet.pt, finetune.pt (training states), best.pth (the result)
-    training-ROLE.jsonl one line a step
-    unreadable.jsonl    images that went bad after they were listed
-    prefix/             what networks share on each image, a cache that may be removed at any time
+    training-ROLE.jsonl one line per step
+    unreadable.jsonl    images that became unreadable after they were listed
+    prefix/             cache of the shared prefix per image; may be removed at any time
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ found sub-network trained by itself."""
 
 @dataclass(frozen=True, kw_only=True)
 class NasStudy:
-    """A run folder's study; images and networks are opened when they are first needed and kept."""
+    """The study of a run folder; images are opened at first use and kept."""
 
     folder: Path
     config: NasConfig
@@ -59,12 +59,12 @@ class NasStudy:
 
     @classmethod
     def create(cls, folder: Path, config: NasConfig, seed: int) -> NasStudy:
-        """Open the images, deal them into parts, and write study.json.
+        """Open the images, split them into parts, and write study.json.
 
         Raises
         ------
         UsageError
-            When there are no images, or too few for three parts.
+            If there are no images, or too few for three parts.
         """
         images = _images(config, seed)
         names = tuple(images.names)
@@ -83,7 +83,7 @@ class NasStudy:
 
     @classmethod
     def read(cls, folder: str | os.PathLike[str]) -> NasStudy:
-        """Read study.json of a run folder; raise UsageError when there is none or it is of another version."""
+        """Read study.json of a run folder; raise UsageError if it is missing or of another version."""
         path = Path(folder) / "study.json"
         if not path.exists():
             raise UsageError(f"{os.fspath(folder)!r} holds no study.json: give the folder of a nas run")
@@ -119,15 +119,15 @@ class NasStudy:
         return LoggedImages(images=_images(self.config, self.seed), path=self.folder / UNREADABLE)
 
     def indices(self, part: Part) -> list[int]:
-        """Return where the images of a part stand in `images`; raise UsageError when one is no longer there."""
+        """Return the indices of a part in `images`; raise UsageError if an image no longer exists."""
         place = {name: index for index, name in enumerate(self.images.names)}
         gone = [name for name in getattr(self.split, part) if name not in place]
         if gone:
-            raise UsageError(f"{self.config.data!r} no longer holds {gone[0]!r}: bring it back, or begin another run")
+            raise UsageError(f"{self.config.data!r} no longer holds {gone[0]!r}: restore it, or start another run")
         return [place[name] for name in getattr(self.split, part)]
 
     def eval_set(self, part: Part, at_most: int | None = None) -> EvalSet:
-        """Return images of a part with frozen prompts, the first `at_most` of them."""
+        """Return the evaluation set of the first `at_most` images of a part."""
         return EvalSet.of(
             self.images,
             self.indices(part)[:at_most],
@@ -139,7 +139,7 @@ class NasStudy:
         )
 
     def items(self) -> TrainingItems:
-        """Return the stream of training items; every role of a study sees the same."""
+        """Return the stream of training items, the same for every role of a study."""
         return TrainingItems(
             images=self.images,
             indices=self.indices("train"),
@@ -162,7 +162,7 @@ class NasStudy:
         return model
 
     def known_space(self) -> Space:
-        """Return the space; raise UsageError before `prepare` has found it."""
+        """Return the space; raise UsageError before `prepare`."""
         if self.space is None:
             raise UsageError(f"{self.folder} has no space yet: prepare the study first")
         return self.space
@@ -182,8 +182,8 @@ def _elastic(model: Sam, sam: SamShape) -> Sam:
     return model.eval()
 
 
-# A worker keeps what its tasks have in common, of two run folders at most. What is kept is found by the state of the
-# files that it comes from, so that a study that was prepared or trained again is read again.
+# A worker caches what its tasks share, for at most two run folders. The keys include the state of the source files, so
+# a study that was prepared or trained again is read again.
 
 
 def opened(folder: str) -> NasStudy:
@@ -197,14 +197,14 @@ def network(folder: str, weights: Weights) -> Sam:
 
 
 def eval_set(folder: str, part: Part) -> EvalSet:
-    """Return an eval_set of a study, kept between tasks."""
+    """Return the evaluation set of a part, kept between tasks."""
     return _eval_set(folder, part, _state(Path(folder) / "study.json"))
 
 
 def evaluator(folder: str, weights: Weights, part: Part) -> Evaluator:
-    """Return what marks sub-networks with a study's weights on a part of its images, kept between tasks.
+    """Return an evaluator with a study's weights on a part of its images, kept between tasks.
 
-    The shared prefix of the study's space is kept in the folder `prefix` of the run folder.
+    The shared prefix of the study's space is cached in the folder `prefix` of the run folder.
     """
     return _evaluator(folder, weights, part, _states(folder, weights))
 
@@ -213,7 +213,7 @@ _State = tuple[int, int, int] | None
 
 
 def _state(path: Path) -> _State:
-    """Return what changes when a file is replaced; None where there is no file."""
+    """Return modification time, size and inode of a file, or None if it does not exist."""
     try:
         found = path.stat()
     except FileNotFoundError:

@@ -1,14 +1,13 @@
-"""Training of a SAM's encoder and mask decoder: one network alone, or a supernet by the sandwich rule.
+"""Train one role of a nas run: the supernet by the sandwich rule, or one network alone.
 
-Start it by hand, on any number of processes, on a run folder that `quatrain nas` has prepared:
+By hand, with any number of processes, on a run folder that `quatrain nas` has prepared:
 
     torchrun --nproc-per-node 4 -m quatrain.nas.train RUN_DIR --role supernet
 
 Roles: supernet (sandwich rule), supernet-none and supernet-random (the same with channels unsorted and sorted at
 random), finetune (the full network alone, with the same images), tuned (one sub-network of the supernet, alone).
 
-What a step does depends on the weights, the optimiser, the step's number, the seed and the data alone. So a run that
-was killed and started again ends with the very weights of one that was not.
+A killed run resumes from its last checkpoint and ends with the same weights; see `supernet.trainer`.
 """
 
 from __future__ import annotations
@@ -35,7 +34,9 @@ ROLES: dict[str, Weights] = {
     "finetune": "start",
     "tuned": "supernet",
 }
-"""What can be trained in a study, and the weights that it starts from."""
+"""The roles of a study and their initial weights."""
+TUNED_LR = 0.3
+"""Highest learning rate of role tuned, as a share of the supernet's."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("folder", type=Path, metavar="RUN_DIR", help="the folder of a nas run")
     parser.add_argument("--role", choices=ROLES, default="supernet", help="what to train")
     parser.add_argument("--subnet", type=Subnet.parse, help="of role tuned: the sub-network, such as 384-0-256")
-    parser.add_argument("--steps", type=int, help="of role tuned: how long")
+    parser.add_argument("--steps", type=int, help="of role tuned: number of steps")
     arguments = parser.parse_args(argv)
     if (arguments.role == "tuned") != (arguments.subnet is not None) or (arguments.role == "tuned") != bool(
         arguments.steps
@@ -59,10 +60,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         if distributed.is_initialized():
             distributed.destroy_process_group()
     return 0
-
-
-TUNED_LR = 0.3
-"""Highest learning rate of a found sub-network, as a share of the supernet's."""
 
 
 def train(folder: Path, role: str, subnet: Subnet | None = None, steps: int | None = None) -> None:

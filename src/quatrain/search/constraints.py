@@ -1,4 +1,4 @@
-"""Limits on the size of a sub-network, exact and known before anything is evaluated."""
+"""Limits on parameters, multiply-accumulates and latency of a sub-network, checked before an evaluation."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ _NUMBER = re.compile(r"(\d[\d_]*(?:\.\d+)?)\s*([kmgbt%]?)", re.IGNORECASE)
 def parse_amount(text: str, full: int | None = None) -> int:
     """Read "40M", "1.2G", "1_500_000" or, with the full network's figure, "60%"; round down.
 
-    Raise UsageError when the text is none of these, is not positive, or is a share above 100 %.
+    Raise UsageError for other text, an amount that is not positive, or a share above 100 %.
     """
     match = _NUMBER.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"{text!r} is no amount: write a number such as 40M or 1.2G, or a share of the full net such as 60%"
+            f"{text!r} is not an amount: write a number such as 40M or 1.2G, or a share of the full net such as 60%"
         )
     number, unit = Fraction(match[1].replace("_", "")), match[2].lower()
     if number <= 0 or (unit == "%" and number > 100):
@@ -39,31 +39,31 @@ def parse_amount(text: str, full: int | None = None) -> int:
 
 
 def check_amount(text: str | None) -> None:
-    """Raise UsageError unless `text` is an amount that `parse_amount` reads; None is no limit."""
+    """Raise UsageError unless `text` is an amount for `parse_amount`; None means no limit."""
     if text is not None:
         parse_amount(text)
 
 
 class Latency(Protocol):
-    """Tells how long a sub-network's image encoder takes; every wider or deeper network takes at least as long."""
+    """The latency of sub-networks' image encoders; it never falls with more width or depth."""
 
     def ms(self, subnet: Subnet) -> float:
-        """Return milliseconds an image."""
+        """Return milliseconds per image."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bounds:
-    """The most parameters, multiply-accumulates and time that the image encoder of a found network may take."""
+    """Upper limits on parameters, multiply-accumulates and latency of the image encoder of a network."""
 
     sam: SamShape
     max_params: int | None = None
-    """Every parameter of the image encoder counts."""
+    """Parameters of the image encoder."""
     max_macs: int | None = None
-    """Multiply-accumulates of the image encoder for one image."""
+    """Multiply-accumulates of the image encoder per image."""
     max_latency_ms: float | None = None
-    """Milliseconds of the image encoder for one image, by `latency`."""
+    """Milliseconds of the image encoder per image, by `latency`."""
     latency: Latency | None = None
-    """What was measured on the device that the limit is about."""
+    """Latency measured on the device of the limit."""
 
     def __post_init__(self) -> None:
         for name, value in (("max_params", self.max_params), ("max_macs", self.max_macs)):
@@ -85,7 +85,7 @@ class Bounds:
         max_latency_ms: float | None = None,
         latency: Latency | None = None,
     ) -> Bounds:
-        """Read limits as people write them; "60%" is a share of the full network's figure."""
+        """Return the bounds of limits such as "40M" or "60%", a share of the full network's figure."""
         return cls(
             sam=sam,
             max_params=None
@@ -97,7 +97,7 @@ class Bounds:
         )
 
     def admits(self, subnet: Subnet) -> bool:
-        """Tell whether `subnet` keeps every limit."""
+        """Return whether `subnet` keeps every limit."""
         if self.max_params is not None and encoder_parameters(self.sam, subnet) > self.max_params:
             return False
         if self.max_macs is not None and encoder_macs(self.sam, subnet) > self.max_macs:
@@ -105,7 +105,7 @@ class Bounds:
         return self.max_latency_ms is None or self.latency is None or self.latency.ms(subnet) <= self.max_latency_ms
 
     def check(self, space: Space) -> None:
-        """Raise UsageError when even the smallest network of the space is above a limit."""
+        """Raise UsageError if even the smallest network of the space is above a limit."""
         smallest = space.smallest()
         for what, flag, limit, figure in (
             ("parameters", "--max-params", self.max_params, encoder_parameters(self.sam, smallest)),
@@ -124,10 +124,10 @@ class Bounds:
 
 
 class TimeTable:
-    """Tells milliseconds of any sub-network.
+    """The latency of any sub-network by a calibrated table.
 
-    Where noise made a wider block come out faster than a narrower one, it counts as slow as that one: a search relies
-    on it that a smaller network is never the slower one.
+    If noise made a wider block faster than a narrower one, it counts as slow as that one. A search relies on it that a
+    smaller network is never slower.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -135,11 +135,11 @@ class TimeTable:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> TimeTable:
-        """Read a calibrated table; raise UsageError when the file is none."""
+        """Read a calibrated table; raise UsageError if the file is not one."""
         return cls(read(path))
 
     def ms(self, subnet: Subnet) -> float:
-        """Return milliseconds an image."""
+        """Return milliseconds per image."""
         return predict(self._table, subnet)
 
 

@@ -1,4 +1,4 @@
-"""The search: proposals within bounds, no network twice, and a journal from which it goes on after any crash."""
+"""The search: proposals within bounds, no network twice, and a journal from which it resumes after a crash."""
 
 from __future__ import annotations
 
@@ -23,23 +23,22 @@ from quatrain.supernet.space import Space, Subnet
 log = logging.getLogger(__name__)
 
 _PATIENCE = 20
-"""Proposals in a row that are known already before the search looks for a new network itself."""
+"""Known proposals in a row before the search looks for a new network itself."""
 _SET_ASIDE = 0.0
-"""The score that an engine is told of a network that could not be measured."""
+"""The score that the engine learns for a network that could not be measured."""
 
 
 class Search:
-    """Proposes sub-networks and remembers every result; any number may be in flight, from one thread.
+    """Proposes sub-networks and records their results; any number may be measured at once, from one thread.
 
-    `budget` counts the networks proposed, `objective` names the metric to raise, `engine` who proposes. With `rungs`
-    (ascending numbers of images, the last is all of them) networks are measured by successive halving, see
+    `budget` is the number of proposals, `objective` the metric to maximise, `engine` the name of the engine. With
+    `rungs` (ascending numbers of images, the last is all of them) networks are measured by successive halving, see
     quatrain.search.halving; without, on all images at once.
 
-    The journal holds proposals and results in the order in which they came. A search that is made over the journal of
-    an interrupted one asks and tells its engine in that same order, so both stand at the same point; networks that
-    were handed out and never recorded are proposed again before anything else.
+    The journal holds proposals and results in their order. A search over an existing journal replays them to its engine
+    in that order, so its state is the same. Networks that were proposed but never recorded are proposed again first.
 
-    Raises UsageError when the bounds admit no network, no engine has that name, or the journal is another search's.
+    Raise UsageError if the bounds admit no network, there is no such engine, or the journal is of another search.
     """
 
     def __init__(
@@ -65,11 +64,13 @@ class Search:
         self._known: dict[str, Evaluation] = {}
         self._parts: dict[str, Evaluation] = {}
         self._aside: dict[str, str] = {}
-        self._told: dict[str, float] = {}  # what the engine was told last of each network
+        self._learnt: dict[str, float] = {}  # the latest score that the engine learnt
         self._shifts: dict[int, list[float]] = {images: [] for images in rungs}
         self._handed_out: dict[str, Trial] = {}
         self._baselines: set[str] = set()
-        self._waiting: dict[str, list[Subnet]] = {}  # what the engine proposed, by the network it was repaired to
+        self._waiting: dict[
+            str, list[Subnet]
+        ] = {}  # proposals of the engine, by the network that they were repaired to
         self._left_over: deque[Trial] = deque()
         self._proposals = 0
         self._exhausted = False
@@ -98,13 +99,13 @@ class Search:
 
     @property
     def left(self) -> int:
-        """How many more networks the budget allows, those left over from an interrupted search among them."""
+        """The number of proposals left, including those to repeat after an interruption."""
         return max(0, self._budget - self._proposals) + len(self._left_over)
 
     def propose(self) -> Trial | None:
-        """Return what to measure next, within the bounds; None when there is nothing, or nothing until more results.
+        """Return the next measurement within the bounds; None if there is none, or none before more results.
 
-        It is a new network, or one that does well and goes on to more images.
+        It is a new network, or one that is promoted to more images.
         """
         if self._left_over:
             return self._left_over.popleft()
@@ -116,9 +117,9 @@ class Search:
         return trial
 
     def baseline(self, subnet: Subnet) -> Trial | None:
-        """Return what is left to measure of a network that the caller wants to know; it costs no budget.
+        """Return the measurement that a baseline network needs, outside of the budget.
 
-        None when it is known, under way or set aside.
+        None if the network is known, being measured or set aside.
         """
         self._space.check(subnet)
         if subnet.key in self._known or subnet.key in self._aside or self._is_under_way(subnet):
@@ -131,15 +132,15 @@ class Search:
         return Trial(subnet=subnet, first=done, last=rungs[-1] if rungs else None)
 
     def record(self, trial: Trial, metrics: Mapping[str, float]) -> Evaluation:
-        """Remember a result, on disk before this returns; the network need not have been proposed.
+        """Record a result, on disk before this returns; return the network's figures over all images so far.
 
-        Returns the network's figures over every image so far. Raise ValueError when it has a result on these images
-        already, is not of the space, or the objective is missing or not finite.
+        The network need not have been proposed. Raise ValueError if it has a result already, is not of the space, or
+        the objective is missing or not finite.
         """
         subnet = trial.subnet
         self._space.check(subnet)
         if subnet.key in self._known:
-            raise ValueError(f"{subnet.key} has a result already; ask known() before evaluating a network")
+            raise ValueError(f"{subnet.key} has a result already; call known() before an evaluation")
         figures = {name: float(value) for name, value in metrics.items()}
         if trial.first:
             figures = joined(self._parts[subnet.key].metrics, figures)
@@ -161,12 +162,12 @@ class Search:
         return evaluation
 
     def set_aside(self, trial: Trial, reason: str) -> None:
-        """Give a network up for good, because it cannot be measured; the search goes on without it."""
+        """Exclude a network that cannot be measured; the search continues."""
         append_line(self._journal, {"event": "aside", "key": trial.subnet.key, "reason": reason})
         self._give_up(trial.subnet, reason)
 
     def known(self, subnet: Subnet) -> Evaluation | None:
-        """Return the result of `subnet` on all images, or None when it has none."""
+        """Return the result of `subnet` on all images, or None."""
         return self._known.get(subnet.key)
 
     def best(self) -> Evaluation | None:
@@ -198,8 +199,8 @@ class Search:
         for _ in range(_PATIENCE):
             proposal = self._engine.ask()
             subnet = repair(self._space, self._bounds, proposal, self._seed)
-            if subnet.key in self._told:
-                self._engine.tell(proposal, self._told[subnet.key])
+            if subnet.key in self._learnt:
+                self._engine.tell(proposal, self._learnt[subnet.key])
                 continue
             self._waiting.setdefault(subnet.key, []).append(proposal)
             if not self._is_under_way(subnet):
@@ -215,7 +216,7 @@ class Search:
         return next(filter(self._is_new, self._rest), None)
 
     def _is_new(self, subnet: Subnet) -> bool:
-        return subnet.key not in self._told and not self._is_under_way(subnet)
+        return subnet.key not in self._learnt and not self._is_under_way(subnet)
 
     def _is_under_way(self, subnet: Subnet) -> bool:
         return subnet.key in self._handed_out or subnet.key in self._baselines
@@ -253,7 +254,7 @@ class Search:
         self._guide(evaluation.subnet, score)
 
     def _learn_part(self, evaluation: Evaluation, images: int) -> None:
-        """Take a result on some of the images: it is told as what it would be on all, by those that have both."""
+        """Learn a score on some images, corrected by the mean difference of networks with scores on all."""
         self._parts[evaluation.subnet.key] = evaluation
         self._halving.add(evaluation.subnet.key, images, evaluation.score)
         shifts = self._shifts[images]
@@ -264,10 +265,10 @@ class Search:
         self._guide(subnet, _SET_ASIDE)
 
     def _guide(self, subnet: Subnet, score: float) -> None:
-        """Tell the engine, as the answer to what it proposed where it did."""
+        """Pass a score to the engine, for the networks that it proposed."""
         self._handed_out.pop(subnet.key, None)
         self._baselines.discard(subnet.key)
-        self._told[subnet.key] = score
+        self._learnt[subnet.key] = score
         proposals = self._waiting.pop(subnet.key, [])
         for proposal in proposals:
             self._engine.tell(proposal, score)
@@ -317,8 +318,9 @@ class Search:
             else:
                 trial = Trial(subnet=subnet, first=line["first"], last=line["last"])
                 if in_step and self._next() != trial:
-                    in_step = False  # another version of the engine; what is known stays known
+                    in_step = False  # another version of the engine; known results are kept
                     log.warning(
-                        "%s: the engine no longer proposes the journal's networks; it goes on afresh", self._journal
+                        "%s: the engine no longer proposes the journal's networks; it continues from the results",
+                        self._journal,
                     )
                 self._hand_out(trial)
