@@ -155,7 +155,7 @@ def test_a_failure_of_the_machine_is_raised_and_blames_no_image():
     future.set_exception(MachineError("Slurm did not take the job at 6 tries"))
 
     with pytest.raises(MachineError, match="6 tries"):
-        boost._outcomes(future, [Item(name="a", path="a.png")], [], again=True)
+        boost._outcomes(future, [InputImage(name="a", path="a.png")], [], again=True)
 
 
 @pytest.mark.parametrize(("broken", "code"), [(1, 3), (2, 1)])
@@ -166,7 +166,7 @@ def test_failed_images_decide_the_exit_code(broken, code, tmp_path, capsys):
         if index < broken:
             path.write_bytes(b"this is not an image")
         else:
-            Image.fromarray(MadeImages(count=1, seed=0, size_px=128).micrograph(0)[0]).save(path)
+            Image.fromarray(SyntheticImages(count=1, seed=0, size_px=128).micrograph(0)[0]).save(path)
     flags = ["--site=local-threads", "--masks.source=regions", "--run-root", str(tmp_path / "runs")]
 
     assert boost.main([str(tmp_path / "images"), *flags]) == code
