@@ -35,7 +35,7 @@ from quatrain.hpc.plan import Step
 from quatrain.hpc.run import CAUGHT, Run, heeded, one_line
 from quatrain.hpc.site import Shape
 from quatrain.hpc.slurm_provider import SlurmJobs
-from quatrain.hpc.worker import Call, Reports, TaskError, perform
+from quatrain.hpc.worker import Call, MachineError, Reports, TaskError, perform
 
 POLL_S = 0.5
 App = Callable[..., "Future[Any]"]
@@ -256,10 +256,13 @@ def _patience() -> Iterator[None]:
 
 
 def _cause(error: BaseException | None) -> BaseException | None:
-    """Return why an executor went bad, where that is what ended a task."""
-    if isinstance(error, BadStateException) and isinstance(error.executor, HighThroughputExecutor):
-        return error.executor.executor_exception or error
-    return error
+    """Return why an executor failed if that ended a task: a UsageError or a MachineError; else the task's own error."""
+    if not isinstance(error, BadStateException):
+        return error
+    reason = error.executor.executor_exception if isinstance(error.executor, HighThroughputExecutor) else None
+    if isinstance(reason, UsageError | MachineError):
+        return reason
+    return MachineError(f"the workers failed: {one_line(reason or error)}")
 
 
 def _told(task: str, known: _Progress, error: BaseException) -> BaseException:

@@ -31,6 +31,11 @@ SWITCHES = ("--dry-run", "--submit")
 """Flags of Common that no value follows and that a resumed run does not take over."""
 
 
+INPUTS_FAILED = 3
+EXIT_CODES = """exit codes: 0 done; 1 the run, the machine or every input failed; 2 a mistake in flags or inputs,
+or a broken limit; 3 done, but some inputs failed; 128 + N ended by signal N (130: Ctrl-C)."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Common:
     """What every workflow is asked."""
@@ -98,7 +103,8 @@ class Workflow:
     """Functions that return a configuration, by name; the first is the default."""
     plan: Callable[[Any], Sequence[Step]]
     """What a configuration would run."""
-    work: Callable[[Any, Session], None]
+    work: Callable[[Any, Session], int | None]
+    """Does the work; returns how many inputs failed although the run is done (exit code 3)."""
     check: Callable[[Any], None] | None = None
     """Raises UsageError for inputs that can be told to be wrong before a run folder is made."""
     fits: Callable[[Any, int], None] | None = None
@@ -138,9 +144,9 @@ def main(workflow: Workflow, arguments: Sequence[str] | None = None) -> int:
 
 
 def guarded(work: Callable[[], None]) -> int:
-    """Call `work` and return an exit code: 2 for the user's mistakes, 1 for a failed task, 130 for Ctrl-C.
+    """Call `work` and return its exit code; EXIT_CODES lists them.
 
-    Where nobody reads the output any more, as behind `| head`, it ends without a word and as SIGPIPE would end it.
+    If the reader of the output has ended, as with `| head`, it prints nothing and returns the code of SIGPIPE.
     """
     try:
         code = _code(work)
@@ -172,7 +178,7 @@ def _code(work: Callable[[], None]) -> int:
 
 
 def _complain(text: str, code: int) -> int:
-    lines = text.strip().splitlines() or ["failed without a word"]
+    lines = text.strip().splitlines() or ["failed with no message"]
     print(f"quatrain: {' '.join(lines) if code == 2 else text.strip()}", file=sys.stderr)
     return code
 
@@ -268,12 +274,15 @@ def _work(asked: _Asked) -> None:
     print(f"run folder: {run.path}", flush=True)
     try:
         with run, progress(run) as show, open_workers(run, asked.placement, asked.plan) as pool:
-            workflow.work(asked.configuration, Session(run=run, show=show, pool=pool))
+            failed = workflow.work(asked.configuration, Session(run=run, show=show, pool=pool))
     except BaseException:
         print(f"quatrain: logs are in {run.logs}; continue with --resume {run.path}", file=sys.stderr)
         raise
     if workflow.report is not None:
         print(f"report: {workflow.report(run.path)}", flush=True)
+    if failed:
+        print(f"quatrain: {failed} inputs failed: see {run.path / 'summary.json'}", file=sys.stderr)
+        raise SystemExit(INPUTS_FAILED)
 
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
@@ -286,7 +295,7 @@ def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
         flags,
         replace_deprecated(rest, deprecated_flags(kind)),
         prog=f"quatrain {workflow.name}",
-        description=workflow.description,
+        description=f"{workflow.description}\n\n{EXIT_CODES}",
         default=flags(science=configuration, common=Common(), preset=name),
     )
     return parsed.science, parsed.common

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, TypeVar
 
-from quatrain.hpc.worker import TaskError
+from quatrain.hpc.worker import MachineError, TaskError
 from quatrain.search.evaluations import Trial
 from quatrain.search.search import Search
 from quatrain.supernet.space import Subnet
@@ -106,6 +106,8 @@ def _hand_on(
 ) -> None:
     try:
         finish(work, future.result())
+    except MachineError:
+        raise
     except (TaskError, ValueError) as error:
         if failed is None:
             raise

@@ -16,7 +16,7 @@ from parsl.providers import SlurmProvider
 from parsl.providers.errors import SubmitException
 
 from quatrain.errors import UsageError
-from quatrain.hpc.worker import TaskError
+from quatrain.hpc.worker import MachineError
 
 TAIL_LINES = 20
 REFUSED = "Failed to start block"
@@ -158,12 +158,12 @@ def _reason(label: str, block: JobStatus) -> Exception:
     message = block.message or ""
     if _not_taken(block):
         why = re.sub(rf"^{REFUSED} \d+: {NOT_TAKEN}: ", "", message)
-        return TaskError(f"{NOT_TAKEN} at {MOST_NOT_TAKEN} tries: {why}; go on with --resume when it answers again")
+        return MachineError(f"{NOT_TAKEN} at {MOST_NOT_TAKEN} tries: {why}; go on with --resume when it answers again")
     if message.startswith(REFUSED):
         return UsageError(re.sub(rf"^{REFUSED} \d+: ", "", message))
     said = (block.stderr or block.stdout or "nothing was written").strip().splitlines()[-TAIL_LINES:]
     if over := [line for line in said if OVER.search(line)]:
-        return TaskError(f"the allocation around this run is over ({over[-1]}): go on with --resume in a new one")
-    return TaskError(
+        return MachineError(f"the allocation around this run is over ({over[-1]}): go on with --resume in a new one")
+    return MachineError(
         "\n".join([f"a job for shape {label} ended before a worker of it came; the end of its log:", *said])
     )

@@ -20,6 +20,10 @@ class TaskError(Exception):
     """A task ended with an exception, or was lost too often; the message says which, where and why."""
 
 
+class MachineError(TaskError):
+    """No worker can run tasks any more: the scheduler, a batch script or a pool failed; no task is to blame."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
     """One task on its way to a worker."""

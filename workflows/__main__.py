@@ -12,7 +12,7 @@ from pathlib import Path
 import quatrain
 from quatrain import workflows
 from quatrain.errors import UsageError, unknown
-from quatrain.hpc.cli import guarded
+from quatrain.hpc.cli import EXIT_CODES, guarded
 
 
 def names() -> tuple[str, ...]:
@@ -25,16 +25,18 @@ def usage() -> str:
     lines = [(name, _first_line(name)) for name in names()]
     lines += [
         ("check DATA", "Report how every file of DATA is read, before anything runs; --json for programs."),
-        ("export CHECKPOINT", "Write a delivered sub-network as ONNX; --out DIR tells where."),
+        ("export CHECKPOINT", "Write a delivered sub-network as ONNX; --out DIR names the folder."),
         ("submit WORKFLOW", "Put a workflow's driver itself into a job, which is queued again at its walltime."),
-        ("status RUN_DIR", "Tell how a run is doing, or how it ended; --watch keeps looking."),
-        ("sites [NAME]", "List the machines that --site knows, or tell one's facts."),
-        ("sites check NAME", "Tell what is wrong for a site on this machine."),
+        ("status RUN_DIR", "Print the state of a run; --watch repeats it until the run ends."),
+        ("sites [NAME]", "List the sites that --site knows, or print the facts of one."),
+        ("sites check NAME", "Print what keeps a run on a site from starting here."),
     ]
     width = max(len(name) for name, _ in lines)
     commands = "\n".join(f"  {name:{width}}  {text}" for name, text in lines)
     return (
-        f"usage: quatrain COMMAND [FLAGS]\n\ncommands:\n{commands}\n\nquatrain COMMAND --help tells a command's flags."
+        f"usage: quatrain COMMAND [FLAGS]\n\ncommands:\n{commands}\n\n"
+        f"quatrain COMMAND --help lists the flags of a command."
+        f"\n\n{EXIT_CODES}"
     )
 
 

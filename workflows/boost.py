@@ -9,7 +9,7 @@ from typing import Any
 
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
-from quatrain.hpc.worker import TaskError
+from quatrain.hpc.worker import MachineError, TaskError
 from quatrain.micrograph.config import PRESETS, BatchConfig
 from quatrain.workflows._check import notice
 
@@ -24,8 +24,8 @@ def plan(config: BatchConfig) -> tuple[Step, ...]:
     return (Step(name="boost", shape="gpu", count=-(-images // config.chunk), seconds=image_s * config.chunk),)
 
 
-def work(config: BatchConfig, session: cli.Session) -> None:
-    """Boost every image without result, then write results and report."""
+def work(config: BatchConfig, session: cli.Session) -> int:
+    """Boost every image that has no result yet, write the report, and return how many images failed."""
     from quatrain.micrograph import inputs, stages
 
     run = session.run
@@ -41,20 +41,31 @@ def work(config: BatchConfig, session: cli.Session) -> None:
         lost: list[Any] = []
         futures = {start(run.path, config, chunk, session.seed): chunk for chunk in chunks}
         for future in as_completed(futures):
-            finished = _outcomes(future, futures[future], lost, again)
-            outcomes |= {outcome["name"]: outcome for outcome in finished}
-            session.show.advance("boost", len(finished), note=_note(outcomes.values()))
+            new = _outcomes(future, futures[future], lost, again)
+            outcomes |= {outcome["name"]: outcome for outcome in new}
+            session.show.advance("boost", len(new), note=_note(outcomes.values()))
             run.summarise(**stages.summary([outcomes[item.name] for item in items if item.name in outcomes]))
         chunks = [[item] for item in lost]
-    _report(config, session, [outcomes[item.name] for item in items])
+    ordered = [outcomes[item.name] for item in items]
+    _report(config, session, ordered)
+    failed = [outcome for outcome in ordered if outcome["state"] == "failed"]
+    if failed and len(failed) == len(ordered):
+        raise TaskError(f"all {len(failed)} images failed; {failed[0]['name']}: {failed[0]['error']}")
+    return len(failed)
 
 
 def _outcomes(future: Future[Any], chunk: Sequence[Any], lost: list[Any], again: bool) -> list[dict[str, Any]]:
-    """Return the outcomes of a chunk; if its worker died, add it to `lost`, or fail it if `again`."""
+    """Return the outcomes of a chunk.
+
+    The images of a chunk whose worker died are added to `lost`, or have failed if they were tried `again`. A failure of
+    the machine is raised: no image is to blame.
+    """
     from quatrain.micrograph import stages
 
     try:
         return list(future.result())
+    except MachineError:
+        raise
     except TaskError as error:
         if again:
             return [stages.failed(item, str(error)) for item in chunk]

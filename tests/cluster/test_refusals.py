@@ -29,7 +29,7 @@ def test_a_wrong_account_is_refused_before_anything_is_asked(start):
     driver = start("--account", "m1234", "--count", "1")
 
     assert driver.code() == 2
-    assert driver.said.strip() == "quatrain: account 'm1234' is none for virtual: its form is m1234_g"
+    assert driver.said.strip() == "quatrain: account 'm1234' does not have the form of virtual's: m1234_g"
 
 
 def test_a_worker_that_cannot_start_shows_what_its_script_said(start):

@@ -17,7 +17,7 @@ from quatrain.errors import UsageError
 from quatrain.files import read_lines
 from quatrain.hpc import site_registry, tasks
 from quatrain.hpc.apps import Workers, open_workers
-from quatrain.hpc.placement import place
+from quatrain.hpc.placement import find_placement, place
 from quatrain.hpc.run import Run
 from quatrain.hpc.site import Request
 from quatrain.hpc.worker import TaskError
@@ -183,7 +183,7 @@ def test_inside_an_allocation_all_of_its_nodes_count(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-3]")
     with Run.create("nas", {}, root=tmp_path) as run:
-        pool = Workers(run=run, placement=place(site_registry.find("perlmutter"), Request(nodes=1)))
+        pool = Workers(run=run, placement=find_placement(site_registry.find("perlmutter"), Request(nodes=1)))
 
         assert pool.count("gpu") == 12
         assert pool.count("block") == 1

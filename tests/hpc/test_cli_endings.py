@@ -75,7 +75,7 @@ def test_a_task_without_disk_space_is_the_users_to_mend_and_one_line(tmp_path, c
 
     assert cli.main(workflow, ["--site", "local-threads", "--run-root", str(tmp_path)]) == 2
 
-    said = [line for line in capsys.readouterr().err.splitlines() if "details in" not in line]
+    said = [line for line in capsys.readouterr().err.splitlines() if "logs are in" not in line]
     assert len(said) == 1
     assert said[0].startswith("quatrain: task fill-0001 on ")
     assert said[0].endswith("cannot be written: No space left on device; mend that and go on with --resume")

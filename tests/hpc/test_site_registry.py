@@ -71,3 +71,24 @@ def test_whatever_goes_wrong_in_a_site_file_is_told_in_one_line(text, words, tmp
         site_registry.find(str(tmp_path / "mine.py"))
 
     assert "\n" not in str(caught.value)
+
+
+def test_an_installed_package_adds_a_site(tmp_path, monkeypatch, capsys):
+    info = tmp_path / "my_sites-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-sites\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[quatrain.sites]\nmy_cluster = my_sites_of_a_test:site\nlocal = my_sites_of_a_test:site\n"
+        "torn = no_such_module:site\n"
+    )
+    (tmp_path / "my_sites_of_a_test.py").write_text(
+        "from quatrain.hpc.site import Site\n\n\ndef site():\n"
+        "    return Site(name='my-cluster', description='a site of another package', cpus_per_node=8, gpu_workers=2)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    assert "my-cluster" in site_registry.names()
+    assert site_registry.find("my_cluster").description == "a site of another package"
+    assert site_registry.find("local").name == "local"
+    with pytest.raises(UsageError, match="'torn' of an installed package does not load: ModuleNotFoundError"):
+        site_registry.find("torn")

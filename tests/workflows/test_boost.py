@@ -10,7 +10,7 @@ from PIL import Image
 
 from quatrain.data.synthetic import SyntheticImages
 from quatrain.files import read_json, read_lines
-from quatrain.hpc.worker import TaskError
+from quatrain.hpc.worker import MachineError, TaskError
 from quatrain.micrograph.config import BatchConfig, mini
 from quatrain.micrograph.inputs import InputImage
 from quatrain.workflows import boost
@@ -148,3 +148,28 @@ def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second
 
     assert [(one["name"], one["state"]) for one in told] == [("a", "failed")]
     assert "its worker died" in told[0]["error"]
+
+
+def test_a_failure_of_the_machine_is_raised_and_blames_no_image():
+    future = Future()
+    future.set_exception(MachineError("Slurm did not take the job at 6 tries"))
+
+    with pytest.raises(MachineError, match="6 tries"):
+        boost._outcomes(future, [InputImage(name="a", path="a.png")], [], again=True)
+
+
+@pytest.mark.parametrize(("broken", "code"), [(1, 3), (2, 1)])
+def test_failed_images_decide_the_exit_code(broken, code, tmp_path, capsys):
+    (tmp_path / "images").mkdir()
+    for index in range(2):
+        path = tmp_path / "images" / f"{index}.png"
+        if index < broken:
+            path.write_bytes(b"this is not an image")
+        else:
+            Image.fromarray(SyntheticImages(count=1, seed=0, size_px=128).micrograph(0)[0]).save(path)
+    flags = ["--site=local-threads", "--masks.source=regions", "--run-root", str(tmp_path / "runs")]
+
+    assert boost.main([str(tmp_path / "images"), *flags]) == code
+
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert read_json(folder / "summary.json")["state"] == ("done" if code == 3 else "failed")

@@ -72,7 +72,7 @@ def test_a_check_tells_each_problem_and_ends_with_code_2(tmp_path, monkeypatch, 
     assert command.main(["sites", "check", "perlmutter", "--account", "m1", "--walltime", "31"]) == 2
 
     said = capsys.readouterr()
-    assert [part in said.out for part in ("sbatch", "its form is m1234_g", "over 30 minutes")] == [True] * 3
+    assert [part in said.out for part in ("sbatch", "have the form", "over 30 minutes")] == [True] * 3
     assert said.err == "quatrain: 3 problems with site perlmutter on this machine\n"
 
 
