@@ -107,8 +107,14 @@ class Run:
         if differences := [
             text for key in ("configuration", "seed") for text in differing(facts[key], asked[key], key)
         ]:
+            earlier, ours = facts.get("versions", {}).get("code"), installed()["code"]
+            if earlier not in (None, ours):
+                raise UsageError(
+                    f"{str(path)!r} was written by other code of quatrain ({earlier}, here {ours}), whose settings "
+                    "differ: start a new run, or resume it with that code"
+                )
             raise UsageError(
-                f"{str(path)!r} was run otherwise: {'; '.join(differences)}. Start a new run, or repeat its flags"
+                f"{str(path)!r} has other settings: {'; '.join(differences)}. Start a new run, or repeat its flags"
             )
         earlier = [*facts.get("resumed", []), {key: facts.get(key) for key in ("command", "driver", "site")}]
         try:

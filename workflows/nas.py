@@ -10,7 +10,7 @@ import cattrs
 from quatrain.hpc import cli, tasks
 from quatrain.hpc.plan import Step
 from quatrain.nas.comparison import depth_only, nas_rows, outcome, width_only
-from quatrain.nas.config import PRESETS, RENAMED, NasConfig
+from quatrain.nas.config import PRESETS, NasConfig
 from quatrain.nas.inputs import check_inputs
 from quatrain.sam.registry import shape
 from quatrain.search.constraints import Bounds
@@ -75,19 +75,6 @@ def train(config: NasConfig, session: cli.Session) -> dict[str, Any]:
     return facts
 
 
-def renamed_flags(argv: list[str]) -> list[str]:
-    """Return arguments with the flags of the last release renamed; print one deprecation line per old flag."""
-    words = []
-    for word in argv:
-        flag, equals, value = word.partition("=")
-        name = RENAMED.get(flag.removeprefix("--").replace("-", "_")) if flag.startswith("--") else None
-        new = flag if name is None else f"--{name.replace('_', '-')}"
-        if new != flag:
-            print(f"quatrain: {flag} is deprecated and will be removed in the next release: use {new}", file=sys.stderr)
-        words.append(f"{new}{equals}{value}")
-    return words
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run the nas workflow with command-line arguments; return its exit code."""
     workflow = cli.Workflow(
@@ -99,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         work=work,
         report=tasks.report_study,
     )
-    return cli.main(workflow, renamed_flags(sys.argv[1:] if argv is None else argv))
+    return cli.main(workflow, argv)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from quatrain.errors import UsageError
-from quatrain.files import read_json, read_lines
+from quatrain.files import read_json, read_lines, write_json
 from quatrain.hpc import site_registry
 from quatrain.hpc.placement import place
 from quatrain.hpc.run import FOLDERS, Run, Terminated, differing, one_line
@@ -149,6 +149,17 @@ def test_a_folder_of_another_run_is_refused_with_the_difference(tmp_path, workfl
 
     with pytest.raises(UsageError, match=said):
         Run.resume(run.path, workflow, asked, seed=seed)
+
+
+def test_a_run_of_other_code_with_other_settings_is_refused_in_one_line(tmp_path):
+    with Run.create("nas", Asked(), root=tmp_path) as run:
+        pass
+    facts = read_json(run.path / "run.json")
+    facts["versions"]["code"] = "00000000"
+    write_json(run.path / "run.json", facts)
+
+    with pytest.raises(UsageError, match=r"written by other code of quatrain \(00000000, here \w{8}\)"):
+        Run.resume(run.path, "nas", Asked(steps=4))
 
 
 def test_nested_differences_are_named_by_their_path():

@@ -16,7 +16,7 @@ from quatrain.errors import UsageError
 
 Purpose = Literal["nas", "boost"]
 """The workflow that is to read the images."""
-VALUES_BYTES = 256_000_000
+VALUES_BYTES = 64_000_000
 """Smallest and largest pixel values are read until this many bytes are decoded; later images have None."""
 
 
@@ -101,11 +101,11 @@ def check_images(
     files = _files(path)[:most]
     root = path if path.is_dir() else path.parent
     checks, budget = [], values_bytes
-    names = {file.name for file in files}
+    truths = {file.stem: file.name for file in files if is_truth(file)}
     for number, file in enumerate(files, 1):
         check = _check_file(file, root, budget)
         budget -= sum(_bytes(image.info) for image in check.images if image.smallest is not None)
-        checks.append(replace(check, truth=_truth(file, names)))
+        checks.append(replace(check, truth=None if is_truth(file) else truths.get(file.stem + TRUTH)))
         if each:
             each(number, len(files))
     warnings: tuple[str, ...] = ()
@@ -177,13 +177,6 @@ def _with_values(file: Path, info: ImageInfo) -> ImageCheck:
 
 def _bytes(info: ImageInfo) -> int:
     return int(np.prod(info.shape, dtype=np.int64)) * np.dtype(info.dtype).itemsize
-
-
-def _truth(file: Path, names: set[str]) -> str | None:
-    if is_truth(file):
-        return None
-    stem = file.stem + TRUTH
-    return next((name for name in sorted(names) if Path(name).stem == stem), None)
 
 
 def _image_json(image: ImageCheck) -> dict[str, Any]:

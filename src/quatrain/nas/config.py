@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from quatrain.sam.registry import SamShape, shape
 from quatrain.search.constraints import Bounds
@@ -111,6 +112,10 @@ class SearchConfig:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class NasConfig:
     """SuperSAM from a pretrained SAM to the best sub-network."""
+
+    deprecated_flags: ClassVar[Mapping[str, str]] = {
+        f"--{old.replace('_', '-')}": f"--{new.replace('_', '-')}" for old, new in RENAMED.items()
+    }
 
     data: str = "made:unseen"
     """Images with truth: a path (folder of NAME.png + NAME_truth.png, COCO JSON, SA-1B folder, TIFF stacks) or
