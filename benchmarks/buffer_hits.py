@@ -163,7 +163,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="small graphs")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--fractions", type=float, nargs="+", default=[0.25, 0.5])
-    parser.add_argument("--batch", type=int, default=250, help="seed vertices a step")
+    parser.add_argument("--batch", type=int, default=250, help="seed vertices per step")
     options = parser.parse_args()
     for name in GRAPHS:
         measure(name, options.seeds, options.fractions, quick=options.quick, batch=options.batch)

@@ -9,7 +9,7 @@ the call, each side in a fresh process (Linux only).
 - vit_mini: the shipped weights on made micrographs of 256 px.
 - vit_mini_1024: the same weights at 1024 px, positions interpolated, on made micrographs of 1024 px.
 - vit_b: seeded random weights at 1024 px. Its filters are scaled up until logits have the size of a trained model's,
-  and of its masks the fifth with the largest predicted IoU are kept: random weights tell nothing else apart, so
+  and of its masks the fifth with the largest predicted IoU are kept: random weights distinguish nothing else, so
   neither stability nor boxes reject any.
 """
 

@@ -116,7 +116,7 @@ def timed(start: Start, tasks: int, began: float) -> dict[str, float]:
 def report(found: dict[str, list[dict[str, float]]], tasks: int) -> None:
     """Print every side's figures, and ours beside Parsl's of the same repeat."""
     for side, rows in found.items():
-        emit("overhead", side, "tasks a second", [row["rate"] for row in rows], unit="1/s", goal="", ok=None)
+        emit("overhead", side, "tasks per second", [row["rate"] for row in rows], unit="1/s", goal="", ok=None)
         emit("overhead", side, "first result", [row["first_s"] for row in rows], unit="s", goal="", ok=None)
     for side in SIDES[1:]:
         pairs = list(zip(found[side], found["bare"], strict=True))

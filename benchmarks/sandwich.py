@@ -51,7 +51,7 @@ Step = Callable[[], None]
 
 
 def space(name: str, shape: SamShape) -> Space:
-    """`paper`: block 0 stays full, the others choose among four ratios; `default`: every block chooses among five."""
+    """`paper`: block 0 is kept full, the others choose among four ratios; `default`: every block chooses among five."""
     full, quarters = shape.hidden, (1 / 4, 1 / 3, 1 / 2, 3 / 4)
     if name == "paper":
         choices = ((full,), *(ratio_choices(full, quarters, multiple=4) for _ in range(shape.depth - 1)))

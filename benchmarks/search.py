@@ -8,10 +8,10 @@
 - frugality: searches of a space of which every network is known on every image (benchmarks/truth.py makes the table),
   at most 70 % or 80 % of the parameters. Counted are the images measured until a network within 1 % of the best one
   (and within 0.3 %) is measured whole; medians over ten seeds. Ours have as many networks in flight as eight workers
-  get. The plain loop is OpenTuner's default bandit over one enumeration a block, one evaluation at a time on every
+  get. The plain loop is OpenTuner's default bandit over one enumeration per block, one evaluation at a time on every
   image, repeats measured again; networks above the limit cost it nothing.
 - crash: a driver that is killed (SIGKILL) at random instants and resumed until it ends, against an undisturbed one,
-  results told in the order of their start.
+  results recorded in the order of their start.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ BOUNDS = Bounds.parse(SAM, max_params="60%")
 
 
 def evaluate(key: str, shortest_s: float, longest_s: float, done: str) -> dict[str, float]:
-    """Stand in for a measurement: take a seeded time, give a made-up score, and tell when it was."""
+    """Stand in for a measurement: take a seeded time, give a synthetic score, and report its time."""
     import time  # the function travels to workers by itself
 
     from quatrain.seeding import numpy_rng
@@ -182,7 +182,7 @@ def images_of_search(truth: Truth, engine: str, seed: int, *, halving: bool) -> 
 
 
 def images_of_plain_loop(truth: Truth, seed: int) -> int:
-    """Return the images that OpenTuner as it comes measures until a good network is among them."""
+    """Return the images that unchanged OpenTuner measures until it finds a good network."""
     from quatrain.search.engines import opentuner as bandit  # contains what importing OpenTuner does
 
     warnings.simplefilter("ignore")  # SQLAlchemy 2 objects to OpenTuner's models at every proposal
@@ -234,10 +234,10 @@ def frugality(quick: bool, path: Path, limit: str, within: float) -> None:
         emit("search", case, f"images, {name}", counts, unit="images", goal="", ok=None)
     default = AutotuneConfig()
     named = (default.engine + (", halving" if default.eta > 1 else ""), "plain OpenTuner loop", "random")
-    ours, plain, luck = (statistics.median(spent[name]) for name in named)
+    ours, plain, random_median = (statistics.median(spent[name]) for name in named)
     emit("search", case, "plain loop against ours", [plain / ours], unit="ratio", goal=">= 3", ok=plain >= 3 * ours)
     deviation = statistics.stdev(spent["random"])
-    margin = (luck - ours) / deviation if deviation else 0.0
+    margin = (random_median - ours) / deviation if deviation else 0.0
     emit("search", case, "margin over random", [margin], unit="standard deviations", goal="> 1", ok=margin > 1)
 
 
@@ -245,7 +245,7 @@ def frugality(quick: bool, path: Path, limit: str, within: float) -> None:
 
 
 def child(folder: Path, budget: int) -> None:
-    """Search in a run folder, or go on in it."""
+    """Start a search in a run folder, or resume it."""
     root, configuration = folder.parent, {"budget": budget}
     run = Run.resume(folder, "autotune", configuration) if folder.is_dir() else None
     run = run or Run.create("autotune", configuration, root=root)
@@ -276,9 +276,9 @@ def searching_s(folder: Path) -> float:
 
 
 def crash(quick: bool) -> None:
-    """Kill a driver again and again; compare what comes out.
+    """Kill a driver repeatedly, and compare the result with that of an undisturbed one.
 
-    A driver is killed at any instant from its start to a fifth of the search: later, few would be left to kill.
+    A driver is killed at a random instant between its start and a fifth of the search.
     """
     kills, budget = (4, 30) if quick else (20, 120)
     with tempfile.TemporaryDirectory() as root:

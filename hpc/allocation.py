@@ -1,4 +1,4 @@
-"""What Slurm tells a process about its allocation, under names that say what they mean; and where nodes come from."""
+"""The Slurm allocation around a process, read from Slurm's environment variables under descriptive names."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ OF_A_STEP = ("SLURM_STEP", "SLURM_NTASKS", "SLURM_NPROCS", "SLURM_TASKS_PER_NODE
 """Beginnings of the names that describe an outer step; a nested srun would obey them instead of its own options."""
 
 ANNOUNCED = '{"block":'
-"""How the lines begin in which a block's script tells of itself."""
+"""How the lines begin in which a block's script reports its start and its end."""
 
 BLOCK_END = "QUATRAIN_END"
-"""Tells the pools of a block when its nodes are taken back, as Unix time."""
+"""Variable for the pools of a block: the Unix time at which its nodes are taken back."""
 
 GRACE = "QUATRAIN_GRACE_S"
-"""Tells a driver in a job of its own how many seconds before the job's end it is told to stop."""
+"""Variable for a driver in its own job: how many seconds before the job's end it is asked to stop."""
 
 JOB_ID, RESTARTS = "SLURM_JOB_ID", "SLURM_RESTART_COUNT"
 """What a batch script reads itself: its job's number, and how often it was queued again."""
 
 CPUS_OF_A_NODE = "${SLURM_JOB_CPUS_PER_NODE%%[(,]*}"
-"""How a shell reads the processors that a job has on its first nodes, out of a list such as `64(x2),32`."""
+"""Shell expression for the processors that a job has on its first nodes, from a list such as `64(x2),32`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,11 +55,11 @@ class Allocation:
     """The GPU names that Slurm gave on a node; they need not start at 0 where nodes are shared."""
     cpus_per_node: int | None = None
     gpus_per_node: int | None = None
-    """Both of the node with the fewest; None where Slurm does not tell."""
+    """The least of all nodes, as for `cpus_per_node`; None if Slurm does not report it."""
     end_time_s: float | None = None
-    """Unix time at which the allocation ends, where Slurm tells it."""
+    """Unix time at which the allocation ends; None if Slurm does not report it."""
     grace_s: int = 0
-    """Seconds before that end at which the driver in it is told to stop."""
+    """Seconds before that end at which the driver in it is asked to stop."""
 
 
 def meaning(name: str, environment: Mapping[str, str]) -> str | None:
@@ -93,7 +93,7 @@ def _least(counts: str | None) -> int | None:
 
 
 def with_end(found: Allocation | None) -> Allocation | None:
-    """Return an allocation with its end, asked from squeue where the environment does not tell it (Slurm before 23)."""
+    """Return an allocation with its end; squeue is asked if the environment does not contain it (Slurm before 23)."""
     if found is None or found.end_time_s is not None or shutil.which("squeue") is None:
         return found
     argv = ["squeue", "--noheader", f"--jobs={found.job_id}", "--format=%e"]
@@ -105,14 +105,14 @@ def with_end(found: Allocation | None) -> Allocation | None:
 
 
 def end_in(seconds: int) -> str:
-    """Return how a job's script reads when it ends, at its start: Slurm tells it since version 23."""
+    """Return a shell expression for the end of a job, read at its start; Slurm sets it since version 23."""
     return f"${{SLURM_JOB_END_TIME:-$(($(date +%s) + {seconds}))}}"
 
 
 def announcement(scheduled: bool) -> list[str]:
-    """Return shell lines with which a block's script tells that it begins and ends, when, and on which nodes.
+    """Return shell lines with which a block's script reports its start and end, their times, and its nodes.
 
-    `scheduled` is True where Slurm gives the nodes; else the block is this machine, whatever allocation is around it.
+    `scheduled` is True if Slurm gives the nodes; else the block is this machine, whatever allocation is around it.
     """
     begins = ANNOUNCED + '"begins","job":"%s","nodes":"%s","at":"%s"}\\n'
     ends = ANNOUNCED + '"ends","code":"%s","at":"%s"}\\n'
@@ -125,7 +125,7 @@ def announcement(scheduled: bool) -> list[str]:
 
 
 def expand(node_list: str) -> tuple[str, ...]:
-    """Return the names behind a node list such as `nid[001-003,007],login1`; ValueError when it is none."""
+    """Return the names in a node list such as `nid[001-003,007],login1`; ValueError if it is not a node list."""
     return tuple(name for part in _split(node_list) for name in _expand_part(part))
 
 
@@ -139,7 +139,7 @@ def _expand_part(part: str) -> list[str]:
     match = re.fullmatch(r"([^\[\]]*)\[([^\[\]]+)\](.*)", part)
     if match is None:
         if "[" in part or "]" in part:
-            raise ValueError(f"{part!r} is no node list; write it as nid[001-003,007]")
+            raise ValueError(f"{part!r} is not a node list; write it as nid[001-003,007]")
         return [part]
     head, inside, tail = match.groups()
     tails = _expand_part(tail) if tail else [""]
@@ -149,10 +149,10 @@ def _expand_part(part: str) -> list[str]:
 def _numbers(item: str) -> list[str]:
     match = re.fullmatch(r"(\d+)(?:-(\d+))?", item.strip())
     if match is None:
-        raise ValueError(f"{item!r} is no range of nodes; write it as 001-003")
+        raise ValueError(f"{item!r} is not a range of nodes; write it as 001-003")
     first, last = match.group(1), match.group(2) or match.group(1)
     if int(last) < int(first):
-        raise ValueError(f"{item!r} is no range of nodes; its end is before its start")
+        raise ValueError(f"{item!r} is not a range of nodes; its end is before its start")
     return [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
 
 

@@ -1,7 +1,7 @@
 """Tasks on workers: an app names its shape, its body is a function of quatrain.hpc.tasks.
 
-What finished is remembered in the run folder, so that a resumed run repeats none of it; what happens to every task
-goes to events.jsonl.
+Results are stored in the run folder, so a resumed run does not repeat finished tasks. The state changes of every task
+are appended to events.jsonl.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parsl.executors import HighThroughputExecutor
 from parsl.executors.errors import BadStateException
 
 from quatrain.errors import UsageError, unwritable
-from quatrain.hpc.blocks import Block, BlockWatch, told
+from quatrain.hpc.blocks import Block, BlockWatch, describe
 from quatrain.hpc.config import parsl_config, retry_cost
 from quatrain.hpc.memoizer import Memo
 from quatrain.hpc.placement import Placement
@@ -49,7 +49,7 @@ class _Progress:
     node: str = ""
     tries: int = 1
     announced: int = 0
-    """The last try of which events.jsonl tells that it runs."""
+    """The last try that events.jsonl records as running."""
 
 
 @dataclass(kw_only=True)
@@ -79,7 +79,7 @@ class Workers:
         self._pools = [e for e in self._kernel.executors.values() if isinstance(e, HighThroughputExecutor)]
         for pool in self._pools:
             if isinstance(pool.provider, SlurmJobs):
-                pool.provider.tell = self._note
+                pool.provider.report = self._note
         self._blocks = self._block_watch()
         self._watcher = threading.Thread(target=self.watch, name="quatrain-watch", daemon=True)
         self._watcher.start()
@@ -147,7 +147,7 @@ class Workers:
             known = self._under_way.pop(task)
             if error is not None:
                 self.run.event("failed", task=task, node=known.node, tries=known.tries, message=one_line(error))
-                answer.set_exception(_told(task, known, error))
+                answer.set_exception(_described(task, known, error))
                 return
             outcome = done.result()
             self._announce(task, known, outcome["node"], time.time())
@@ -166,7 +166,7 @@ class Workers:
             self.run.event("running", task=task, node=node, tries=known.tries, at=at)
 
     def failed_try(self, error: Exception, record: Any) -> float:
-        """Note a failed try and return what it takes of the task's budget; Parsl asks this after each failure."""
+        """Record a failed try and return its cost in the task's retry budget; Parsl calls this after each failure."""
         task = record["args"][0].task
         cost = retry_cost(error, resumable=task.rpartition("-")[0] in self._resumable)
         self._read_reports()
@@ -178,21 +178,23 @@ class Workers:
         return cost
 
     def watch(self) -> None:
-        """Carry what workers report into events.jsonl and results to the disk, until told to stop."""
+        """Write the workers' reports to events.jsonl and sync results to the disk, until `close` is called."""
         duties = (
             self.run.beat,
             self._read_reports,
             self._memo.sync,
-            lambda: self._tell_blocks(self._blocks.look(self._pools)),
+            lambda: self._record_blocks(self._blocks.look(self._pools)),
         )
         while not self._stop.wait(POLL_S):
             for duty in duties:
-                with contextlib.suppress(OSError):  # a full disk: the next task that ends meets it too, and tells it
+                with contextlib.suppress(OSError):  # a full disk: the next finished task reports it
                     duty()
 
-    def _tell_blocks(self, changed: Sequence[Block]) -> None:
+    def _record_blocks(self, changed: Sequence[Block]) -> None:
         for block in changed:
-            self.run.event("block", node=" ".join(block.nodes), message=told(block), at=block.ended or block.began or 0)
+            self.run.event(
+                "block", node=" ".join(block.nodes), message=describe(block), at=block.ended or block.began or 0
+            )
 
     def _read_reports(self) -> None:
         for line in self._reports.new():
@@ -205,7 +207,7 @@ class Workers:
         _release(self._kernel)
         self._stop.set()
         self._watcher.join()
-        self._tell_blocks([*self._blocks.look(self._pools), *self._blocks.close()])
+        self._record_blocks([*self._blocks.look(self._pools), *self._blocks.close()])
         self._memo.close()
 
 
@@ -222,7 +224,7 @@ def open_workers(run: Run, placement: Placement, plan: Sequence[Step] = ()) -> I
 
 
 def _release(kernel: DataFlowKernel) -> None:
-    """Shut Parsl down, with what it leaves behind: the jobs of an executor that went bad, and its open log."""
+    """Shut Parsl down; also cancel the jobs of an executor in a bad state and close Parsl's log."""
     for executor in kernel.executors.values():
         if isinstance(executor, HighThroughputExecutor) and executor.bad_state_is_set and executor.provider:
             executor.provider.cancel(list(executor.blocks_to_job_id.values()))
@@ -238,14 +240,14 @@ def _writes_under(handler: logging.Handler, folder: str) -> bool:
 
 @contextmanager
 def _patience() -> Iterator[None]:
-    """Let the first Ctrl-C during the release of nodes pass with a word; the second one ends it."""
+    """Answer the first Ctrl-C during the release of nodes with a message; the second one ends the driver."""
     asked: list[int] = []
 
     def answer(number: int, _frame: FrameType | None) -> None:
         if asked:
             raise KeyboardInterrupt
         asked.append(number)
-        print("quatrain: releasing the workers; once more to leave at once", file=sys.stderr)
+        print("quatrain: releasing the workers; press Ctrl-C again to quit immediately", file=sys.stderr)
 
     before = {number: signal.signal(number, answer) for number in heeded((signal.SIGINT, *CAUGHT))}
     try:
@@ -265,12 +267,12 @@ def _cause(error: BaseException | None) -> BaseException | None:
     return MachineError(f"the workers failed: {one_line(reason or error)}")
 
 
-def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
+def _described(task: str, known: _Progress, error: BaseException) -> BaseException:
     if isinstance(error, UsageError | ValueError | TaskError):
         return error
     place = f" on {known.node}" if known.node else ""
     if isinstance(error, OSError) and (mistake := unwritable(error)) is not None:
-        return UsageError(f"task {task}{place}: {mistake}; mend that and go on with --resume")
+        return UsageError(f"task {task}{place}: {mistake}; fix that and continue with --resume")
     tries = f" after {known.tries} tries" if known.tries > 1 else ""
     failure = TaskError(f"task {task} failed{place}{tries}: {one_line(error)}")
     failure.__cause__ = error
@@ -280,4 +282,4 @@ def _told(task: str, known: _Progress, error: BaseException) -> BaseException:
 def _unrecorded(task: str, trouble: Exception) -> Exception:
     if isinstance(trouble, OSError):
         return UsageError(f"the result of {task} cannot be written: {trouble.strerror}; free some space and --resume")
-    return TaskError(f"task {task} returned what is no plain data: {trouble}")
+    return TaskError(f"task {task} returned what is not plain data: {trouble}")

@@ -1,7 +1,7 @@
-"""What became of the blocks of nodes that a run used: RUN_DIR/blocks.jsonl, one line for each change.
+"""States of the blocks of nodes that a run used: RUN_DIR/blocks.jsonl, one line for each change.
 
-A block's own script tells when it begins and ends and on which nodes, on its standard output; so that needs no question
-to the scheduler. Where a job is ended from outside it cannot tell, and Parsl's look at the queue counts.
+A block's own script prints its start, its end and its nodes on standard output, so the scheduler is not asked. If a job
+is ended from outside, its script prints nothing; then Parsl's poll of the queue counts.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from quatrain.hpc.allocation import ANNOUNCED, expand
 
 FILE = "blocks.jsonl"
 SIGNALLED = tuple(128 + number for number in signal.valid_signals())
-"""Exit codes with which a shell tells that a signal ended it."""
+"""Exit codes of a shell that a signal ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Block:
-    """One block: a job, or its like on this machine; times are Unix seconds."""
+    """One block: a job, or a pool of workers on this machine; times are Unix seconds."""
 
     name: str
     """Its shape and number, such as `gpu 0`, under the number of Parsl's folder."""
@@ -39,20 +39,20 @@ class Block:
     queued: float = 0.0
     began: float | None = None
     until: float | None = None
-    """When its walltime ends, where one binds."""
+    """When its walltime ends; None without a walltime."""
     ended: float | None = None
     how: str = ""
     """How it ended."""
     earlier: tuple[tuple[float, float], ...] = ()
-    """When it had its nodes before Slurm put it back into the queue: beginnings and ends."""
+    """Begin and end of each time in which it had its nodes before Slurm queued it again."""
 
     @property
     def driver(self) -> str:
-        """The number of Parsl's folder, which stands for the driver that submitted it."""
+        """The number of Parsl's folder, which identifies the driver that submitted it."""
         return self.name.partition(" ")[0]
 
     def spans(self, now: float) -> list[tuple[float, float]]:
-        """Return the beginnings and ends of the times in which it had its nodes."""
+        """Return the begin and end of each time in which it had its nodes."""
         last = [] if self.began is None else [(self.began, max(self.began, self.ended or now))]
         return [*self.earlier, *last]
 
@@ -62,7 +62,7 @@ class Block:
 
 
 def gpu_hours(blocks: Iterable[Block], now: float) -> float:
-    """Return what blocks used: of those that one driver had in one job, each moment counts once."""
+    """Return the GPU-hours of blocks; the time that blocks of one driver share in one job counts once."""
     together: dict[tuple[str, str], list[Block]] = defaultdict(list)
     for block in blocks:
         together[block.driver, block.job].append(block)
@@ -91,15 +91,15 @@ def read(run_dir: Path) -> list[Block]:
 
 @dataclass(kw_only=True, slots=True)
 class BlockWatch:
-    """The driver's look after its blocks."""
+    """Records the changes of a driver's blocks."""
 
     run_dir: Path
     folder: Path
     """Parsl's folder of this driver."""
     walltime_s: float | None
-    """What each block asks for; None where nothing is asked for."""
+    """The walltime that each block requests; None if it requests none."""
     end_s: float | None
-    """When the allocation ends that is used, as Unix time."""
+    """Unix time at which the used allocation ends."""
     gpus_per_node: int
     _journal: Journal = field(init=False)
     _known: dict[str, Block] = field(default_factory=dict)
@@ -109,14 +109,14 @@ class BlockWatch:
         self._journal = Journal(self.run_dir / FILE)
 
     def look(self, executors: Iterable[BlockProviderExecutor]) -> list[Block]:
-        """Return the blocks that changed since the last look, and write them down."""
+        """Return the blocks that changed since the last call, and append them to blocks.jsonl."""
         return self._keep([block for executor in executors for block in self._of(executor)])
 
     def close(self) -> list[Block]:
-        """Return the blocks that ended with the driver, and write them down."""
+        """Return the blocks that ended with the driver, and append them to blocks.jsonl."""
         now = time.time()
         over = [replace(block, ended=now, how="released") for block in self._known.values() if block.ended is None]
-        changed = self._keep([self._told(block.name.split()[1:], block) for block in over])
+        changed = self._keep([self._from_script(block.name.split()[1:], block) for block in over])
         self._journal.close()
         return changed
 
@@ -137,11 +137,11 @@ class BlockWatch:
         return found
 
     def _now(self, place: Sequence[str], block: Block, status: JobStatus | None) -> Block:
-        """Return a block as it is now, by its script's word and by what Parsl saw in the queue."""
+        """Return the present state of a block, from its script's output and from Parsl's poll of the queue."""
         over = status is not None and status.terminal
         if block.ended is not None and over:
             return block
-        block = self._told(place, block)
+        block = self._from_script(place, block)
         if block.ended is None and status is not None and over:
             return replace(block, ended=time.time(), how=status.status_name.lower().replace("_", " "))
         if block.began is not None and status is not None and status.state is JobState.RUNNING:
@@ -151,8 +151,8 @@ class BlockWatch:
             return _again_in_the_queue(block, time.time())
         return block
 
-    def _told(self, place: Sequence[str], block: Block) -> Block:
-        """Add what the block's script told of itself."""
+    def _from_script(self, place: Sequence[str], block: Block) -> Block:
+        """Return a block with what its script printed."""
         shape, number = place
         for path in self.folder.glob(f"submit_scripts/parsl.{shape}.block-{number}.*"):
             if path.suffix in (".stdout", ".out"):
@@ -183,7 +183,7 @@ class BlockWatch:
 
 
 def _again_in_the_queue(block: Block, now: float) -> Block:
-    """Return a block that Slurm took its nodes from and will start again."""
+    """Return a block that lost its nodes and that Slurm will start again."""
     return replace(block, began=None, ended=None, until=None, how="", earlier=tuple(block.spans(now)))
 
 
@@ -200,7 +200,7 @@ def _announced(path: Path) -> list[dict[str, str]]:
     return found
 
 
-def told(block: Block) -> str:
+def describe(block: Block) -> str:
     """Return the state of a block in a few words, for events.jsonl."""
     name = block.name.partition(" ")[2]
     job = f"job {block.job}"

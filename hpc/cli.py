@@ -1,4 +1,4 @@
-"""From a command line to a run: flags out of configuration dataclasses, and errors that take one line."""
+"""Command line of a workflow: flags from configuration dataclasses, and one-line errors."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ or a broken limit; 3 done, but some inputs failed; 128 + N ended by signal N (13
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Common:
-    """What every workflow is asked."""
+    """The flags of every workflow."""
 
     site: str = "local"
     """The machine: a name from `quatrain sites`, or a file such as ./mine.py."""
     account: str | None = None
-    """The account that pays, where one does."""
+    """The account to charge, on sites that need one."""
     nodes: int = 1
     """Nodes of a job."""
     walltime: str = "30"
@@ -65,19 +65,19 @@ class Common:
     no_allocation: bool = False
     """Submit jobs even from inside an allocation, which is otherwise used as it is."""
     run_root: Path = Path("runs")
-    """Where the run folder is made."""
+    """The folder in which the run folder is created."""
     resume: Path | None = None
-    """The folder of an earlier run to go on with; its flags need no repeating."""
+    """The folder of an earlier run to continue; its flags need not be repeated."""
     dry_run: bool = False
     """Print what would run and stop."""
     submit: bool = False
-    """Put this command itself into a job, which goes back into the queue when its walltime ends (`quatrain submit`)."""
+    """Run this command itself in a job, which is queued again when its walltime ends (`quatrain submit`)."""
     seed: int = 0
-    """Every random number follows from it."""
+    """Seed of every random number."""
 
     @property
     def request(self) -> Request:
-        """What the site is asked for."""
+        """What the flags request from the site."""
         same = (
             "account",
             "nodes",
@@ -102,11 +102,11 @@ class Workflow:
     presets: Mapping[str, Callable[[], Any]]
     """Functions that return a configuration, by name; the first is the default."""
     plan: Callable[[Any], Sequence[Step]]
-    """What a configuration would run."""
+    """Returns the steps that a configuration would run."""
     work: Callable[[Any, Session], int | None]
-    """Does the work; returns how many inputs failed although the run is done (exit code 3)."""
+    """Function that does the work; returns how many inputs failed although the run is done (exit code 3)."""
     check: Callable[[Any], None] | None = None
-    """Raises UsageError for inputs that can be told to be wrong before a run folder is made."""
+    """Raises UsageError for inputs that are known to be wrong before a run folder is created."""
     fits: Callable[[Any, int], None] | None = None
     """Raises UsageError for what cannot be spread over so many nodes."""
     report: Callable[[Path], Path] | None = None
@@ -152,7 +152,7 @@ def guarded(work: Callable[[], None]) -> int:
         code = _code(work)
         sys.stdout.flush()
     except BrokenPipeError:
-        with contextlib.suppress(OSError):  # an output that is no file has nothing left to flush
+        with contextlib.suppress(OSError):  # an output that is not a file has nothing left to flush
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     return code
@@ -222,7 +222,7 @@ def _main(workflow: Workflow, given: list[str]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """What one command line asks for, with where its nodes come from."""
+    """One parsed command line, with the placement of its run."""
 
     workflow: Workflow
     configuration: Any
@@ -286,7 +286,7 @@ def _work(asked: _Asked) -> None:
 
 
 def parse(workflow: Workflow, given: Sequence[str]) -> tuple[Any, Common]:
-    """Return the configuration and the common flags that arguments ask for; UsageError in one line when they do not."""
+    """Return the configuration and the common flags of command-line arguments; UsageError for a mistake in them."""
     name, rest = _preset(workflow, given)
     configuration = workflow.presets[name]()
     kind = type(configuration)
@@ -305,7 +305,7 @@ def _flags(workflow: Workflow, science: type) -> Any:
     import tyro
 
     choices = ",".join(workflow.presets)
-    preset = tyro.conf.arg(metavar=f"{{{choices}}}", help="Where the values come from that no flag gives.")
+    preset = tyro.conf.arg(metavar=f"{{{choices}}}", help="The preset for all values that no flag gives.")
     fields: list[tuple[str, Any]] = [
         ("preset", Annotated[str, preset]),
         ("science", Annotated[science, tyro.conf.arg(name="")]),

@@ -1,4 +1,4 @@
-"""Distributed programs as argument lists, and how a task runs one: log in the run folder, no process left behind."""
+"""Runs distributed programs from a task, with a log in the run folder and no process left behind."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from quatrain.hpc.rendezvous import meeting_point
 from quatrain.hpc.srun import SRUN_OPTIONS, srun_argv
 
 CONTAINER = "QUATRAIN_CONTAINER"
-"""Set on workers outside of an image, for programs that start inside of one: the words before them, as a shell's."""
+"""Variable of workers outside of an image: the shell words that start a program inside of it."""
 TORCHRUN = ("-m", "torch.distributed.run")
 TAIL_LINES = 20
 COMPLAINT = "quatrain: "
-"""How our programs begin the one line that tells a user's mistake."""
+"""Prefix of the line in which quatrain's programs report a user's mistake."""
 REFUSED = re.compile(r"\b(?:OSError|PermissionError): \[Errno (\d+)\] (.*: '.*'|No space left .*|Disk quota .*)")
-"""How Python tells that the system refused a file: by its name, or a full disk."""
+"""Python's messages for a file that the system refused, or for a full disk."""
 KILL_WAIT_S = 120
-"""Longer than Slurm waits between ending a job's steps and killing what is left of it."""
+"""Seconds; longer than Slurm waits between ending a job's steps and killing its remaining processes."""
 
 
 class CommandError(Exception):
@@ -70,12 +70,12 @@ def torchrun_on_nodes(
 
 
 def inside(container: Sequence[str]) -> list[str]:
-    """Return the words that start Python: that of the container, or this one where there is none."""
+    """Return the words that start Python: that of the container, or this one without a container."""
     return [*container, "python3"] if container else [sys.executable]
 
 
 def container_words(environment: Mapping[str, str]) -> list[str]:
-    """Return the words that put a program into the container of a worker's site; none where there is no container."""
+    """Return the words that run a program in the container of a worker's site; empty without a container."""
     return shlex.split(environment.get(CONTAINER, ""))
 
 
@@ -84,7 +84,7 @@ def _texts(arguments: Sequence[object]) -> list[str]:
 
 
 def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int = 0) -> None:
-    """Run a torch program with `processes` processes a node: with srun over the nodes of a Slurm block, else here.
+    """Run a torch program with `processes` processes per node: with srun on the nodes of a Slurm block, else here.
 
     `arguments` are `-m MODULE ARG...` or a script and its arguments. Raises UsageError when the program complained
     of the user's input in one line, CommandError when it failed otherwise.
@@ -103,14 +103,14 @@ def launch(arguments: Sequence[object], *, processes: int, log: Path, gpus: int 
 
 
 def python(arguments: Sequence[object], *, log: Path) -> None:
-    """Run Python, in the site's container where there is one, with `-m MODULE ARG...`; errors as for `launch`."""
+    """Run Python with `-m MODULE ARG...`, in the site's container if it has one; errors as for `launch`."""
     run([*inside(container_words(os.environ)), *_texts(arguments)], log=log)
 
 
 def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None = None) -> None:
-    """Run a program with its output appended to `log`; when this process dies or is interrupted, all of it ends.
+    """Run a program with its output appended to `log`; if this process dies or is interrupted, the program ends.
 
-    Raises UsageError or CommandError, as `launch` tells, when its exit code is not 0.
+    Raises UsageError or CommandError, as `launch` does, if its exit code is not 0.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as sink:
@@ -129,7 +129,7 @@ def run(argv: Sequence[str], *, log: Path, environment: Mapping[str, str] | None
         _await(program)
     if program.returncode:
         if time.time() > float(os.environ.get(slurm.BLOCK_END) or "inf"):
-            # Slurm ends a job's steps first and this worker later: the task is not to blame, it goes on elsewhere
+            # Slurm ends a job's steps first and this worker later: the task did not fail and continues on other nodes
             time.sleep(KILL_WAIT_S)
         raise _failure(argv, program.returncode, log, start)
 

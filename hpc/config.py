@@ -40,21 +40,21 @@ POOL = ("python3", "-m", "quatrain.hpc.worker_pool")
 RETRIES = 1
 HEARTBEAT_S = 5
 HEARTBEAT_LIMIT_S = 20
-"""A manager that was silent for so long is lost; after a driver's death its allocation is free that soon."""
+"""Seconds of silence after which a manager is lost; a dead driver's allocation is released after the same time."""
 IDLE_S = 60.0
-"""Blocks without work for so long are given back."""
+"""Seconds without work after which a block is released."""
 SUBMIT_TIMEOUT_S = 60
 RESUMABLE_TRIES = 50
-"""How often a task that goes on from its checkpoint may lose its nodes, as at the end of each walltime."""
+"""How often a task that resumes from its checkpoint may lose its nodes, as at the end of each walltime."""
 
 RetryHandler = Callable[[Exception, Any], float]
 
 
 def retry_cost(error: BaseException, *, resumable: bool = False) -> float:
-    """Return what a failure takes of a task's budget of RETRIES.
+    """Return the cost of a failure in a task's budget of RETRIES.
 
-    A node that went away is the machine's matter (20 times, more where the task goes on from a checkpoint), a worker
-    that died may be the task's own (3 times), and an exception that the task raised would be raised again.
+    A lost node is a fault of the machine: 20 tries, or RESUMABLE_TRIES if the task resumes from a checkpoint. A worker
+    that died may be a fault of the task: 3 tries. An exception of the task would be raised again: no retry.
     """
     if isinstance(error, ManagerLost):
         return RETRIES / RESUMABLE_TRIES if resumable else 0.05
@@ -66,7 +66,7 @@ def parsl_config(
 ) -> Config:
     """Return a fresh configuration with two executors, labelled `gpu` and `block`.
 
-    Parsl calls `on_failure` after each failed try; it returns what the failure takes of the task's budget.
+    Parsl calls `on_failure` after each failed try; it returns the cost of the failure in the task's budget.
     """
     return Config(
         executors=[executor(placement, shape, plan, run_dir) for shape in SHAPES],

@@ -1,4 +1,4 @@
-"""Containers around workers and programs: what the batch script asks for, and the words before a command."""
+"""Containers around workers and programs: options of the batch script, and the words before a command."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _paths(value: object) -> Iterator[Path]:
 
 
 def _absolute(path: Path) -> Path:
-    """Return a path from the root, with its links left as they are: tasks open it by its own name."""
+    """Return an absolute path without resolving its links, because tasks open it by its own name."""
     return Path(os.path.abspath(path))
 
 
@@ -79,7 +79,7 @@ def _shifter(site: Site) -> list[str]:
 
 
 def lookup_command(placement: Placement) -> list[str] | None:
-    """Return the command that succeeds if the image is present; None if the image is a file or there is none."""
+    """Return the command that succeeds if the image is present; None without an image or if the image is a file."""
     name, kind = placement.image, placement.site.container
     if name is None or kind == "apptainer":
         return None

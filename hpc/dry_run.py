@@ -1,4 +1,4 @@
-"""What a run would do: tasks, executors, the batch scripts as Parsl would submit them, node-hours, broken limits."""
+"""Describes what a run would do: tasks, executors, Parsl's batch scripts, node-hours and broken limits."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ OWN_JOB = "nodes: one job submitted with sbatch, in which the driver runs too"
 
 
 class Preview(SlurmProvider):
-    """Slurm's provider with its commands left out: it writes the script, and neither asks nor submits."""
+    """Slurm's provider without its commands: it writes the script, but does not query or submit."""
 
     def execute_wait(self, cmd: str, timeout: float | None = None) -> tuple[int, str, str]:  # noqa: ARG002 - an override has all
         """Answer sbatch with a job number and everything else with a failure, running nothing."""

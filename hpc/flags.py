@@ -126,7 +126,7 @@ def known_flags(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def _spelling(kind: type, field: dataclasses.Field[Any]) -> tuple[str, Any]:
-    """Return a field's name on the command line, empty where its flags have no prefix, and its type."""
+    """Return a field's name on the command line, empty if its flags have no prefix, and its type."""
     import tyro
 
     hint = typing.get_type_hints(kind, include_extras=True)[field.name]

@@ -1,7 +1,7 @@
 """Starts Parsl's interchange so that it lives exactly as long as the driver.
 
-In a session of its own it does not see the terminal's Ctrl-C, which the driver answers in order; and when the driver
-dies in whatever way, the kernel sends it SIGTERM, whereupon the workers leave and their allocation with them.
+It runs in its own session, so the terminal's Ctrl-C reaches only the driver, which then shuts down in order. If the
+driver dies, the kernel sends SIGTERM to the interchange. The workers then end and release their allocation.
 """
 
 from __future__ import annotations

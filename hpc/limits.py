@@ -1,4 +1,4 @@
-"""What a site refuses: each broken limit as one sentence with the flag to change."""
+"""Checks a run against a site's limits; each broken limit is one sentence with the flag to change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Finished results of a run, kept as JSON lines under what was asked, so that a resumed run repeats none of them."""
+"""Finished results of a run, stored as JSON lines by key, so that a resumed run does not repeat them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FILE = "finished.jsonl"
 
 
 class Memo:
-    """Results by key; a key stands for a task's name, its arguments, the configuration and the code that computes."""
+    """Results by key; a key is a hash of a task's name, its arguments, the configuration and the code."""
 
     def __init__(self, run_dir: Path, identity: str) -> None:
         self._run_dir = str(run_dir)
@@ -34,7 +34,7 @@ class Memo:
         try:
             text = json.dumps(asked, sort_keys=True)
         except TypeError as error:
-            raise UsageError(f"task {name!r} got an argument that is no plain data: {error}") from error
+            raise UsageError(f"task {name!r} got an argument that is not plain data: {error}") from error
         return hashlib.sha256(text.replace(json.dumps(self._run_dir)[1:-1], "RUN").encode()).hexdigest()
 
     def __contains__(self, key: str) -> bool:
@@ -44,7 +44,7 @@ class Memo:
         return json.loads(self._results[key])
 
     def remember(self, key: str | None, task: str, result: Any) -> Any:
-        """Write a result down under its key, if it has one, and return it as it will be read back."""
+        """Store a result under its key, if it has one, and return it as it will be read back."""
         text = json.dumps(plain(result))
         if key is not None:
             self._journal.append({"key": key, "task": task, "code": versions.code(), "result": json.loads(text)})
@@ -52,7 +52,7 @@ class Memo:
         return json.loads(text)
 
     def sync(self) -> None:
-        """Bring what was remembered to the disk itself."""
+        """Flush the stored results to the disk (fsync)."""
         self._journal.sync()
 
     def close(self) -> None:

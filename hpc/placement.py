@@ -1,4 +1,4 @@
-"""Where the nodes of a run come from, decided once at its start; everything else reads it from a Placement."""
+"""Placement of a run: where its nodes come from and what they have, decided once at its start."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Placement:
 
     @property
     def share(self) -> float:
-        """The part of each node that the request gets and pays for: by its GPUs if nodes are shared, else 1."""
+        """The fraction of each node that the request gets and is charged for; 1 unless nodes are shared."""
         return _share(self.facts, self.request)
 
     @property
@@ -81,7 +81,7 @@ def find_placement(site: Site, request: Request, mounts: tuple[Path, ...] = (), 
 def place(
     site: Site, request: Request, allocation: Allocation | None = None, mounts: tuple[Path, ...] = ()
 ) -> Placement:
-    """Decide where nodes come from and what they have; `allocation` is the one around the driver."""
+    """Return the placement of a run; `allocation` is the one around the driver."""
     used = allocation if request.allocation and site.scheduler != "none" else None
     origin: Origin = "local" if site.scheduler == "none" else "allocation" if used is not None else "slurm"
     nodes = len(used.nodes) if used is not None else request.nodes if origin == "slurm" else 1

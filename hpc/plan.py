@@ -1,4 +1,4 @@
-"""What a workflow is going to run, as data: for the dry run, and for a walltime that suits the longest task."""
+"""The planned tasks of a workflow, for the dry run and for the check of the walltime."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Step:
     seconds: float
     """Estimate for one task on one worker of that shape."""
     resumable: bool = False
-    """True where a task that is cut off goes on from its own checkpoint, so that no walltime need hold it whole."""
+    """True if an interrupted task resumes from its own checkpoint; then it need not fit into one walltime."""
 
     def __post_init__(self) -> None:
         if self.count < 0 or self.seconds < 0:
@@ -32,7 +32,7 @@ class Step:
 
 
 def longest_s(plan: Sequence[Step], shape: Shape | None = None) -> float:
-    """Return the estimated seconds of the longest single task that a walltime must hold whole; 0 without any.
+    """Return the estimated seconds of the longest task that must fit into one walltime; 0 without such tasks.
 
     `shape` names one shape; without it every shape counts.
     """

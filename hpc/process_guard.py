@@ -1,7 +1,7 @@
-"""Stands beside a program and ends its whole process group when the one who started it dies.
+"""Ends the whole process group of a program when the process that started it dies.
 
-Started as `guard.py GROUP` with a pipe as standard input. The pipe closes when its other end's process dies, in
-whatever way; if the word `done` came before, the program has ended by itself and nothing is killed.
+Started as `process_guard.py GROUP` with a pipe as standard input. The pipe closes when the process at its other end
+dies. If the text `done` was sent before, the program has ended by itself and nothing is killed.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def end(group: int, grace_s: float = GRACE_S) -> None:
-    """Send SIGTERM to a process group, and SIGKILL when some of it is still there after `grace_s`."""
+    """Send SIGTERM to a process group, and SIGKILL if some of it still runs after `grace_s`."""
     deadline = time.monotonic() + grace_s
     try:
         os.killpg(group, signal.SIGTERM)
@@ -43,20 +43,20 @@ _SET_PARENT_DEATH_SIGNAL, _SET_CHILD_SUBREAPER = 1, 36  # of linux/prctl.h
 
 
 def end_with_parent(parent: int, number: signal.Signals) -> None:
-    """Have the kernel send this process a signal when its parent, of that number, ends; at once where it has ended.
+    """Have the kernel send this process a signal when its parent, of that number, ends; exit if it has ended already.
 
-    Elsewhere than on Linux nothing happens.
+    Does nothing on systems other than Linux.
     """
     _control(_SET_PARENT_DEATH_SIGNAL, number)
-    if os.getppid() != parent:  # it was gone before the kernel knew of the wish
+    if os.getppid() != parent:  # it ended before the request took effect
         sys.exit(1)
 
 
 def adopt_orphans() -> None:
-    """Become the parent of every descendant whose own parent ends; elsewhere than on Linux nothing happens."""
+    """Become the parent of every descendant whose own parent ends; does nothing on systems other than Linux."""
     _control(_SET_CHILD_SUBREAPER, 1)
 
 
-def _control(wish: int, value: int) -> None:
+def _control(request: int, value: int) -> None:
     if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(wish, value, 0, 0, 0)
+        ctypes.CDLL(None).prctl(request, value, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""How far a run is: bars on a terminal, plain lines in a log, both fed by the files of RUN_DIR/progress."""
+"""Progress of a run: bars on a terminal, plain lines in a log, both read from the files of RUN_DIR/progress."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from quatrain.progress import Meter
 POLL_S = 0.5
 LINE_EVERY_S = 15.0
 DUMB = ("dumb", "unknown")
-"""Terminals that cannot move their cursor, on which no bar shows."""
+"""Terminals that cannot move their cursor, so they show no bars."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """How far one task was when it last told."""
+    """The progress of one task at its last report."""
 
     task: str
     done: int
@@ -39,12 +39,12 @@ class Reading:
 
     @property
     def finished(self) -> bool:
-        """Whether everything that was to do is done."""
+        """Whether all of the task is done."""
         return self.total is not None and self.done >= self.total
 
     @property
     def left_s(self) -> float | None:
-        """Seconds left at the pace so far, or None before anything is known of it."""
+        """Estimated seconds left at the average speed so far; None before the speed is known."""
         new, elapsed = self.done - self.first, self.updated - self.began
         if self.total is None or new <= 0 or elapsed <= 0:
             return None
@@ -52,7 +52,7 @@ class Reading:
 
 
 def readings(run_dir: Path) -> list[Reading]:
-    """Return what the tasks of a run tell about themselves, the oldest first; unreadable files are passed over."""
+    """Return the progress of a run's tasks, the oldest first; unreadable files are skipped."""
     found = [_reading(path) for path in (run_dir / "progress").glob("[!.]*.json")]
     return sorted((reading for reading in found if reading is not None), key=lambda reading: reading.began)
 
@@ -73,13 +73,13 @@ def span(seconds: float | None) -> str:
 
 
 class Painter(Protocol):
-    """Puts readings before the user's eyes."""
+    """Shows readings to the user."""
 
     def paint(self, reading: Reading) -> None:
         """Show the newest state of one task."""
 
     def say(self, text: str) -> None:
-        """Show one line that stays."""
+        """Show one permanent line."""
 
     def close(self) -> None:
         """Leave the terminal in order."""
@@ -93,7 +93,7 @@ class Lines:
         self._last: dict[str, tuple[float, Reading]] = {}
 
     def paint(self, reading: Reading) -> None:
-        """Print a line when there is reason to."""
+        """Print a line if the task begins or ends, or if its last line is 15 s old."""
         at, before = self._last.get(reading.task, (0.0, None))
         now = time.monotonic()
         if reading == before or (before is not None and before.finished and reading.finished):
@@ -107,7 +107,7 @@ class Lines:
         print(f"[{time.strftime('%H:%M:%S')}] {text}", file=self._stream, flush=True)
 
     def close(self) -> None:
-        """Leave nothing behind."""
+        """Do nothing."""
 
 
 def as_line(reading: Reading) -> str:
@@ -142,7 +142,7 @@ class Bars:
         self._bars.start()
 
     def paint(self, reading: Reading) -> None:
-        """Move the task's bar, or make one."""
+        """Update the task's bar, or create it."""
         if reading.task not in self._ids:
             self._ids[reading.task] = self._bars.add_task(reading.task, total=reading.total, left="", note="")
         left = f"took {span(reading.updated - reading.began)}" if reading.finished else f"{span(reading.left_s)} left"
@@ -154,12 +154,12 @@ class Bars:
         self._bars.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Draw the last state and give the terminal back."""
+        """Draw the last state and release the terminal."""
         self._bars.stop()
 
 
 class View:
-    """What a workflow tells its user while it runs."""
+    """Progress output of a running workflow."""
 
     def __init__(self, run: Run, painter: Painter) -> None:
         self._run = run
@@ -168,7 +168,7 @@ class View:
         self._lock = threading.Lock()
 
     def task(self, name: str, total: int | None = None) -> Doing:
-        """Begin a task; without a total its own Meter is waited for. Usable as `with show.task(...):`."""
+        """Begin a task; without a total, its own Meter reports one. Usable as `with show.task(...):`."""
         self._meters[name] = Meter(self._run.path, name, total=total)
         return Doing(self, name, counted=total is not None)
 
@@ -178,13 +178,13 @@ class View:
             self._meters[name].advance(count, note)
 
     def say(self, text: str) -> None:
-        """Show one line that stays, below what was done before it."""
+        """Show one permanent line below the present progress."""
         with self._lock:
             self._paint()
             self._painter.say(text)
 
     def refresh(self) -> None:
-        """Read the run folder and paint what it tells."""
+        """Read the run folder and show its progress."""
         with self._lock:
             self._paint()
 
@@ -193,7 +193,7 @@ class View:
             self._painter.paint(reading)
 
     def finish(self, name: str) -> None:
-        """Close a task that was begun without a total and never told one."""
+        """Finish a task that was begun without a total and has not reported one."""
         if any(reading.task == name and reading.total is None for reading in readings(self._run.path)):
             self._meters[name].finish()
         self.refresh()
@@ -201,7 +201,7 @@ class View:
 
 @dataclass(frozen=True, slots=True)
 class Doing:
-    """A task that is being done; leaving its `with` block brings its bar to the end."""
+    """A task in progress; leaving its `with` block completes its bar."""
 
     view: View
     name: str
@@ -219,9 +219,9 @@ class Doing:
 
 @contextmanager
 def progress(run: Run, stream: TextIO | None = None) -> Iterator[View]:
-    """Show how far a run is until the block ends: bars where `stream` (standard output) is a terminal, else lines.
+    """Show the progress of a run until the block ends: bars if `stream` (standard output) is a terminal, else lines.
 
-    A terminal that says of itself that it is dumb gets lines.
+    A terminal whose TERM is in DUMB gets lines.
     """
     stream = stream or sys.stdout
     for stale in (run.path / "progress").glob("*.json"):
@@ -236,7 +236,7 @@ def progress(run: Run, stream: TextIO | None = None) -> Iterator[View]:
     finally:
         stop.set()
         thread.join()
-        with contextlib.suppress(BrokenPipeError):  # nobody reads any more: the command tells that by its code
+        with contextlib.suppress(BrokenPipeError):  # the reader has ended: the command returns its exit code
             view.refresh()
             painter.close()
 
@@ -245,6 +245,6 @@ def _repeat(view: View, stop: threading.Event) -> None:
     while not stop.wait(POLL_S):
         try:
             view.refresh()
-        except BrokenPipeError:  # nobody reads any more: as when a terminal hangs up
+        except BrokenPipeError:  # the reader has ended: as when a terminal hangs up
             os.kill(os.getpid(), signal.SIGHUP)
             return

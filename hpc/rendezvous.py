@@ -1,12 +1,12 @@
-"""How the processes of one program find each other: number, addresses, a free port, and one run folder for all.
+"""Rendezvous of the processes of one program: ranks, addresses, a free port, and one common run folder.
 
-Who started them tells it, in this order: torchrun's variables; MPI, where mpiexec or `srun --mpi` gave this process a
-place in a group (mpi4py); Slurm's variables under a plain srun. A single process meets nobody.
+The launcher gives them, in this order: torchrun's variables; MPI (mpi4py), if mpiexec or `srun --mpi` started this
+process; Slurm's variables under a plain srun. A single process needs no rendezvous.
 
     srun -n 8 python -m quatrain.hpc.rendezvous -m quatrain.nas.train RUN_DIR
     mpiexec -n 2 python -m quatrain.hpc.rendezvous -m quatrain.nas.train RUN_DIR
 
-starts a torch program so, without torchrun.
+start a torch program without torchrun.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from quatrain.hpc.allocation import expand, meaning
 BY_MPI = ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK", "MPI_LOCALRANKID")
 """Variables that mpiexec or srun sets for a process of an MPI program."""
 FIRST_PORT, PORTS = 29500, 2000
-"""Where ports lie that are computed instead of asked for: under plain srun no message can be sent before a port."""
+"""Range of computed ports: under plain srun the processes need a common port before they can exchange messages."""
 PATIENCE_S = 120.0
-"""How long the processes of a plain srun wait for each other."""
+"""Seconds that the processes of a plain srun wait for each other."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,11 +45,11 @@ class Group:
     local_ranks: int = 1
     """Processes of the program on this computer."""
     addresses: tuple[str, ...] = ("127.0.0.1",)
-    """Where each rank's computer is reached, in the order of ranks, or of nodes where only those are known."""
+    """Address of each rank's computer in the order of ranks; of each node if only nodes are known."""
     port: int = FIRST_PORT
     """A port of the first address that was free a moment ago."""
     run_dir: str = ""
-    """The run folder on which all agree: the first rank's."""
+    """The common run folder: the first rank's."""
 
     def variables(self) -> dict[str, str]:
         """Return torchrun's variables, which torch.distributed reads."""
@@ -64,7 +64,7 @@ class Group:
 
 
 def meet(run_dir: str = "", environment: Mapping[str, str] | None = None) -> Group:
-    """Return this process's place; UsageError when the processes were given different run folders."""
+    """Return this process's place; UsageError if the processes were given different run folders."""
     environment = os.environ if environment is None else environment
     if "RANK" in environment and "WORLD_SIZE" in environment:
         return by_torchrun(environment, run_dir)
@@ -78,7 +78,7 @@ def meet(run_dir: str = "", environment: Mapping[str, str] | None = None) -> Gro
 def _world(variable: str) -> Any:
     try:
         from mpi4py import MPI
-    except (ImportError, RuntimeError) as error:  # RuntimeError: it is there, and no MPI library is
+    except (ImportError, RuntimeError) as error:  # RuntimeError: mpi4py is installed, an MPI library is not
         raise UsageError(
             f"{variable} says that MPI started this process, but mpi4py cannot be used ({error}):"
             " pip install mpi4py, or start it with torchrun or `srun --mpi=none`"
@@ -87,7 +87,7 @@ def _world(variable: str) -> Any:
 
 
 def by_torchrun(environment: Mapping[str, str], run_dir: str = "") -> Group:
-    """Return the place that torchrun's variables tell."""
+    """Return the place from torchrun's variables."""
     return Group(
         rank=int(environment["RANK"]),
         ranks=int(environment["WORLD_SIZE"]),
@@ -119,10 +119,10 @@ def by_mpi(comm: Any, run_dir: str = "") -> Group:
 
 
 def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
-    """Return the place that srun's variables tell; all of the step's processes must call this together.
+    """Return the place from srun's variables; all of the step's processes must call this together.
 
-    The port follows from job and step, so that all compute the same; at another one beside it they compare what they
-    were given.
+    Job and step determine the port, so all processes compute the same one. At the port PORTS below it the processes
+    compare their run folders.
     """
     nodes = expand(meaning("step_node_list", environment) or "")
     rank, local = int(meaning("rank", environment) or 0), int(meaning("local_rank", environment) or 0)
@@ -141,14 +141,14 @@ def by_slurm(environment: Mapping[str, str], run_dir: str = "") -> Group:
     if rank == 0:
         _check_same(_collected((listening(group.addresses), port), ranks, run_dir))
     else:
-        _check_same(_told_by_the_first((group.addresses[0], port), run_dir))
+        _check_same(_exchanged((group.addresses[0], port), run_dir))
     return group
 
 
 def listening(addresses: Sequence[str]) -> str:
-    """Return where the first process waits for the others: its own address, by which they find it.
+    """Return the address on which the first process listens for the others.
 
-    A host that knows itself by the loop alone, as Debian's do, waits at all of its addresses where others are to come.
+    If its host name resolves to the loopback, as on Debian, it listens on all interfaces when other hosts take part.
     """
     first = addresses[0]
     return "" if len(set(addresses)) > 1 and socket.gethostbyname(first).startswith("127.") else first
@@ -161,7 +161,7 @@ def _check_same(folders: Iterable[str]) -> None:
 
 
 def _collected(place: tuple[str, int], ranks: int, run_dir: str) -> list[str]:
-    """Return the run folders of all processes, which the others tell this one, and tell them all of them."""
+    """Receive the run folders of the other processes, send them the whole list, and return it."""
     with contextlib.ExitStack() as opened:
         folders, streams = [run_dir], []
         try:
@@ -180,8 +180,8 @@ def _collected(place: tuple[str, int], ranks: int, run_dir: str) -> list[str]:
     return folders
 
 
-def _told_by_the_first(place: tuple[str, int], run_dir: str) -> list[str]:
-    """Tell the first process this one's run folder, once it listens, and return those of all."""
+def _exchanged(place: tuple[str, int], run_dir: str) -> list[str]:
+    """Send this process's run folder to the first process, once it listens, and return those of all."""
     until = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -206,7 +206,7 @@ def meeting_point(node: str) -> str:
 
 
 def reachable(node: str) -> str:
-    """Return a node's name where it can be looked up, else this computer's (virtual nodes share one computer)."""
+    """Return a node's name if it can be resolved, else this computer's (virtual nodes share one computer)."""
     return next((name for name in (node, socket.gethostname()) if _known(name)), own_address())
 
 
@@ -219,12 +219,12 @@ def _known(name: str) -> bool:
 
 
 def own_address() -> str:
-    """Return the first IPv4 address of this computer, loopback only where there is no other."""
+    """Return the first IPv4 address of this computer; loopback only if it has no other."""
     return addresses()[0]
 
 
 def addresses() -> list[str]:
-    """Return the IPv4 addresses of this host's interfaces, loopback last resort only; no name server is asked."""
+    """Return the IPv4 addresses of this host's interfaces, loopback only without any other; no DNS query is sent."""
     known = [a.address for entries in psutil.net_if_addrs().values() for a in entries if a.family is socket.AF_INET]
     return sorted({address for address in known if not address.startswith("127.")}) or ["127.0.0.1"]
 
@@ -237,7 +237,7 @@ def free_port() -> int:
 
 
 def main(argv: Sequence[str] | None = None, environment: MutableMapping[str, str] | None = None) -> None:
-    """Meet the others, set torchrun's variables, and become the program `-m MODULE ARGS...`."""
+    """Find the other processes, set torchrun's variables, and run the program `-m MODULE ARGS...`."""
     words = list(sys.argv[1:] if argv is None else argv)
     environment = os.environ if environment is None else environment
     if len(words) < 2 or words[0] != "-m":

@@ -1,7 +1,7 @@
-"""The run folder: what was asked, what happened, what came out; readable by other tools while it grows.
+"""The run folder: configuration, events and results; other tools may read it during the run.
 
 run.json, events.jsonl, finished.jsonl, blocks.jsonl, summary.json, heartbeat, checkpoints/, logs/, progress/ and
-parsl/. Whole files are replaced atomically; lines that a crash tore are passed over.
+parsl/. Whole files are replaced atomically; lines that a crash cut short are skipped.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ from quatrain.hpc.versions import git_commit, installed
 
 FOLDERS = ("checkpoints", "logs", "progress", "parsl")
 HEARTBEAT, BEAT_S = "heartbeat", 5.0
-"""The file that a living driver touches, and how often."""
+"""The file that a running driver touches, and the seconds between two touches."""
 REQUEUED = "QUATRAIN_REQUEUED"
 """Set by the batch script of a driver in a job that Slurm starts again when the driver ends by SIGUSR1."""
 HANDOVER_S = 60.0
-"""How long a driver in a job waits for the command that submitted it to let go of the run folder."""
+"""Seconds that a driver in a job waits until the command that submitted it releases the run folder."""
 CAUGHT = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 """Signals that end a run in order; Slurm sends SIGUSR1 to a driver in a job some minutes before its walltime."""
 
 
 class Terminated(SystemExit):
-    """The driver was told to end by one of CAUGHT; its exit code is 128 + the signal."""
+    """The driver received one of CAUGHT; its exit code is 128 + the signal."""
 
 
 class Run:
@@ -50,7 +50,7 @@ class Run:
         self.seed: int = facts["seed"]
         self.resumed = resumed
         self.identity = fingerprint({"configuration": facts["configuration"], "seed": facts["seed"]})
-        """Stands for what was asked; results are remembered under it."""
+        """Hash of configuration and seed; part of the key of each stored result."""
         before = _previous_summary(path) if resumed else {}
         self._lock = _lock(path, HANDOVER_S if before.get("state") == "queued" else 0.0)
         self._summary = _previous_summary(path) if resumed else {}
@@ -72,7 +72,7 @@ class Run:
         placement: Placement | None = None,
         command: Sequence[str] = (),
     ) -> Run:
-        """Make a new folder under `root` and open it; UsageError when that folder cannot be written."""
+        """Create a new folder under `root` and open it; UsageError if that folder cannot be written."""
         _check_spelling(root)
         asked = {"workflow": workflow, "configuration": plain(configuration), "seed": seed}
         try:
@@ -82,7 +82,7 @@ class Run:
             return cls(path, {**asked, **_circumstances(placement, command), "resumed": []}, resumed=False)
         except OSError as error:
             raise UsageError(
-                f"no run folder in {str(root)!r}: {error.strerror}; take another with --run-root"
+                f"no run folder in {str(root)!r}: {error.strerror}; give another one with --run-root"
             ) from error
 
     @classmethod
@@ -96,7 +96,7 @@ class Run:
         placement: Placement | None = None,
         command: Sequence[str] = (),
     ) -> Run:
-        """Open the folder of an earlier run to go on with it; UsageError unless it asked for the very same."""
+        """Open the folder of an earlier run to continue it; UsageError if configuration or seed differ."""
         path = path.resolve()
         facts = recorded(path)
         asked = {"workflow": workflow, "configuration": plain(configuration), "seed": seed}
@@ -136,7 +136,7 @@ class Run:
 
     @property
     def seconds(self) -> float:
-        """Seconds of work so far, those before a resumption included."""
+        """Seconds of work so far, including those before a resume."""
         return self._before_s + time.monotonic() - self._started
 
     def event(
@@ -154,13 +154,13 @@ class Run:
         self._events.append(line)
 
     def beat(self) -> None:
-        """Give a sign of life, by which any computer that sees the folder knows that the driver is there."""
+        """Touch the heartbeat file, which shows every computer with access to the folder that the driver runs."""
         if time.monotonic() - self._beaten >= BEAT_S:
             (self.path / HEARTBEAT).touch()
             self._beaten = time.monotonic()
 
     def note(self, message: str) -> None:
-        """Append a remark of the workflow's own to events.jsonl."""
+        """Append a note of the workflow to events.jsonl."""
         self.event("note", message=message)
 
     def summarise(self, **fields: Any) -> None:
@@ -187,7 +187,7 @@ class Run:
     ) -> None:
         state = ending(error)
         try:
-            if _goes_on(error):
+            if _is_requeued(error):
                 self._summary["requeued"] = True
             if error is not None:
                 self._record(state, error)
@@ -205,7 +205,7 @@ class Run:
 
     @contextmanager
     def handing_over(self) -> Iterator[None]:
-        """Close the folder after the block, in which a job is submitted that will open it; else the run has failed."""
+        """Close the folder after the block, which submits the job that will open it; an error fails the run."""
         self._forget_the_end()
         self._write_summary("queued")
         try:
@@ -220,7 +220,7 @@ class Run:
             os.close(self._lock)
 
     def _forget_the_end(self) -> None:
-        """Drop what summary.json tells of how an earlier driver ended."""
+        """Remove from the summary how an earlier driver ended."""
         for name in ("error", "requeued"):
             self._summary.pop(name, None)
 
@@ -238,8 +238,8 @@ def ending(error: BaseException | None) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt | Terminated | BrokenPipeError) else "failed"
 
 
-def _goes_on(error: BaseException | None) -> bool:
-    """Tell whether Slurm starts this driver again."""
+def _is_requeued(error: BaseException | None) -> bool:
+    """Return whether Slurm starts this driver again."""
     return isinstance(error, Terminated) and error.code == 128 + signal.SIGUSR1 and bool(os.environ.get(REQUEUED))
 
 
@@ -254,12 +254,12 @@ def one_line(error: BaseException | None) -> str:
 
 
 def recorded(path: Path) -> dict[str, Any]:
-    """Return run.json of a run folder; UsageError when it is none."""
+    """Return run.json of a run folder; UsageError if it is not a run folder."""
     try:
         facts = read_json(path / "run.json")
     except FileNotFoundError:
-        what = "holds no run.json" if path.is_dir() else "is no folder"
-        raise UsageError(f"{str(path)!r} is no run folder, it {what}: give a folder such as runs/nas-...") from None
+        what = "holds no run.json" if path.is_dir() else "is not a folder"
+        raise UsageError(f"{str(path)!r} is not a run folder, it {what}: give a folder such as runs/nas-...") from None
     except (ValueError, OSError) as error:
         raise UsageError(f"{str(path / 'run.json')!r} cannot be read: {error}") from error
     if not isinstance(facts, dict) or not {"workflow", "configuration", "seed"} <= facts.keys():
@@ -268,7 +268,7 @@ def recorded(path: Path) -> dict[str, Any]:
 
 
 def differing(there: Any, here: Any, name: str) -> list[str]:
-    """Return `name is A there, B here` for every leaf in which two plain values differ."""
+    """Return `name is A there, B here` for each leaf in which two plain values differ."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         keys = sorted(there.keys() | here.keys())
         inner = [(key, there.get(key), here.get(key)) for key in keys]
@@ -279,7 +279,7 @@ def differing(there: Any, here: Any, name: str) -> list[str]:
 
 
 def _check_spelling(root: Path) -> None:
-    """Raise UsageError for a folder whose path a shell would take apart: Parsl hands it to one, unquoted."""
+    """Raise UsageError for a path that a shell would split, because Parsl passes it to a shell unquoted."""
     if strange := re.search(r"[^\w./@%+=:,-]", str(root.resolve())):
         raise UsageError(
             f"run folders cannot lie in {str(root.resolve())!r}, because of the {strange[0]!r} in its path;"
@@ -320,7 +320,7 @@ def _previous_summary(path: Path) -> dict[str, Any]:
 
 
 def _lock(path: Path, patience_s: float) -> int:
-    """Take the folder for this driver alone; UsageError when another one still has it after `patience_s`."""
+    """Lock the folder for this driver; UsageError if another driver still holds the lock after `patience_s`."""
     descriptor = os.open(path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     until = time.monotonic() + patience_s
     while True:
@@ -332,13 +332,13 @@ def _lock(path: Path, patience_s: float) -> int:
                 continue
             os.close(descriptor)
             raise UsageError(f"{str(path)!r} is in use by a running driver: wait for it, or end it first") from None
-        except OSError:  # a file system without locks: go on without one
+        except OSError:  # a file system without locks: continue without one
             return descriptor
         return descriptor
 
 
 def heeded(numbers: Iterable[signal.Signals]) -> list[signal.Signals]:
-    """Return the signals that this process was not told to ignore, as nohup does with SIGHUP."""
+    """Return the signals that this process does not ignore; nohup, for instance, ignores SIGHUP."""
     return [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
 
 

@@ -1,4 +1,4 @@
-"""A search driven by workers: one thread asks and tells it, as many networks are measured as there are workers."""
+"""Drives a search with workers: one thread proposes networks and records results, the workers measure."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from quatrain.search.search import Search
 from quatrain.supernet.space import Subnet
 
 HOPELESS = 5
-"""Networks that fail one after another before the search itself is given up."""
+"""Failures in a row after which the search ends."""
 
 
 def drive(
     search: Search,
     measure: Callable[[Trial], Future[Any]],
     workers: int,
-    told: Callable[[Trial], None],
+    on_result: Callable[[Trial], None],
     say: Callable[[str], None],
     *,
     baselines: Iterable[Subnet] = (),
     in_order: bool = False,
 ) -> None:
-    """Measure what the search proposes, then `baselines`, until there is nothing left; `told` is called a result.
+    """Measure the search's proposals, then `baselines`; `on_result` is called for each result.
 
-    More networks are under way than there are workers, see `under_way`.
-    A network that cannot be measured, after its retries, is set aside, and `say` gets a line of it. Raises what the
-    last of HOPELESS failures in a row raised.
+    More networks are under way than there are workers, see `under_way`. A network that still fails after its retries
+    is set aside, and `say` gets a line about it. After HOPELESS failures in a row the last error is raised.
     """
     others = filter(None, map(search.baseline, dict.fromkeys(baselines)))
     failures = 0
@@ -41,7 +40,7 @@ def drive(
         nonlocal failures
         search.record(trial, metrics)
         failures = 0
-        told(trial)
+        on_result(trial)
 
     def failed(trial: Trial, error: Exception) -> None:
         nonlocal failures
@@ -49,15 +48,15 @@ def drive(
         if failures == HOPELESS:
             raise error
         search.set_aside(trial, str(error))
-        say(f"set aside, the search goes on without it: {trial.subnet.key}: {error}")
+        say(f"set aside, the search continues without it: {trial.subnet.key}: {error}")
 
     keep_busy(under_way(workers, in_order=in_order), draw, measure, finish, failed=failed, in_order=in_order)
 
 
 def under_way(workers: int, *, in_order: bool = False) -> int:
-    """Return how many networks are handed out at once: one for each two workers waits in the queue.
+    """Return how many networks are under way at once: one per worker, and one per two workers in the queue.
 
-    Then no worker waits for the engine where several end at once. None waits with `in_order`, or for one worker.
+    With a queue, no worker waits for the engine when several end at once. `in_order` and one worker have no queue.
     """
     return workers if in_order or workers == 1 else workers + -(-workers // 2)
 
@@ -74,12 +73,12 @@ def keep_busy(
     failed: Callable[[Work, Exception], None] | None = None,
     in_order: bool = False,
 ) -> None:
-    """Start what `draw` gives, `workers` at a time, until it gives None; hand each result to `finish` as it comes.
+    """Start the work that `draw` returns, `workers` at a time, until it returns None; pass each result to `finish`.
 
-    All of them are called from the caller's thread. A task that ends with TaskError or ValueError, or whose result
-    `finish` refuses with ValueError, goes to `failed`; without that, and for any other exception, it raises here and
-    those under way are left to end. With `in_order` results are handed on in the
-    order of their start: what `draw` gives then depends on no clock, at the price of workers that wait.
+    All functions are called from the caller's thread. `failed` gets each task that ends with TaskError or ValueError,
+    or whose result `finish` refuses with ValueError. Without `failed`, and for any other exception, the error is raised
+    here and the tasks under way are left to end. With `in_order`, results are passed in the order of their start: then
+    `draw` does not depend on timing, but workers wait.
     """
     under_way: dict[Future[Any], Work] = {}
     while True:

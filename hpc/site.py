@@ -1,4 +1,4 @@
-"""What is known about a machine, as data, and what a user asks of it."""
+"""Facts of a machine and the request of a user, as data."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 Shape = Literal["gpu", "block"]
-"""How a worker stands: `gpu` is one worker for each GPU (or core), `block` is one for a whole block of nodes."""
+"""Placement of workers: `gpu` is one worker per GPU (or core), `block` is one for a whole block of nodes."""
 SHAPES: tuple[Shape, ...] = ("gpu", "block")
 SCHEDULERS = ("none", "slurm")
 CONTAINERS = ("none", "shifter", "podman-hpc", "apptainer")
@@ -20,13 +20,13 @@ class Qos:
     name: str
     max_walltime_min: int
     max_nodes: int | None = None
-    """None where the machine's size is the only limit."""
+    """None if the machine's size is the only limit."""
     max_gpus_per_node: int | None = None
-    """Set where jobs share a node."""
+    """Set if jobs share a node."""
     charge: float = 1.0
     """Node-hours charged for each node-hour used."""
     interactive: bool = False
-    """True where only salloc may ask for it."""
+    """True if only salloc may request it."""
 
     def __post_init__(self) -> None:
         if self.max_walltime_min < 1:
@@ -35,7 +35,7 @@ class Qos:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FileSystem:
-    """A place for files, as its users name it."""
+    """A file system of a site, under the name that its users know."""
 
     name: str
     path: str
@@ -44,7 +44,7 @@ class FileSystem:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Site:
-    """The facts of one machine; no account, no address and no person's folder stand here."""
+    """The facts of one machine; it contains no account, no network address and no user's folder."""
 
     name: str
     description: str
@@ -55,23 +55,23 @@ class Site:
     memory_gb: int | None = None
     gpus_per_node: int = 0
     gpu_order: Literal["natural", "reversed"] = "natural"
-    """`reversed` where the last GPU sits beside the first cores."""
+    """`reversed` if the last GPU is attached to the first cores."""
     scheduler: Literal["none", "slurm"] = "none"
     executor: Literal["htex", "threads"] = "htex"
     container: Literal["none", "shifter", "podman-hpc", "apptainer"] = "none"
     """What runs workers of shape `gpu`, and the programs that the others start, inside an image."""
     image: str | None = None
-    """The image of runs that name none."""
+    """The image of runs without --image."""
     volumes: tuple[tuple[str, str], ...] = ()
-    """Folders of the host and where the image sees them."""
+    """Pairs of a host folder and its mount point in the image."""
     container_options: tuple[str, ...] = ()
     """Further options of the container's command, such as `--module=gpu` or `--nv`."""
     address: str | None = None
-    """Where workers reach the driver; None offers every address of its interfaces."""
+    """Address at which workers reach the driver; None offers every address of its interfaces."""
     startup_s: int = 120
     """Seconds from the start of a job to its first task: modules, imports, connection."""
     poll_s: int = 30
-    """Seconds between two questions to the scheduler; centres ask for few."""
+    """Seconds between two queries to the scheduler; centres ask for few queries."""
     max_blocks: int = 1
     """Jobs of one shape in the queue at a time."""
     features: tuple[str, ...] = ()
@@ -79,12 +79,12 @@ class Site:
     licenses: tuple[str, ...] = ()
     exclusive: bool = True
     qos: tuple[Qos, ...] = ()
-    """Empty where nothing is known, so nothing is checked."""
+    """Empty if no limits are known; then none is checked."""
     default_qos: str | None = None
     limits_checked: str = ""
     """The date on which the limits were last compared with what the centre publishes."""
     account_pattern: str = ""
-    """A regular expression that accounts match whole; empty where none is needed."""
+    """A regular expression for a whole account name; empty if no account is needed."""
     account_example: str = ""
     file_systems: tuple[FileSystem, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
@@ -109,7 +109,7 @@ class Site:
             if getattr(self, name) not in known:
                 raise ValueError(f"site {self.name!r}: {name} is {getattr(self, name)!r}; known: {', '.join(known)}")
         if self.default_qos is not None and self.default_qos not in {qos.name for qos in self.qos}:
-            raise ValueError(f"site {self.name!r}: default_qos is {self.default_qos!r}; it is none of its qos")
+            raise ValueError(f"site {self.name!r}: default_qos is {self.default_qos!r}; it is not one of its qos")
 
     def workers(self, shape: Shape, nodes: int) -> int:
         """Return how many tasks of a shape run at once on a block of `nodes` nodes."""
@@ -118,7 +118,7 @@ class Site:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Request:
-    """What one run asks of a site."""
+    """The resources that one run requests from a site."""
 
     account: str | None = None
     nodes: int = 1
@@ -128,11 +128,11 @@ class Request:
     constraint: str | None = None
     """Replaces the site's features."""
     gpus_per_node: int | None = None
-    """Fewer, or for a generic site some, GPUs a node."""
+    """GPUs per node: fewer than the site's, or any number for a generic site."""
     image: str | None = None
     """The container image, in place of the site's."""
     allocation: bool = True
-    """Use the allocation that the driver runs in, where there is one."""
+    """Use the allocation that the driver runs in, if any."""
     unchecked: bool = False
     """Leave the limits of the site's qos to Slurm."""
     monitoring: bool = False
@@ -152,7 +152,7 @@ class Request:
 
 
 def minutes(text: str) -> int:
-    """Read a walltime as Slurm writes it: MM, HH:MM:SS or D-HH:MM:SS; parts of a minute count whole."""
+    """Return the minutes of a Slurm walltime, MM, HH:MM:SS or D-HH:MM:SS; seconds are rounded up."""
     match = re.fullmatch(r"(?:(\d+)-)?(\d+):(\d\d):(\d\d)|(\d+)", text.strip())
     if match is None:
         raise ValueError(f"walltime is {text!r}; write minutes (90), HH:MM:SS (01:30:00) or D-HH:MM:SS")

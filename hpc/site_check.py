@@ -1,4 +1,4 @@
-"""`quatrain sites NAME` and `quatrain sites check NAME`: a site's facts in words, and what is wrong with it here."""
+"""`quatrain sites NAME` and `quatrain sites check NAME`: a site's facts, and its problems on this machine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 
 
 def command(arguments: Sequence[str]) -> None:
-    """Print every site with its description, one site's facts, or what is wrong with one here."""
+    """Print every site with its description, one site's facts, or its problems on this machine."""
     match list(arguments):
         case ["check", name, *flags] if not name.startswith("-"):
             check(name, flags)
@@ -38,18 +38,18 @@ def command(arguments: Sequence[str]) -> None:
 
 
 def check(name: str, flags: Sequence[str]) -> None:
-    """Print what keeps a run on a site from starting here; UsageError when there is something."""
+    """Print the problems that prevent a run on a site from this machine; UsageError if there are any."""
     asked = parse_flags(Common, flags, prog=f"quatrain sites check {name}", description=check.__doc__ or "")
     site = site_registry.find(name)
     found = problems(find_placement(site, asked.request, own_job=True), asked.run_root)
     if found:
         print("\n".join(f"  {text}" for text in found))
         raise UsageError(f"{len(found)} problem{'s' * (len(found) > 1)} with site {site.name} on this machine")
-    print(f"{site.name}: all is well on this machine")
+    print(f"{site.name}: no problems on this machine")
 
 
 def explain(site: Site) -> str:
-    """Return what the package knows about a site."""
+    """Return the facts of a site as text."""
     gpus = f", {site.gpus_per_node} GPUs ({site.gpu_order} order)" if site.gpus_per_node else ""
     cores = "its cores are left to the scheduler" if site.cpus_per_node is None else f"{site.cpus_per_node} processors"
     lines = [
@@ -84,7 +84,7 @@ def _quality(qos: Qos, site: Site) -> str:
 
 
 def problems(placement: Placement, run_root: Path) -> list[str]:
-    """Return one line for each thing that keeps a run on this machine from starting; none when all is well."""
+    """Return one line for each problem that prevents a run from this machine; empty without problems."""
     return [
         *_missing_commands(placement.site),
         *broken_limits(placement),
@@ -110,7 +110,7 @@ def _image(placement: Placement) -> Iterator[str]:
         return
     if lookup is None:
         if not Path(name).exists():
-            yield f"image {name!r} is no file here: {container.pull_command(placement)}"
+            yield f"image {name!r} is not a file here: {container.pull_command(placement)}"
     elif shutil.which(lookup[0]) is not None and _failure(lookup) is not None:
         yield f"image {name!r} is not pulled: {container.pull_command(placement)}"
 

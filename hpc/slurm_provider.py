@@ -1,4 +1,4 @@
-"""Blocks of nodes as Slurm jobs: asked after as often as the site allows, refusals in the scheduler's own words."""
+"""Blocks of nodes as Slurm jobs, with the site's polling interval and the scheduler's own error messages."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ from quatrain.hpc.worker import MachineError
 
 TAIL_LINES = 20
 REFUSED = "Failed to start block"
-"""How Parsl begins the message of a block that could not be submitted."""
+"""Prefix of Parsl's message for a block that could not be submitted."""
 NOT_TAKEN = "Slurm did not take the job"
-"""How the message of a block begins that Slurm may take at another try."""
+"""Prefix of the message for a block that Slurm may accept at another try."""
 MOST_ABSENT = 3
 MOST_NOT_TAKEN = 6
-"""Submissions in a row that Slurm does not take, about a minute, before a run gives up."""
+"""Failed submissions in a row, about a minute, after which a run ends."""
 MOST_UNKNOWN = 3
-"""Looks in a row at which the scheduler may not know a job that it has taken."""
+"""Polls in a row at which the scheduler may not know a job that it has accepted."""
 FIRST_PAUSE_S = 2.0
 
 OVER = re.compile(r"unable to (create step|confirm allocation) for job \d+|invalid job id", re.IGNORECASE)
-"""Words of srun's in an allocation that was taken back."""
+"""Messages of srun in an allocation that has ended."""
 
 PASSING = re.compile(
     r"timed out|temporarily|try again|unable to contact|not responding|connection (refused|reset|failure)"
     r"|zero bytes were transmitted|unexpected message|authentication error|expired credential",
     re.IGNORECASE,
 )
-"""Words of sbatch's that speak of its controller's state and not of the job."""
+"""Messages of sbatch about the state of its controller, not about the job."""
 
 ADVICE: tuple[tuple[str, str], ...] = (
     (r"feature", "--constraint (`sinfo -o %f` lists the features)"),
     (r"account", "--account or --partition (`sacctmgr show associations user=$USER` lists the accounts)"),
     (r"partition", "--partition (`sinfo -s` lists them)"),
-    (r"time limit", "--walltime (`sinfo -o '%P %l'` tells the limits)"),
-    (r"qos", "--qos, --nodes or --walltime (`quatrain sites` tells the limits)"),
-    (r"gres|gpu", "--gpus-per-node (`sinfo -o %G` tells what nodes have)"),
+    (r"time limit", "--walltime (`sinfo -o '%P %l'` lists the limits)"),
+    (r"qos", "--qos, --nodes or --walltime (`quatrain sites` lists the limits)"),
+    (r"gres|gpu", "--gpus-per-node (`sinfo -o %G` lists the GPUs of nodes)"),
     (r"node count|node configuration|more processors|cpu count", "--nodes, --gpus-per-node or --constraint"),
 )
-"""From words of sbatch's refusals to what to change; the first that fits counts."""
+"""Pairs of a pattern in sbatch's message and the flag to change; the first match counts."""
 
 
 class SlurmJobs(SlurmProvider):
-    """Parsl's provider, with the site's own pause between two questions, and patience with a scheduler in trouble."""
+    """Parsl's provider, with the site's polling interval and retries for a scheduler that does not respond."""
 
     poll_s: int = 60
-    tell: Callable[[str], None] = staticmethod(lambda _text: None)
-    """Told of each trouble that is tolerated."""
+    report: Callable[[str], None] = staticmethod(lambda _text: None)
+    """Called with a message for each tolerated failure of the scheduler."""
     _pause_until = 0.0
     _not_taken = 0
 
     @property
     def max_blocks(self) -> int:
-        """Jobs in the queue at a time; none while Slurm is given time to come back."""
+        """Jobs in the queue at a time; 0 during the pause after a failed submission."""
         return 0 if time.monotonic() < self._pause_until else self._max_blocks
 
     @max_blocks.setter
@@ -72,11 +72,11 @@ class SlurmJobs(SlurmProvider):
 
     @property
     def status_polling_interval(self) -> int:
-        """Seconds between two looks at the queue."""
+        """Seconds between two polls of the queue."""
         return self.poll_s
 
     def submit(self, command: str, tasks_per_node: int, job_name: str = "quatrain") -> str:
-        """Submit a block and return its job's number; UsageError when sbatch refuses it, NotTaken when it may yet."""
+        """Submit a block and return its job id; UsageError if sbatch refuses it, NotTaken if another try may work."""
         try:
             job = str(super().submit(command, tasks_per_node, job_name))
         except SubmitException as error:
@@ -90,15 +90,15 @@ class SlurmJobs(SlurmProvider):
         return job
 
     def _trouble(self, said: str) -> NotTaken:
-        """Leave Slurm alone for a while, each time for twice as long."""
+        """Start a pause before the next submission, each time twice as long, and return the error."""
         pause_s = FIRST_PAUSE_S * 2**self._not_taken
         self._not_taken += 1
         self._pause_until = time.monotonic() + pause_s
-        self.tell(f"{NOT_TAKEN}, next try in {pause_s:.0f} s: {_words(said)}")
+        self.report(f"{NOT_TAKEN}, next try in {pause_s:.0f} s: {_words(said)}")
         return NotTaken(f"{NOT_TAKEN}: {_words(said)}")
 
     def _status(self) -> None:
-        """Ask the scheduler; a job that it does not know and that left no trace is taken for one that it will know."""
+        """Poll the scheduler; an unknown job without any output counts as pending for the first polls."""
         alive = [job for job, facts in self.resources.items() if not facts["status"].terminal]
         SlurmProvider._status(self)
         for job in alive:
@@ -109,7 +109,7 @@ class SlurmJobs(SlurmProvider):
             self._unknown[job] += 1
             if self._unknown[job] < MOST_UNKNOWN:
                 facts["status"] = JobStatus(JobState.PENDING)
-                self.tell(f"the scheduler does not know job {job} yet")
+                self.report(f"the scheduler does not know job {job} yet")
 
     @cached_property
     def _unknown(self) -> Counter[object]:
@@ -117,12 +117,12 @@ class SlurmJobs(SlurmProvider):
         return Counter()
 
 
-class NotTaken(Exception):  # noqa: N818 - what happened, and no fault of the job's
-    """Slurm did not take a job, for reasons that pass."""
+class NotTaken(Exception):  # noqa: N818 - an event, not an error of the job
+    """Slurm did not accept a job, for a temporary reason."""
 
 
 def refusal(said: str) -> str:
-    """Return what sbatch said in one line, with what to change."""
+    """Return sbatch's message in one line, with the flag to change."""
     words = _words(said)
     change = next((advice for pattern, advice in ADVICE if re.search(pattern, words, re.IGNORECASE)), "")
     return f"Slurm refused the job: {words}" + (f"; change {change}" if change else "")
@@ -134,10 +134,10 @@ def _words(said: str) -> str:
 
 
 def judge(executor: BlockProviderExecutor, status: dict[str, JobStatus]) -> None:
-    """End an executor whose job is refused, or of whose jobs no worker ever came; Parsl asks after each poll.
+    """Fail an executor whose job is refused or whose jobs start no worker; Parsl calls this after each poll.
 
-    One job without workers is enough where none had any before, three in a row otherwise. A submission that Slurm may
-    take at another try is no job.
+    One job without workers is enough if no earlier job had any, otherwise three in a row. A submission that Slurm may
+    accept at another try does not count as a job.
     """
     blocks = [status[block] for block in sorted(status, key=int)]
     if not blocks or executor.bad_state_is_set:
@@ -158,12 +158,14 @@ def _reason(label: str, block: JobStatus) -> Exception:
     message = block.message or ""
     if _not_taken(block):
         why = re.sub(rf"^{REFUSED} \d+: {NOT_TAKEN}: ", "", message)
-        return MachineError(f"{NOT_TAKEN} at {MOST_NOT_TAKEN} tries: {why}; go on with --resume when it answers again")
+        return MachineError(
+            f"{NOT_TAKEN} at {MOST_NOT_TAKEN} tries: {why}; continue with --resume when it answers again"
+        )
     if message.startswith(REFUSED):
         return UsageError(re.sub(rf"^{REFUSED} \d+: ", "", message))
     said = (block.stderr or block.stdout or "nothing was written").strip().splitlines()[-TAIL_LINES:]
     if over := [line for line in said if OVER.search(line)]:
-        return MachineError(f"the allocation around this run is over ({over[-1]}): go on with --resume in a new one")
+        return MachineError(f"the allocation around this run is over ({over[-1]}): continue with --resume in a new one")
     return MachineError(
-        "\n".join([f"a job for shape {label} ended before a worker of it came; the end of its log:", *said])
+        "\n".join([f"a job for shape {label} ended before a worker connected; the end of its log:", *said])
     )

@@ -1,4 +1,4 @@
-"""`quatrain status RUN_DIR`: what a run folder tells, while the run lives and afterwards."""
+"""`quatrain status RUN_DIR`: the state of a run from its folder, during the run and afterwards."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ LAST = 5
 REASONS = 8
 WATCH_S = 2.0
 SILENT_S = 60.0
-"""A driver that gave no sign of life for so long is gone."""
+"""Seconds without a heartbeat after which a driver counts as ended."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class State:
-    """A run as its folder tells it at one moment."""
+    """The state of a run, read from its folder at one moment."""
 
     run_dir: Path
     facts: dict[str, Any]
@@ -42,13 +42,13 @@ class State:
     blocks: list[Block]
     now: float
     silent_s: float = 0.0
-    """How long ago the driver gave its last sign of life."""
+    """Seconds since the driver's last heartbeat."""
 
     @property
     def name(self) -> str:
-        """The recorded state; `gone` where the driver was killed, which then could not record it.
+        """The recorded state; `gone` if the driver was killed and could not record it.
 
-        `requeued` where the driver was interrupted for a while and Slurm will start it again.
+        `requeued` if the driver was interrupted and Slurm will start it again.
         """
         state = str(self.summary.get("state", "unknown"))
         if state == "interrupted" and self.summary.get("requeued"):
@@ -62,7 +62,7 @@ class State:
 
     @property
     def until(self) -> float:
-        """The moment up to which blocks that nobody saw end are counted."""
+        """Unix time up to which blocks without a recorded end are counted."""
         last = max((_seconds(line) for line in self.events), default=self.now)
         return self.now if self.name in LIVE else last
 
@@ -73,7 +73,7 @@ class State:
 
 
 def look(run_dir: Path) -> State:
-    """Return what a run folder tells now; UsageError when it is none, torn and missing files are passed over."""
+    """Return the present state of a run; UsageError if it is not a run folder. Torn and missing files are skipped."""
     facts = recorded(run_dir)
     try:
         summary = read_json(run_dir / "summary.json")
@@ -91,16 +91,16 @@ def look(run_dir: Path) -> State:
 
 
 def _silence_s(run_dir: Path) -> float:
-    """Return the age of the driver's last sign of life by the file system's own clock; 0 where there never was one."""
+    """Return the age of the driver's heartbeat in seconds by the file system's own clock; 0 without a heartbeat."""
     try:
-        with (run_dir / HEARTBEAT).open("rb") as beat:  # a network file system looks anew when a file is opened
+        with (run_dir / HEARTBEAT).open("rb") as beat:  # a network file system refreshes attributes on open
             last = os.fstat(beat.fileno()).st_mtime
     except OSError:
         return 0.0
     try:
         with tempfile.TemporaryFile(dir=run_dir) as fresh:
             return os.fstat(fresh.fileno()).st_mtime - last
-    except OSError:  # somebody else's folder, or a full disk: this computer's clock must do
+    except OSError:  # a read-only folder or a full disk: use this computer's clock
         return time.time() - last
 
 
@@ -128,13 +128,16 @@ def _text(state: State) -> str:
         _blocks(state),
         [as_line(reading) for reading in readings(state.run_dir)],
         _reasons(state.events),
-        ["last events:", *(f"  {line.get('time', '')} {line['state']} {_told(line)}" for line in state.events[-LAST:])],
+        [
+            "last events:",
+            *(f"  {line.get('time', '')} {line['state']} {_event_text(line)}" for line in state.events[-LAST:]),
+        ],
     ]
     return "\n".join(line for section in sections for line in section)
 
 
 def watch(run_dir: Path, stream: TextIO | None = None) -> None:
-    """Show the state again and again until the run ends: in place on a terminal, else each time that it changed."""
+    """Show the state again and again until the run ends: in place on a terminal, else after each change."""
     stream = stream or sys.stdout
     painted = ""
     while True:
@@ -150,7 +153,7 @@ def watch(run_dir: Path, stream: TextIO | None = None) -> None:
 
 def _head(state: State) -> str:
     words = {
-        "gone": "interrupted (its driver is gone: go on with --resume)",
+        "gone": "interrupted (its driver has ended: continue with --resume)",
         "queued": "waits in the queue",
         "requeued": "interrupted for a while (its job waits in the queue again)",
     }
@@ -203,10 +206,10 @@ def _counts(events: Iterable[dict[str, Any]]) -> str:
 def _reasons(events: Iterable[dict[str, Any]]) -> list[str]:
     lines = [line for line in events if line["state"] in ("retried", "failed") and line.get("task")]
     before = [f"{len(lines) - REASONS} earlier retries and failures in events.jsonl"] if len(lines) > REASONS else []
-    return before + [f"{line['state']}: {_told(line)}" for line in lines[-REASONS:]]
+    return before + [f"{line['state']}: {_event_text(line)}" for line in lines[-REASONS:]]
 
 
-def _told(line: dict[str, Any]) -> str:
+def _event_text(line: dict[str, Any]) -> str:
     place = f" on {line['node']}" if line.get("node") else ""
     tries = f" (try {line['try']})" if line.get("try", 0) > 1 else ""
     message = f": {line['message']}" if line.get("message") else ""

@@ -1,8 +1,8 @@
-"""`quatrain submit WORKFLOW ...`: the driver itself in a job, which is queued again when its walltime ends.
+"""`quatrain submit WORKFLOW ...`: runs the driver itself in a job, which is queued again when its walltime ends.
 
-The run folder is made at once and the job resumes it, so the first start and every later one are the same command. Some
-minutes before the walltime Slurm sends SIGUSR1 to the batch script; the driver then gives up its tasks in order, what
-was trained stands in checkpoints, and the script puts the same job back into the queue.
+The run folder is created first and the job resumes it, so every start of the job runs the same command. Some minutes
+before the walltime Slurm sends SIGUSR1 to the batch script. The driver then stops its tasks in order; trained state is
+kept in checkpoints. The script then requeues the same job.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from quatrain.hpc.site import Site
 from quatrain.hpc.slurm_provider import refusal
 
 MOST_RESTARTS = 50
-"""A run that does not end in so many jobs stays out of the queue until somebody has looked at it."""
+"""Restarts after which an unfinished run is not queued again, so that its user looks at it."""
 REQUEUE_CODE = 138
-"""How a shell tells that a driver ended by SIGUSR1."""
+"""Exit code of a driver that SIGUSR1 ended, as a shell reports it."""
 
 SCRIPT = """\
 #!/bin/bash
@@ -51,7 +51,7 @@ exit "$code"
 
 
 def job_script(placement: Placement, workflow: str, run_dir: Path) -> str:
-    """Return the batch script that runs, and runs on, the driver of a run folder."""
+    """Return the batch script that starts and resumes the driver of a run folder."""
     return SCRIPT.format(
         directives="\n".join(f"#SBATCH {option}" for option in directives(placement, workflow, run_dir)),
         command=shlex.join(_command(workflow, run_dir)),
@@ -70,7 +70,7 @@ def _command(workflow: str, run_dir: Path) -> list[str]:
 
 
 def directives(placement: Placement, workflow: str, run_dir: Path) -> list[str]:
-    """Return the options of the job: what a block of the site asks for, and what lets it be queued again."""
+    """Return the options of the job: those of a block of the site, and those that allow a requeue."""
     request = placement.request
     asked = slurm_settings(placement, "gpu", run_dir)
     named = {
@@ -103,7 +103,7 @@ def inside_own_job(placement: Placement) -> Placement:
 
 
 def submit(placement: Placement, workflow: str, run_dir: Path) -> str:
-    """Write RUN_DIR/job.sh, hand it to sbatch and return the job's number; UsageError when it is refused."""
+    """Write RUN_DIR/job.sh, submit it with sbatch and return the job id; UsageError if sbatch refuses it."""
     path = run_dir / "job.sh"
     write_text(path, job_script(placement, workflow, run_dir))
     command = shutil.which("sbatch")
@@ -118,7 +118,7 @@ def submit(placement: Placement, workflow: str, run_dir: Path) -> str:
 
 
 def check(site: Site) -> None:
-    """Raise UsageError where a driver cannot be put into a job."""
+    """Raise UsageError if the site cannot run a driver in a job."""
     if site.scheduler != "slurm":
         raise UsageError(
             f"site {site.name!r} has no queue to submit to: start the workflow itself, or take another --site"

@@ -1,4 +1,4 @@
-"""What runs on workers: plain functions of plain data, which import the science they need inside."""
+"""Task bodies that run on workers: functions of plain data, which import the workflow packages when called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def probe() -> dict[str, Any]:
-    """Return where it runs: host, process, Python's version, the GPUs it was given and the processors it may use."""
+    """Return facts of the worker: host, process id, Python version, visible GPUs and usable processors."""
     return {
         "host": socket.gethostname(),
         "pid": os.getpid(),
@@ -29,7 +29,7 @@ def prepare_study(folder: Path, config: Any, seed: int) -> dict[str, Any]:
 
 
 def train_network(folder: Path, role: str, config: Any) -> None:
-    """Train one role of a nas run (supernet, finetune, ...) on every GPU, or every core where there is none."""
+    """Train one role of a nas run (supernet, finetune, ...) on every GPU, or on every core without GPUs."""
     import torch
 
     from quatrain.hpc import commands
@@ -63,7 +63,7 @@ def tune_subnet(folder: Path, key: str, steps: int) -> None:
 def measure_subnet(
     folder: Path, weights: Any, key: str, part: Any, first: int = 0, last: int | None = None
 ) -> dict[str, float]:
-    """Return a sub-network's figures on a part of the images, or a stretch of it; see nas.stages.measure."""
+    """Return a sub-network's metrics on a part of the images, or on a range of that part; see nas.stages.measure."""
     from quatrain.nas import stages
 
     return stages.measure(str(folder), weights, key, part, first, last)
@@ -77,7 +77,7 @@ def eval_size(folder: Path, part: Any) -> int:
 
 
 def time_subnets(folder: Path, keys: list[str]) -> list[float]:
-    """Return the milliseconds an image of each sub-network's encoder, one after another on this worker."""
+    """Return the milliseconds per image of each sub-network's encoder, measured one after another on this worker."""
     from quatrain.nas import stages
 
     return stages.latency(str(folder), keys)
@@ -101,7 +101,7 @@ def deliver_subnet(folder: Path, key: str, weights: Any = "supernet") -> str:
 
 
 def export_onnx(folder: Path, path: str) -> dict[str, Any]:
-    """Write a delivered sub-network as ONNX into the run folder; return what supernet.onnx_export.export tells."""
+    """Write a delivered sub-network as ONNX into the run folder; return the result of supernet.onnx_export.export."""
     from quatrain.supernet import onnx_export
 
     return onnx_export.export(folder / path, folder / "onnx")
@@ -136,7 +136,7 @@ def partition_graph(config: Any, cache: Path) -> dict[str, Any]:
 
 
 def train_graph(folder: Path, config: Any, seed: int, parts: str) -> dict[str, Any]:
-    """Train on the parts of a graph, with the processes of every machine on the nodes of this block, or on this one."""
+    """Train on the parts of a graph, with all machines' processes on the nodes of this block or on this host."""
     from quatrain.graph import stages
     from quatrain.hpc import distdgl_launch
 

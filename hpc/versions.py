@@ -1,4 +1,4 @@
-"""Which software a run was made with, told without importing any of it."""
+"""Versions of the software of a run, read without importing it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from quatrain.hpc import tasks
 RECORDED = ("numpy", "torch", "torchvision", "segment-anything", "opentuner", "parsl", "dgl", "h5py", "tyro")
 
 AROUND = ("hpc", "workflows", "site_configs", "report")
-"""Folders of the package whose code makes no results."""
+"""Folders of the package whose code does not change results."""
 
 
 def installed() -> dict[str, str]:
@@ -40,10 +40,9 @@ def _version(package: str) -> str | None:
 
 @lru_cache(maxsize=1)
 def code() -> str:
-    """Return eight hexadecimal digits that stand for the code which makes results: the science and the task bodies.
+    """Return eight hexadecimal digits of a hash of the code that computes results, including the task bodies.
 
-    What runs and reports it (hpc, workflows, sites, report pages) does not count, so that it may be mended between two
-    drivers of a run.
+    The folders in AROUND do not count, so their code may be fixed between two drivers of a run.
     """
     package = Path(quatrain.__file__).parent
     tree = [path for path in package.rglob("*.py") if path.relative_to(package).parts[0] not in AROUND]

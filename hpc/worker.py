@@ -1,4 +1,4 @@
-"""The part of a task that travels: what a worker imports before the body, so nothing of Parsl's driver side."""
+"""The part of a task that is sent to a worker; it imports nothing of Parsl's driver side."""
 
 from __future__ import annotations
 
@@ -17,44 +17,44 @@ from quatrain.hpc.allocation import meaning
 
 
 class TaskError(Exception):
-    """A task ended with an exception, or was lost too often; the message says which, where and why."""
+    """A task ended with an exception, or was lost too often; the message names the task, its node and the reason."""
 
 
 class MachineError(TaskError):
-    """No worker can run tasks any more: the scheduler, a batch script or a pool failed; no task is to blame."""
+    """No worker can run tasks any more: the scheduler, a batch script or a pool failed, not a task."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Call:
-    """One task on its way to a worker."""
+    """One task, as it is sent to a worker."""
 
     task: str
     body: Callable[..., Any]
     arguments: tuple[Any, ...]
     keywords: dict[str, Any]
     reports: str
-    """The folder in which workers tell what they begin."""
+    """The folder in which workers report the tasks that they begin."""
 
 
 def perform(call: Call) -> dict[str, Any]:
-    """Run one task on a worker: tell that it begins and where, then return its plain result with the node's name."""
+    """Report the start of a task on this worker, run it, and return its plain result with the node's name."""
     node = node_name()
     report(Path(call.reports), call.task, node)
     return {"node": node, "result": plain(call.body(*call.arguments, **call.keywords))}
 
 
 def node_name() -> str:
-    """Return the name of this computer, as Slurm calls it where there is Slurm."""
+    """Return the name of this computer: Slurm's name for it if there is one, else the host name."""
     return meaning("node_name", os.environ) or socket.gethostname()
 
 
 def report(folder: Path, task: str, node: str) -> None:
-    """Tell, from a worker, that a task begins now on a node."""
+    """Append a line to this worker's report file: a task begins now on a node."""
     append_line(folder / f"{node}-{os.getpid()}.jsonl", {"task": task, "node": node, "at": time.time()})
 
 
 class Reports:
-    """The driver's view on a folder of reports; each line is given once."""
+    """Reads the workers' report files for the driver; each line is returned once."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -62,10 +62,10 @@ class Reports:
         self._read: dict[Path, int] = {}
 
     def new(self) -> list[dict[str, Any]]:
-        """Return the reports that were not returned before; lines that are none, or not whole, are passed over."""
+        """Return the reports that were not returned before; incomplete and malformed lines are skipped."""
         with self._lock:
             lines = [line for path in sorted(self.folder.glob("*.jsonl")) for line in self._lines(path)]
-        return [told for line in lines if (told := _parsed(line)) is not None]
+        return [parsed for line in lines if (parsed := _parsed(line)) is not None]
 
     def _lines(self, path: Path) -> list[bytes]:
         with path.open("rb") as file:
@@ -76,10 +76,10 @@ class Reports:
 
 
 def _parsed(line: bytes) -> dict[str, Any] | None:
-    """Return a report, None where a worker's death or a file system left something else."""
+    """Return a report; None for a line that a worker's death or a file system damaged."""
     try:
-        told = json.loads(line)
+        parsed = json.loads(line)
     except ValueError:
         return None
-    whole = isinstance(told, dict) and told.keys() >= {"task", "node", "at"} and isinstance(told["at"], int | float)
-    return told if whole else None
+    whole = isinstance(parsed, dict) and parsed.keys() >= {"task", "node", "at"}
+    return parsed if whole and isinstance(parsed["at"], int | float) else None

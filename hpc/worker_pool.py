@@ -1,8 +1,8 @@
-"""Starts a pool of workers and leaves none of its processes behind, also where its manager is killed.
+"""Starts a pool of workers and ends all of its processes, even if its manager is killed.
 
-A manager that gets SIGKILL cannot end its workers, and they would hold the job's output open until Slurm takes the node
-for broken. So this process stays beside: it adopts what the manager leaves and ends it. It also tells the manager when
-to take no more tasks: whatever the pool's own start, that is some time before its nodes are taken back.
+A manager that gets SIGKILL cannot end its workers. They would hold the job's output open until Slurm drains the node.
+So this process keeps running: it adopts and ends the processes that the manager leaves. It also sets the time at which
+the manager stops taking tasks, counted back from the end of its nodes.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from quatrain.hpc.process_guard import adopt_orphans
 ACCELERATORS = "--available-accelerators"
 """The last option of Parsl's command; the names of a node's GPUs follow it."""
 DRAIN = "--drain_period="
-"""The option of Parsl's command that tells after how many seconds a pool takes no more tasks."""
+"""The option of Parsl's command for the seconds after which a pool takes no more tasks."""
 GRACE_S = 6.0
-"""What is left of a pool has so long to end by itself: a little longer than a keeper gives its children."""
-TOLD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Seconds that the remaining processes of a pool get to end; longer than a supervisor gives its children."""
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command given as arguments; return its exit code once all of its processes are gone."""
+    """Run the command given as arguments; return its exit code when all of its processes have ended."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--reserve", type=float, default=0.0, help="seconds to keep free before the nodes' end")
-    parser.add_argument("--stay", action="store_true", help="where no time is left, wait for the nodes' end")
+    parser.add_argument("--stay", action="store_true", help="if no time is left, wait for the nodes' end")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     given = parser.parse_args(argv)
     end = float(os.environ.get(BLOCK_END) or "inf")
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stand_by(end: float, stay: bool) -> int:
-    """Start nothing, because no task would end in time; return what the pool's block ends with."""
+    """Start nothing, because no task would end in time; return the exit code of the pool's block."""
     at = time.strftime("%H:%M:%S", time.localtime(end))
     print(f"quatrain: no task would end before the nodes are taken back at {at}, so none begins", file=sys.stderr)
     sys.stderr.flush()
@@ -56,7 +56,7 @@ def _stand_by(end: float, stay: bool) -> int:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run a pool's command with the processes of it adopted; return its exit code once they are gone."""
+    """Run a pool's command and adopt its processes; return its exit code when all of them have ended."""
     adopt_orphans()
     started: list[subprocess.Popen[bytes]] = []
     early: list[int] = []
@@ -68,21 +68,21 @@ def run(words: Sequence[str]) -> int:
             with contextlib.suppress(ProcessLookupError):
                 pool.send_signal(number)
 
-    for number in TOLD:
+    for number in FORWARDED:
         signal.signal(number, hand_on)
     with subprocess.Popen(words) as pool:
         started.append(pool)
-        for told in early:
-            hand_on(told)
+        for number in early:
+            hand_on(number)
         code = pool.wait()
     clear()
     return code if code >= 0 else 128 - code
 
 
 def with_given_gpus(words: Sequence[str], environment: Mapping[str, str]) -> list[str]:
-    """Return a pool's command with the GPUs that this node's environment names, of which Slurm gave it the use.
+    """Return a pool's command with the GPUs that Slurm gave to the job on this node, from its environment.
 
-    On a node that others share they need not begin at 0, and only the job itself is told of them.
+    On a shared node they need not begin at 0, and only the job's environment names them.
     """
     given = [name for name in environment.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
     if ACCELERATORS not in words or not given:
@@ -99,9 +99,9 @@ def with_time_left(words: Sequence[str], left_s: float) -> list[str]:
 
 
 def clear() -> None:
-    """End every descendant of this process, and what those leave, until there is none.
+    """End all descendants of this process, and the processes that those leave.
 
-    They are asked first: a keeper of servers removes their shared memory, which nobody else would.
+    They get SIGTERM first, because only the supervisor of graph servers removes their shared memory.
     """
     asked = psutil.Process(os.getpid()).children(recursive=True)
     for process in asked:

@@ -1,1 +1,1 @@
-"""One module a machine; each has one function, site()."""
+"""One module per machine, each with one function site()."""

@@ -123,7 +123,7 @@ def test_the_digest_is_that_of_the_whole_file(tmp_path, size):
 
 
 @pytest.mark.parametrize("room", [0, 3000, 5000])
-def test_a_disk_that_takes_no_more_is_told_in_a_line_and_leaves_the_old_file(tmp_path, room):
+def test_a_disk_that_takes_no_more_is_reported_in_a_line_and_leaves_the_old_file(tmp_path, room):
     path = tmp_path / "state.pt"
     checkpoint.save(path, {"step": 1})
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)

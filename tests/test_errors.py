@@ -17,5 +17,5 @@ def test_a_name_like_none_of_the_known_ones_gets_no_guess():
 
 
 @pytest.mark.parametrize("known", [{"b": 1, "a": 2}, ("b", "a"), iter(["b", "a"])])
-def test_the_known_names_may_come_in_any_container_and_are_told_in_order(known):
+def test_the_known_names_may_come_in_any_container_and_are_reported_in_order(known):
     assert str(unknown("thing", "?", known)).endswith("known: a, b")

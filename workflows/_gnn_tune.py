@@ -1,4 +1,4 @@
-"""`quatrain gnn tune TRACE`: which buffer pays, told from a recorded trace."""
+"""`quatrain gnn tune TRACE`: ranks cache configurations by replaying a recorded trace."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from quatrain.hpc.flags import parse_flags
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tune:
-    """Which recorded trace, and what is tried on it."""
+    """The recorded trace and the configurations to try on it."""
 
     trace: tyro.conf.Positional[Path]
     """A file of traces/ of a run with --record-trace."""
     out: Path | None = None
     """Also write the ranking there: NAME.json or NAME.csv."""
     config: Annotated[TuneConfig, tyro.conf.arg(name="")] = field(default_factory=TuneConfig)
-    """What is tried."""
+    """The configurations to try."""
 
 
 def tune(given: list[str]) -> None:
-    """Replay a trace and print what every policy is predicted to do, the fastest first."""
+    """Replay a trace and print the predicted result of each configuration, the fastest first."""
     asked = parse_flags(Tune, given, prog="quatrain gnn tune", description=(tune.__doc__ or ""))
-    ranked = tuning.tune(asked.trace, asked.config, advance=tell)
+    ranked = tuning.tune(asked.trace, asked.config, advance=show_progress)
     print(tuning.table(ranked))
     if asked.out is not None:
         tuning.write_ranked(ranked, asked.out)
 
 
-def tell(done: int, total: int) -> None:
-    """Show how far the replays are."""
+def show_progress(done: int, total: int) -> None:
+    """Print how many replays are done."""
     print(f"\rreplayed {done} of {total}", end="\n" if done == total else "", file=sys.stderr, flush=True)

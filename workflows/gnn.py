@@ -1,4 +1,4 @@
-"""GraphSAGE and GAT on DistDGL with the network hidden: partition, buffer, train, and compare what stays in memory."""
+"""GraphSAGE and GAT on DistDGL with hidden communication: partition, train, and compare cache policies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Torch checkpoints: written whole or not at all, read without running what is in them."""
+"""Torch checkpoints: written atomically, read without executing code from them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNREADABLE = (
     *(pickle.UnpicklingError, struct.error, AssertionError, AttributeError, EOFError, LookupError),
     *(OSError, OverflowError, RuntimeError, TypeError, ValueError),
 )
-"""What torch's reader is known to raise for files that are torn, damaged or no checkpoint at all."""
+"""Exceptions of torch's reader for files that are incomplete, damaged or not checkpoints."""
 
 
 def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
@@ -29,18 +29,18 @@ def save(path: str | os.PathLike[str], payload: dict[str, Any]) -> None:
             _write(sink, payload)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UsageError(f"{os.fspath(path)!r} cannot be written: {reason}; make room and go on") from error
+        raise UsageError(f"{os.fspath(path)!r} cannot be written: {reason}; free some space and try again") from error
 
 
 def _write(sink: _Sink, payload: dict[str, Any]) -> None:
     try:
         torch.save(payload, sink)
-    except RuntimeError as error:  # torch's writer tells of a position in its file where the disk was full
+    except RuntimeError as error:  # on a full disk torch reports only a file position
         raise sink.trouble or error from error
 
 
 class _Sink(io.BufferedWriter):
-    """A file that remembers why it could not be written."""
+    """A file that keeps the error of its last failed write."""
 
     trouble: OSError | None = None
 
@@ -53,7 +53,7 @@ class _Sink(io.BufferedWriter):
 
 
 def load(path: str | os.PathLike[str], device: str = "cpu") -> dict[str, Any]:
-    """Read a checkpoint with weights_only=True; raise UsageError when it is missing or is none."""
+    """Read a checkpoint with weights_only=True; raise UsageError if it is missing or not a checkpoint."""
     try:
         payload = torch.load(path, map_location=device, weights_only=True)
     except FileNotFoundError:

@@ -1,8 +1,7 @@
-"""Two stand-ins for compiled parts that have no build for the installed torch.
+"""Replacements for compiled parts of torchvision and DGL that have no build for the installed torch.
 
-`torchvision_ops()` and `dgl_graphbolt()` are called before the first import of torchvision and DGL, in every
-process (spawned workers import again). Each tries the real import first and steps in only when that one fails,
-with a line in the log; with matching builds neither does anything.
+Call `torchvision_ops()` and `dgl_graphbolt()` before the first import of torchvision and DGL, in every process,
+spawned workers included. Each tries the real import first. Only if it fails, the replacement is installed and logged.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _registered: list[torch.library.Library] = []
 def nms(boxes_N4: torch.Tensor, scores_N: torch.Tensor, iou_threshold: float) -> torch.Tensor:
     """Return the indices of the boxes (x0, y0, x1, y1) that greedy suppression keeps, best score first, int64 (K,).
 
-    A box falls when its intersection over union with a better kept one is above `iou_threshold`.
+    A box is suppressed if its intersection over union with a kept box of higher score is above `iou_threshold`.
     """
     order = scores_N.argsort(descending=True, stable=True)
     boxes = boxes_N4[order].double()
@@ -42,7 +41,7 @@ def nms(boxes_N4: torch.Tensor, scores_N: torch.Tensor, iou_threshold: float) ->
 
 
 def torchvision_ops() -> None:
-    """Make `import torchvision` work where its compiled operators do not match the installed torch (CPU only)."""
+    """Make `import torchvision` work if its compiled operators do not match the installed torch (CPU only)."""
     if "torchvision" in sys.modules:
         return
     try:
@@ -70,7 +69,7 @@ def _nothing() -> None:
 
 
 def dgl_graphbolt() -> None:
-    """Make `import dgl` work where GraphBolt has no library for the installed torch; using GraphBolt then raises."""
+    """Make `import dgl` work if GraphBolt has no library for the installed torch; using GraphBolt then raises."""
     if "dgl" in sys.modules:
         return
     os.environ.setdefault("DGLBACKEND", "pytorch")  # else DGL writes a file into the home folder
@@ -89,9 +88,9 @@ def dgl_graphbolt() -> None:
 
 
 def _bind(package: str) -> None:
-    """Make modules attributes of their packages where an import that failed in the middle has left them behind.
+    """Set submodules as attributes of their packages after an import that failed halfway.
 
-    They cannot be imported again: DGL's compiled module is initialised once and keeps what it found then.
+    They cannot be imported again, because DGL's compiled module is initialised only once.
     """
     for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
         parent, _, child = name.rpartition(".")
@@ -100,7 +99,7 @@ def _bind(package: str) -> None:
 
 
 class _NoGraphBolt(ModuleType):
-    """What `dgl.distributed` needs of GraphBolt to be imported, and a clear error for the rest."""
+    """The part of GraphBolt that the import of `dgl.distributed` needs; other attributes raise ImportError."""
 
     __path__: list[str] = []  # noqa: RUF012 - a package, to the import system
 

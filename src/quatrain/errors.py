@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this."""
+"""UsageError, the exception for mistakes that the user can fix, and functions that create it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Iterable
 
 
 class UsageError(Exception):
-    """A mistake of the user's: one line that names the thing, the value and the way out (exit code 2)."""
+    """A mistake that the user can fix: one line that names the thing, the value and the fix (exit code 2)."""
 
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
-"""What keeps a file from being written that only the user can mend: space, quota, rights."""
+"""Error numbers of failed writes that only the user can fix: space, quota, permissions."""
 
 
 def unwritable(error: OSError) -> UsageError | None:
-    """Return the error for a file that there is no space for or no right to, None for any other trouble."""
+    """Return the error for a file without disk space or permission; None for any other OSError."""
     if error.errno not in UNWRITABLE:
         return None
     what = "opened" if error.errno in (errno.EACCES, errno.EPERM) else "written"
@@ -24,7 +24,7 @@ def unwritable(error: OSError) -> UsageError | None:
 
 
 def unknown(kind: str, value: str, known: Iterable[str]) -> UsageError:
-    """Return the error for a name that is none of the known ones, with the nearest of them."""
+    """Return the error for an unknown name, with the most similar known name."""
     names = sorted(known)
     close = difflib.get_close_matches(value, names, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent, and journals that survive a torn tail."""
+"""Atomic file writes, JSON, and append-only journals that survive a crash during a write."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Give a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
+    """Yield a temporary path beside `path`; on success sync it and rename it to `path`, on failure remove it.
 
     The new file keeps the suffix of `path`, for writers that choose their format by it.
     """
@@ -48,7 +48,7 @@ def write_json(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_json(path: str | os.PathLike[str]) -> Any:
-    """Read a JSON file; raise ValueError with the file's name when it is not JSON."""
+    """Return the content of a JSON file; raise ValueError with the file's name if it is not JSON."""
     try:
         return json.loads(Path(path).read_text(encoding="utf8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
@@ -56,7 +56,7 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def append_line(path: str | os.PathLike[str], value: Any) -> None:
-    """Append `value` as one JSON line with a single write; a torn last line is closed off first."""
+    """Append `value` as one JSON line with a single write; an incomplete last line is ended first."""
     line = json.dumps(plain(value)).encode() + b"\n"
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def append_line(path: str | os.PathLike[str], value: Any) -> None:
 
 
 def read_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
-    """Yield the values of a file of JSON lines; lines that a crash tore are passed over, a missing file is empty."""
+    """Yield the values of a file of JSON lines; incomplete lines are skipped, a missing file yields nothing."""
     try:
         text = Path(path).read_bytes().decode("utf8", errors="replace")
     except FileNotFoundError:
@@ -82,9 +82,9 @@ def read_lines(path: str | os.PathLike[str]) -> Iterator[Any]:
 
 
 def plain(value: Any) -> Any:
-    """Turn dataclasses, paths, tuples and numpy scalars into what JSON holds, all the way down.
+    """Return a value with dataclasses, paths, tuples and numpy scalars converted to JSON types, recursively.
 
-    JSON has neither NaN nor infinities: they become None.
+    JSON has neither NaN nor infinities: they are converted to None.
     """
     if value is None or isinstance(value, str | int):  # most values by far
         return value
@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:
 
 
 def fingerprint(value: Any) -> str:
-    """Return eight hexadecimal digits that stand for `value`'s content, the same on every machine."""
+    """Return eight hexadecimal digits of a hash of `value`'s content, the same on every machine."""
     text = json.dumps(plain(value), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
@@ -121,10 +121,10 @@ def _umask() -> int:
 
 
 class Journal:
-    """Lines that are each written whole by one call; a tail that a crash or a full disk tore is closed off."""
+    """An append-only file of JSON lines; an incomplete last line, after a crash or a full disk, is ended first."""
 
     def __init__(self, path: Path) -> None:
-        """Open `path` for appending, making it and its folder when they are missing; OSError when that fails."""
+        """Open `path` for appending and create it and its folder if missing; OSError if that fails."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
         self._descriptor = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
@@ -138,13 +138,13 @@ class Journal:
         line = json.dumps(plain(value), separators=(",", ":")).encode() + b"\n"
         with self._lock:
             rest = b"\n" + line if self._torn else line
-            while rest:  # a disk that fills up takes a part, and the next call raises
+            while rest:  # on a full disk a call writes a part and the next one raises
                 written = os.write(self._descriptor, rest)
                 rest, self._torn, self._dirty = rest[written:], True, True
             self._torn = False
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself."""
+        """Flush written lines to the disk (fsync)."""
         with self._lock:
             if self._dirty:
                 os.fsync(self._descriptor)

@@ -1,4 +1,4 @@
-"""Tables of figures as HDF5: one group a table, one dataset a column, for whatever reads HDF5."""
+"""Writes tables as HDF5: one group per table, one dataset per column."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def write_columns(
 ) -> None:
     """Write tables into one HDF5 file, atomically; every column is as long as its table.
 
-    `attributes` are the file's own, `links` name other HDF5 files, relative to this one, that appear as its groups.
-    Columns of whole numbers become int64, those of other numbers float64 with NaN where a row has none, those of
-    truth values bool, all others UTF-8 text, empty where a row has none.
+    `attributes` are set on the file. `links` maps group names to other HDF5 files, relative to this one. Columns of
+    integers are int64, those of other numbers float64 with NaN for missing values, those of truth values bool. All
+    other columns are UTF-8 text, empty for missing values.
     """
     with replacing(path) as temporary, h5py.File(temporary, "w") as file:
         for name, rows in tables.items():

@@ -1,4 +1,4 @@
-"""How far a long task is, told through a small file in the run folder that any view may read."""
+"""Progress of a long task, written to a small file in the run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Meter:
     """
 
     def __init__(self, run_dir: str | os.PathLike[str], task: str, *, total: int | None, done: int = 0) -> None:
-        """Begin at `done` of `total`; None where the total is not known."""
+        """Begin at `done` of `total`; `total` is None if it is not known."""
         self._path = Path(run_dir) / "progress" / f"{task}.json"
         self._done, self._total, self._note = done, total, ""
         self._fixed = {"task": task, "first": done, "began": time.time()}
@@ -27,18 +27,18 @@ class Meter:
         self._write()
 
     def advance(self, count: int = 1, note: str | None = None) -> None:
-        """Count `count` more as done."""
+        """Add `count` to the number done."""
         self.set(self._done + count, note)
 
     def set(self, done: int, note: str | None = None) -> None:
-        """Say that `done` are done; a note such as `loss 0.31` stays until the next one."""
+        """Record that `done` are done; a note such as `loss 0.31` is kept until the next one."""
         self._done = done
         self._note = self._note if note is None else note
         if done == self._total or time.monotonic() - self._written >= PERIOD_S:
             self._write()
 
     def finish(self) -> None:
-        """Say that all is done, also where the total was not known."""
+        """Record that all is done, even if the total was not known."""
         self._total = self._total or max(1, self._done)
         self.set(self._total)
 

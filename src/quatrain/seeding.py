@@ -1,4 +1,4 @@
-"""Random numbers from one seed and a path of names, so that no two uses share a stream and none depends on order."""
+"""Independent random streams from one seed and a path of names; they do not depend on the order of use."""
 
 from __future__ import annotations
 

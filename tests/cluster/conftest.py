@@ -100,7 +100,7 @@ class Driver:
         return [line["message"] for line in self.events() if line["state"] == state]
 
     def places(self, when):
-        """Where tasks began or ended, in any order, as they tell themselves."""
+        """Where tasks began or ended, in any order, from their own reports."""
         paths = sorted((self.run_dir / when).glob("*.jsonl"))
         return [line for path in paths for line in read_lines(path)]
 
@@ -189,7 +189,7 @@ def late(slurm, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def requeued(slurm, tmp_path_factory):
-    """The whole of nas with its driver in a job, which is told to stop in the middle of its training."""
+    """The whole of nas with its driver in a job, which is asked to stop in the middle of its training."""
     for driver in _on_spare_nodes(slurm, tmp_path_factory.mktemp("requeued"), NAS, *SMALLEST):
         threading.Thread(target=_stop_in_training, args=(driver,), daemon=True).start()
         yield driver

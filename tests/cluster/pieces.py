@@ -35,14 +35,14 @@ def hold(folder: Path, number: int, seconds: float, first_s: float = 0.0) -> dic
 
 
 def meet(folder: Path) -> list[dict[str, Any]]:
-    """Start two processes a node, which add up their ranks; return what each tells of itself."""
+    """Start two processes per node, which add up their ranks; return the report of each."""
     (folder / "met").mkdir()
     commands.launch(["-m", "pieces", folder / "met"], processes=2, log=folder / "logs" / "meet.log")
     return [json.loads(path.read_text()) for path in sorted((folder / "met").iterdir())]
 
 
 def keep(folder: Path) -> list[dict[str, Any]]:
-    """Start on each node what stands for the keepers of DistDGL's machines; return what each tells of itself."""
+    """Start on each node what stands for the supervisors of DistDGL's machines; return the report of each."""
     distdgl_launch.MODULE = "pieces"
     distdgl_launch.launch(folder / "kept", 2, log=folder / "logs" / "keep.log")
     return [json.loads(path.read_text()) for path in sorted((folder / "kept").glob("*.json"))]
@@ -50,12 +50,12 @@ def keep(folder: Path) -> list[dict[str, Any]]:
 
 def look_after(folder: Path, machine: str) -> None:
     """Be one of the keepers."""
-    told = {
+    reported = {
         "python": sys.executable,
         "image": os.environ.get("IN_IMAGE"),
         "node": os.environ.get("SLURMD_NODENAME", ""),
     }
-    write_json(folder / f"{machine}.json", {"machine": machine, **told})
+    write_json(folder / f"{machine}.json", {"machine": machine, **reported})
 
 
 def add_up(folder: Path) -> None:
@@ -67,14 +67,14 @@ def add_up(folder: Path) -> None:
     total = torch.tensor([distributed.get_rank()])
     distributed.all_reduce(total)
     rank, node = distributed.get_rank(), os.environ.get("SLURMD_NODENAME", "")
-    told = {
+    reported = {
         "rank": rank,
         "sum": int(total),
         "node": node,
         "python": sys.executable,
         "image": os.environ.get("IN_IMAGE"),
     }
-    write_json(folder / f"{rank}.json", told)
+    write_json(folder / f"{rank}.json", reported)
     distributed.destroy_process_group()
 
 

@@ -30,7 +30,7 @@ def test_workers_and_programs_run_the_images_python(start, slurm, inside):
     }
 
 
-def test_an_image_that_is_not_there_is_told_with_shifters_words(start):
+def test_an_image_that_is_not_there_is_reported_with_shifters_words(start):
     driver = start("--count", "1", "--image", "docker:group/other:2", site="shifter_site.py")
 
     assert driver.code() == 1, driver.said

@@ -56,8 +56,8 @@ def test_a_job_that_slurm_puts_back_into_the_queue_goes_on_and_its_wait_is_not_c
 
     assert driver.code() == 0, driver.said
     assert set(ended(driver)) == set(range(12))
-    told = [text for text in driver.messages("block") if text.startswith("block gpu 0 ")]
-    assert [text.split(",")[0] for text in told if "again" in text] == [
+    reported = [text for text in driver.messages("block") if text.startswith("block gpu 0 ")]
+    assert [text.split(",")[0] for text in reported if "again" in text] == [
         "block gpu 0 queued again",
         "block gpu 0 began again",
     ]
@@ -128,7 +128,7 @@ def test_torn_files_cost_the_torn_line_only(start):
     ],
     ids=["full", "read-only"],
 )
-def test_a_disk_that_takes_nothing_is_told_in_one_line(start, tmp_path, around, said):
+def test_a_disk_that_takes_nothing_is_reported_in_one_line(start, tmp_path, around, said):
     root = tmp_path / "small"
     root.mkdir()
     around = [word.format(root=root) for word in around]

@@ -1,4 +1,4 @@
-"""What Slurm refuses is told in its own words, with what to change."""
+"""Refusals of Slurm are reported in its own words, with the flag to change."""
 
 from __future__ import annotations
 
@@ -36,6 +36,6 @@ def test_a_worker_that_cannot_start_shows_what_its_script_said(start):
     driver = start("--count", "1", site="broken_site.py")
 
     assert driver.code() == 1, driver.said
-    assert "quatrain: a job for shape gpu ended before a worker of it came" in driver.said
+    assert "quatrain: a job for shape gpu ended before a worker connected" in driver.said
     assert "Lmod has no module 'pytorch/99'" in driver.said
     assert not driver.jobs()

@@ -37,7 +37,7 @@ def test_a_pool_that_starts_late_in_an_allocation_takes_no_task_that_its_end_wou
         os.kill(read_json(late.run_dir / "run.json")["driver"]["pid"], signal.SIGTERM)
     late.code()
 
-    end = min(block.until for block in read(late.run_dir) if block.until)  # what Slurm itself told
+    end = min(block.until for block in read(late.run_dir) if block.until)  # what Slurm itself reported
     times = [_seconds(line) for line in late.events() if line["state"] == "done"]
     began, ended = ({place["number"] for place in late.places(when)} for when in ("began", "ended"))
     assert len(times) >= 4

@@ -42,9 +42,9 @@ def work(asked: Trial, session: cli.Session) -> None:
     futures = [hold(folder, number, asked.seconds, asked.stuck_s * (number == 0)) for number in range(asked.count)]
     session.run.summarise(places=[future.result() for future in futures])
     if asked.program:
-        told = session.app(pieces.meet, shape="block")(folder).result()
+        reported = session.app(pieces.meet, shape="block")(folder).result()
         kept = session.app(pieces.keep, shape="block")(folder).result()
-        session.run.summarise(processes=told, keepers=kept)
+        session.run.summarise(processes=reported, keepers=kept)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from quatrain.data.synthetic import LAYOUTS, SyntheticImages
 from quatrain.errors import UsageError
 
-FLAT = ("flat", "flat")  # two materials that only their greys tell apart
+FLAT = ("flat", "flat")  # two materials that differ only in their greys
 SEEDS = st.integers(0, 2**32 - 1)
 REACH = range(-6, 7)
 

@@ -33,7 +33,7 @@ def page(folder):
     return write_report(folder).read_text(encoding="utf8")
 
 
-def test_the_headline_tells_what_the_buffer_saves(run):
+def test_the_headline_reports_what_the_buffer_saves(run):
     assert "an epoch takes 0.500 s, 50.0 % less than without a buffer" in page(run)
 
 

@@ -47,7 +47,7 @@ def losses(outcome):
     return [row["loss"] for row in outcome["epochs"]]
 
 
-def test_the_outcome_tells_every_epoch_and_what_was_learnt(plain):
+def test_the_outcome_reports_every_epoch_and_what_was_learnt(plain):
     first, second, last = plain["epochs"]
 
     assert last["loss"] < first["loss"]
@@ -171,7 +171,7 @@ def test_rows_and_labels_of_several_machines_are_those_that_distdgl_itself_sends
         assert "all rows are right" in (tmp_path / "logs" / f"train-{number}-0.log").read_text()
 
 
-def test_what_a_trainer_raises_is_what_is_told(parts, tmp_path, monkeypatch):
+def test_what_a_trainer_raises_is_what_is_reported(parts, tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
     with pytest.raises(ProcessFailed, match="RuntimeError: the fourth step fails"):

@@ -52,7 +52,7 @@ def test_outside_of_slurm_there_is_no_allocation():
     assert current({"HOME": "/home"}) is None
 
 
-def test_an_allocation_tells_its_nodes_its_gpus_and_its_end():
+def test_an_allocation_reports_its_nodes_its_gpus_and_its_end():
     environment = {
         "SLURM_JOB_ID": "7",
         "SLURM_JOB_NODELIST": "nid[1-2]",
@@ -89,7 +89,7 @@ def test_a_nested_step_does_not_see_the_step_around_it():
     assert inner == {"SLURM_JOB_ID": "7", "PATH": "/bin"}
 
 
-def test_the_end_of_an_allocation_is_asked_for_where_the_environment_does_not_tell_it(tmp_path, monkeypatch):
+def test_the_end_of_an_allocation_is_asked_for_where_the_environment_does_not_report_it(tmp_path, monkeypatch):
     squeue = tmp_path / "squeue"
     squeue.write_text('#!/bin/sh\ntest "$2" = --jobs=7 && echo 2026-11-24T21:40:00\n')
     squeue.chmod(0o755)

@@ -72,7 +72,7 @@ def test_a_task_is_followed_from_pending_to_done(workers, run):
     assert lines[2]["try"] == 1
 
 
-def test_a_long_task_is_told_to_be_running_while_it_runs(workers, run):
+def test_a_long_task_is_reported_as_running_while_it_runs(workers, run):
     future = workers.app(time.sleep, shape="gpu", name="long")(3)
     deadline = time.monotonic() + ENOUGH_S
     while len(events(run, "long")) < 2 and time.monotonic() < deadline:
@@ -157,7 +157,7 @@ def test_a_resumed_run_repeats_nothing_that_finished(tmp_path):
 
 
 def test_a_result_that_is_no_plain_data_is_an_error(threads):
-    with pytest.raises(TaskError, match="no plain data"):
+    with pytest.raises(TaskError, match="not plain data"):
         threads.app(object, shape="gpu")().result(ENOUGH_S)
 
 

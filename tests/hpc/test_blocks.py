@@ -7,7 +7,7 @@ import pytest
 from parsl.jobs.states import JobState, JobStatus
 
 from quatrain.hpc.allocation import announcement
-from quatrain.hpc.blocks import FILE, Block, BlockWatch, gpu_hours, read, told
+from quatrain.hpc.blocks import FILE, Block, BlockWatch, describe, gpu_hours, read
 
 
 class Pool:
@@ -40,7 +40,7 @@ def watch(tmp_path):
 
 
 def test_a_block_is_followed_from_the_queue_to_its_end(watch, tmp_path):
-    assert [told(block) for block in watch.look([Pool(b0=JobState.PENDING)])] == ["block gpu 0 queued, job 7b0"]
+    assert [describe(block) for block in watch.look([Pool(b0=JobState.PENDING)])] == ["block gpu 0 queued, job 7b0"]
     assert watch.look([Pool(b0=JobState.PENDING)]) == []
 
     script(watch.folder, 0, "exit 3")
@@ -48,7 +48,7 @@ def test_a_block_is_followed_from_the_queue_to_its_end(watch, tmp_path):
 
     assert (block.job, block.nodes, block.gpus, block.how) == ("17", ("nid1", "nid2"), 8, "ended with code 3")
     assert block.until - block.began == 600
-    assert told(block) == "block gpu 0 ended with code 3, job 17"
+    assert describe(block) == "block gpu 0 ended with code 3, job 17"
     assert read(tmp_path) == [block]
 
 
@@ -115,12 +115,12 @@ def test_a_block_that_slurm_puts_back_into_the_queue_goes_on_and_its_wait_costs_
 
     (waiting,) = watch.look([Pool(b0=JobState.PENDING)])
     assert (waiting.began, waiting.ended, waiting.earlier) == (None, None, ((first.began, first.ended),))
-    assert told(waiting) == "block gpu 0 queued again, job 17"
+    assert describe(waiting) == "block gpu 0 queued again, job 17"
     assert watch.look([Pool(b0=JobState.PENDING)]) == []
 
     script(watch.folder, 0, "kill -KILL $$")
     (again,) = watch.look([Pool(b0=JobState.RUNNING)])
-    assert told(again) == "block gpu 0 began again, job 17"
+    assert describe(again) == "block gpu 0 began again, job 17"
     assert again.ended is None
     assert again.began > first.ended
     assert again.seconds(again.began + 5) == pytest.approx(first.ended - first.began + 5)
@@ -133,7 +133,7 @@ def test_a_block_that_began_since_the_queue_was_asked_is_not_taken_for_one_put_b
 
     (block,) = watch.look([Pool(b0=JobState.PENDING)])
 
-    assert told(block) == "block gpu 0 began, job 17"
+    assert describe(block) == "block gpu 0 began, job 17"
     assert watch.look([Pool(b0=JobState.PENDING)]) == []
 
 
@@ -159,7 +159,7 @@ def test_what_a_task_prints_like_a_blocks_word_is_passed_over(watch):
 
     (block,) = watch.look([Pool(b0=JobState.RUNNING)])
 
-    assert told(block) == "block gpu 0 began, job 17"
+    assert describe(block) == "block gpu 0 began, job 17"
 
 
 def test_torn_lines_are_passed_over(tmp_path):

@@ -128,7 +128,7 @@ def test_a_request_comes_from_flags():
         ("--nodes 0", "nodes is 0"),
         ("--walltime later", "walltime is 'later'"),
         ("--site perlmutter", "--account m1234_g"),
-        ("--resume nowhere", "is no run folder"),
+        ("--resume nowhere", "is not a run folder"),
     ],
 )
 def test_a_mistake_takes_one_line_and_exit_code_2_and_leaves_nothing(main, tmp_path, capsys, words, said):
@@ -163,7 +163,7 @@ def test_the_report_is_written_of_a_run_that_is_done_and_of_no_other(tmp_path, c
     assert (f"report: {only_run(tmp_path) / 'report.html'}" in capsys.readouterr().out) == bool(reported)
 
 
-def test_a_failed_task_is_told_in_full_with_exit_code_1(main, tmp_path, capsys):
+def test_a_failed_task_is_reported_in_full_with_exit_code_1(main, tmp_path, capsys):
     assert main("--divisor", "0") == 1
 
     said = capsys.readouterr().err
@@ -280,7 +280,7 @@ def test_a_training_longer_than_the_walltime_is_no_reason_to_refuse_a_run(capsys
     assert "no new task after 0:27:00" in said
 
 
-def test_a_submitted_driver_needs_room_for_the_longest_task_before_it_is_told_to_stop(tmp_path, capsys):
+def test_a_submitted_driver_needs_room_for_the_longest_task_before_it_is_asked_to_stop(tmp_path, capsys):
     step = Step(name="measure", shape="gpu", count=1, seconds=1350)
     workflow = dataclasses.replace(TRIAL, plan=lambda _asked: (step,))
     words = ["--site", "perlmutter", "--account", "m1_g", "--run-root", str(tmp_path), "--dry-run"]
@@ -328,7 +328,7 @@ def test_a_dry_submission_prints_the_drivers_own_job(main, tmp_path, capsys):
     assert not list(tmp_path.iterdir())
 
 
-def test_help_tells_every_flag_and_loads_nothing_heavy():
+def test_help_reports_every_flag_and_loads_nothing_heavy():
     program = (
         "import sys; sys.path.insert(0, 'tests/hpc'); import test_cli; from quatrain.hpc import cli;"
         "code = cli.main(test_cli.TRIAL, ['--help']);"
@@ -378,5 +378,5 @@ def test_a_driver_that_dies_leaves_no_process_behind(tmp_path, number, code):
     assert state == ("interrupted" if number == signal.SIGTERM else "running")
 
 
-def test_the_probe_tells_where_it_runs():
+def test_the_probe_reports_where_it_runs():
     assert tasks.probe().keys() == {"host", "pid", "python", "gpus", "cpus", "threads"}

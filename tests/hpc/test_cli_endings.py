@@ -67,7 +67,7 @@ def test_a_file_without_a_right_to_it_is_one_line(capsys):
     assert "runs/a cannot be opened: Permission denied" in refused(capsys)
 
 
-def test_a_task_without_disk_space_is_the_users_to_mend_and_one_line(tmp_path, capsys):
+def test_a_task_without_disk_space_is_a_usage_error_of_one_line(tmp_path, capsys):
     def fill(_asked, session):
         session.app(Path.write_text, shape="gpu", name="fill")(Path("/dev/full"), "much").result()
 
@@ -78,10 +78,10 @@ def test_a_task_without_disk_space_is_the_users_to_mend_and_one_line(tmp_path, c
     said = [line for line in capsys.readouterr().err.splitlines() if "logs are in" not in line]
     assert len(said) == 1
     assert said[0].startswith("quatrain: task fill-0001 on ")
-    assert said[0].endswith("cannot be written: No space left on device; mend that and go on with --resume")
+    assert said[0].endswith("cannot be written: No space left on device; fix that and continue with --resume")
 
 
-def test_a_usage_error_of_several_lines_is_told_in_one(capsys):
+def test_a_usage_error_of_several_lines_is_reported_in_one(capsys):
     def complain():
         raise UsageError("first\nsecond")
 

@@ -122,7 +122,7 @@ def test_a_step_is_given_the_processors_of_its_nodes():
 
 
 @pytest.mark.parametrize(("number", "kind"), [(28, UsageError), (13, UsageError), (2, commands.CommandError)])
-def test_a_program_that_the_disk_refuses_is_told_in_one_line(tmp_path, number, kind):
+def test_a_program_that_the_disk_refuses_is_reported_in_one_line(tmp_path, number, kind):
     with pytest.raises((UsageError, commands.CommandError)) as failure:
         commands.python(["-c", f"raise OSError({number}, 'No such luck', '/runs/a.pt')"], log=tmp_path / "log")
 
@@ -159,7 +159,7 @@ def test_a_program_that_complains_of_the_users_input_is_quoted(tmp_path):
         )
 
 
-def test_an_end_by_a_signal_is_told(tmp_path):
+def test_an_end_by_a_signal_is_reported(tmp_path):
     with pytest.raises(commands.CommandError, match="ended by signal 9"):
         commands.python(["-c", "import os; os.kill(os.getpid(), 9)"], log=tmp_path / "log")
 

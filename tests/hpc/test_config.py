@@ -72,11 +72,13 @@ def test_every_step_is_given_its_processors_because_srun_inherits_none(shape):
     assert "--cpus-per-task=${SLURM_JOB_CPUS_PER_NODE%%[(,]*}" in unknown.split()
 
 
-@pytest.mark.parametrize(("told", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
-def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(told, cpus):
+@pytest.mark.parametrize(("reported", "cpus"), [("128(x2)", "128"), ("64,32", "64"), ("8", "8")])
+def test_a_shell_reads_the_processors_of_a_node_out_of_slurms_list(reported, cpus):
     word = config.launcher(place(site_registry.find("slurm"), Request()), "gpu").overrides.split()[-1]
 
-    said = subprocess.run(["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": told}, capture_output=True)
+    said = subprocess.run(
+        ["bash", "-c", f"echo {word}"], env={"SLURM_JOB_CPUS_PER_NODE": reported}, capture_output=True
+    )
 
     assert said.stdout.decode().strip() == f"--cpus-per-task={cpus}"
 
@@ -152,9 +154,9 @@ def test_each_pool_learns_when_its_nodes_are_taken_back():
     assert "--reserve" not in config.worker_pool(place(PERLMUTTER, Request(), INSIDE), "gpu", plan).launch_cmd
 
 
-def test_a_driver_in_a_job_of_its_own_keeps_the_time_free_after_which_it_is_told_to_stop():
-    told = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "nid1", "QUATRAIN_GRACE_S": "300"}
-    found = dataclasses.replace(current(told), end_time_s=time.time() + 3600)
+def test_a_driver_in_a_job_of_its_own_keeps_the_time_free_after_which_it_is_asked_to_stop():
+    reported = {"SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "nid1", "QUATRAIN_GRACE_S": "300"}
+    found = dataclasses.replace(current(reported), end_time_s=time.time() + 3600)
     plan = (Step(name="m", shape="gpu", count=9, seconds=30),)
     ours = Request(walltime_min=60, allocation=False)
 

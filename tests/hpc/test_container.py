@@ -28,14 +28,14 @@ def words(site, *, inside=None, request=ASKED, mounts=()):
     return container.words(place(site, request, inside, mounts), [RUN])
 
 
-def test_shifter_is_told_in_the_batch_script_and_stands_bare_before_the_worker():
+def test_shifter_is_named_in_the_batch_script_and_stands_bare_before_the_worker():
     settings = config.slurm_settings(place(SHIFTER, ASKED), "gpu", RUN)
 
     assert "#SBATCH --image=docker:group/q:1\n#SBATCH --module=gpu,nccl-plugin" in settings["scheduler_options"]
     assert words(SHIFTER) == ["shifter"]
 
 
-def test_inside_an_allocation_shifter_is_told_everything():
+def test_inside_an_allocation_shifter_gets_all_options():
     assert words(SHIFTER, inside=NODE) == ["shifter", "--image=docker:group/q:1", "--module=gpu,nccl-plugin"]
 
 
@@ -103,11 +103,11 @@ def places(tmp_path, monkeypatch):
 def test_what_flags_name_is_mounted_where_it_lies(places, site, option):
     config = AutotuneConfig(data=str(places / "data" / "images"), supernet=places / "models" / "best.pt")
 
-    told = words(site, mounts=container.mounts(site, config, [places / "runs"]))
+    reported = words(site, mounts=container.mounts(site, config, [places / "runs"]))
 
     for name in ("work", "data/images", "models", "runs"):
-        assert f"{option}={places / name}:{places / name}" in told
-    assert (f"--workdir={places / 'work'}" in told) == (site is PODMAN)
+        assert f"{option}={places / name}:{places / name}" in reported
+    assert (f"--workdir={places / 'work'}" in reported) == (site is PODMAN)
 
 
 def test_links_are_seen_with_what_they_lead_to_and_checkpoints_with_their_run(places):

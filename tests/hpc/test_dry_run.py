@@ -80,7 +80,7 @@ def test_a_shared_node_is_not_asked_for_whole(tmp_path):
     assert re.search(r"srun .*--cpus-per-task=32 ", script)
 
 
-def test_tasks_executors_node_hours_and_limits_are_told(tmp_path):
+def test_tasks_executors_node_hours_and_limits_are_reported(tmp_path):
     text = describe(
         place(site_registry.find("perlmutter"), Request(account="m1", nodes=2, walltime_min=60)), PLAN, tmp_path
     )
@@ -150,7 +150,7 @@ def test_local_sites_need_no_script(tmp_path):
     assert "time: about 0:36:00" in threads
 
 
-def test_inside_an_allocation_its_nodes_are_told_and_nothing_is_submitted(tmp_path, monkeypatch):
+def test_inside_an_allocation_its_nodes_are_reported_and_nothing_is_submitted(tmp_path, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_JOB_NODELIST", "nid[1-2]")
 

@@ -119,7 +119,7 @@ def test_tasks_of_the_driver_and_of_workers_show_alike(run):
     assert "report: here" in text
 
 
-def test_a_task_that_never_tells_a_total_is_finished_by_its_block(run):
+def test_a_task_that_never_reports_a_total_is_finished_by_its_block(run):
     stream = io.StringIO()
     with progress(run, stream) as show, show.task("train"):
         time.sleep(0.01)
@@ -205,7 +205,7 @@ def test_a_run_that_nobody_reads_any_more_ends_as_when_its_terminal_hangs_up(tmp
     assert read_json(run.path / "summary.json")["state"] == "interrupted"
 
 
-def test_a_bar_moves_and_tells_what_is_left():
+def test_a_bar_moves_and_reports_what_is_left():
     stream = Terminal()
     bars = Bars(stream)
     bars.paint(reading(done=1, updated=101.0))

@@ -40,7 +40,7 @@ def test_a_single_process_meets_nobody():
 
 
 def test_torchruns_variables_come_first():
-    told = {
+    reported = {
         "RANK": "3",
         "WORLD_SIZE": "8",
         "LOCAL_RANK": "1",
@@ -49,7 +49,7 @@ def test_torchruns_variables_come_first():
         "PMI_RANK": "0",
     }
 
-    group = meet("r", {**told, "MASTER_PORT": "99"})
+    group = meet("r", {**reported, "MASTER_PORT": "99"})
 
     assert (group.rank, group.ranks, group.local_rank, group.local_ranks, group.port) == (3, 8, 1, 2, 99)
     assert group.variables().items() >= {"RANK": "3", "MASTER_ADDR": "a", "MASTER_PORT": "99"}.items()
@@ -96,7 +96,7 @@ def test_under_plain_srun_different_run_folders_are_refused_by_every_rank():
         assert str(error) == "the processes were given different run folders: 'runs/a', 'runs/b'"
 
 
-def test_a_rank_that_never_comes_is_told(monkeypatch):
+def test_a_rank_that_never_comes_is_reported(monkeypatch):
     monkeypatch.setattr(rendezvous, "PATIENCE_S", 0.2)
     alone = {
         "SLURM_JOB_ID": "79",
@@ -111,10 +111,10 @@ def test_a_rank_that_never_comes_is_told(monkeypatch):
         meet("r", {**alone, "SLURM_PROCID": "1"})
 
 
-def test_mpi_without_mpi4py_is_told_in_one_line(tmp_path):
+def test_mpi_without_mpi4py_is_reported_in_one_line(tmp_path):
     (tmp_path / "mpi4py.py").write_text("raise ImportError('No module named mpi4py')\n")
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin", "PMI_RANK": "0"}
-    argv = [sys.executable, "-m", "quatrain.hpc.rendezvous", "-m", "told", "RUN"]
+    argv = [sys.executable, "-m", "quatrain.hpc.rendezvous", "-m", "reported", "RUN"]
 
     done = subprocess.run(argv, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
 
@@ -160,16 +160,16 @@ def test_a_node_without_a_name_is_reached_by_this_computers(monkeypatch):
 
 
 def test_the_program_starts_with_torchruns_variables(tmp_path):
-    (tmp_path / "told.py").write_text("import os, sys; print(os.environ['WORLD_SIZE'], sys.argv[1:])")
+    (tmp_path / "reported.py").write_text("import os, sys; print(os.environ['WORLD_SIZE'], sys.argv[1:])")
     environment = {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin"}
-    argv = [sys.executable, "-m", "quatrain.hpc.rendezvous", "-m", "told", "RUN", "--role", "x"]
+    argv = [sys.executable, "-m", "quatrain.hpc.rendezvous", "-m", "reported", "RUN", "--role", "x"]
 
     done = subprocess.run(argv, capture_output=True, text=True, check=True, cwd=tmp_path, env=environment)
 
     assert done.stdout.strip() == "1 ['RUN', '--role', 'x']"
 
 
-def test_without_a_module_the_usage_is_told():
+def test_without_a_module_the_usage_is_reported():
     with pytest.raises(UsageError, match="usage"):
         rendezvous.main(["train"], {})
 
@@ -188,10 +188,10 @@ def test_mpiexec_starts_processes_that_agree(tmp_path):
     argv = [str(mpiexec), "-n", "3", sys.executable, "-c", program]
     subprocess.run(argv, check=True, cwd=tmp_path, timeout=120)
 
-    told = {path.name: path.read_text() for path in tmp_path.iterdir()}
-    assert told.keys() == {"rank0", "rank1", "rank2"}
-    assert len(set(told.values())) == 1
-    assert told["rank0"].startswith("3 ")
+    reported = {path.name: path.read_text() for path in tmp_path.iterdir()}
+    assert reported.keys() == {"rank0", "rank1", "rank2"}
+    assert len(set(reported.values())) == 1
+    assert reported["rank0"].startswith("3 ")
 
 
 def test_a_group_of_one_is_the_default():

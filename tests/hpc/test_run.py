@@ -37,7 +37,7 @@ def test_a_run_folder_is_named_by_workflow_time_and_configuration(tmp_path):
         assert other.identity != first.identity
 
 
-def test_the_record_tells_what_was_asked_where_and_with_which_software(tmp_path):
+def test_the_record_reports_what_was_asked_where_and_with_which_software(tmp_path):
     placement = place(site_registry.find("perlmutter"), Request(account="m1_g"))
 
     with Run.create("nas", Asked(), root=tmp_path, seed=5, placement=placement, command=["--nodes", "2"]) as run:
@@ -87,7 +87,7 @@ def test_a_signal_makes_it_interrupted(tmp_path, number):
     assert signal.getsignal(number) is before
 
 
-def test_a_signal_that_the_process_was_told_to_ignore_stays_ignored(tmp_path):
+def test_a_signal_that_the_process_was_asked_to_ignore_stays_ignored(tmp_path):
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with Run.create("nas", Asked(), root=tmp_path) as run:
@@ -175,7 +175,7 @@ def test_nested_differences_are_named_by_their_path():
 def test_what_is_no_run_folder_says_so(tmp_path):
     with pytest.raises(UsageError, match=r"holds no run\.json"):
         Run.resume(tmp_path, "nas", Asked())
-    with pytest.raises(UsageError, match="is no folder"):
+    with pytest.raises(UsageError, match="is not a folder"):
         Run.resume(tmp_path / "nothing", "nas", Asked())
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UsageError, match="cannot be read"):

@@ -21,7 +21,7 @@ SPACE = Space(full=full_subnet(SAM).widths, choices=((96, 384),) * 12, removable
 
 
 class Bench:
-    """Workers that end their tasks when they are told to: the newest first, so that results come out of order."""
+    """Workers that end their tasks when they are asked to: the newest first, so that results come out of order."""
 
     def __init__(self, answer: Any) -> None:
         self.answer, self.started, self.most = answer, [], 0

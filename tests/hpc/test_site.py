@@ -49,7 +49,7 @@ def test_a_walltime_of_another_form_is_refused_with_the_right_ones(text):
         ({"account": "m1_g", "walltime_min": 1}, "too short for the longest task"),
     ],
 )
-def test_a_request_that_breaks_a_rule_is_told_what_to_change(asked, said):
+def test_a_request_that_breaks_a_rule_is_refused_with_what_to_change(asked, said):
     problems = broken_limits(place(site_registry.find("perlmutter"), Request(**asked)))
 
     assert len(problems) == 1

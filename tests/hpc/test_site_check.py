@@ -66,7 +66,7 @@ def test_an_image_file_that_is_not_there_is_named(commands, tmp_path):
     commands(*SLURM, "apptainer")
     site = dataclasses.replace(site_registry.find("slurm"), container="apptainer", image=str(tmp_path / "q.sif"))
 
-    assert "is no file here" in problems(place(site, Request()), tmp_path)[0]
+    assert "is not a file here" in problems(place(site, Request()), tmp_path)[0]
     (tmp_path / "q.sif").touch()
     assert problems(place(site, Request()), tmp_path) == []
 

@@ -64,7 +64,7 @@ def test_a_site_file_that_is_not_there_is_named(tmp_path):
         ),
     ],
 )
-def test_whatever_goes_wrong_in_a_site_file_is_told_in_one_line(text, words, tmp_path):
+def test_whatever_goes_wrong_in_a_site_file_is_reported_in_one_line(text, words, tmp_path):
     (tmp_path / "mine.py").write_text(text)
 
     with pytest.raises(UsageError, match=words) as caught:

@@ -52,7 +52,7 @@ def judged(*states, **facts):
         ("sbatch: error: Invalid generic resource (gres) specification", "--gpus-per-node"),
     ],
 )
-def test_a_refusal_is_told_in_the_schedulers_words_with_what_to_change(said, change):
+def test_a_refusal_is_reported_in_the_schedulers_words_with_what_to_change(said, change):
     text = refusal(said)
 
     assert said.strip().rpartition("error: ")[2] in text
@@ -60,7 +60,7 @@ def test_a_refusal_is_told_in_the_schedulers_words_with_what_to_change(said, cha
     assert "\n" not in text
 
 
-def test_an_unknown_refusal_is_told_without_advice():
+def test_an_unknown_refusal_is_reported_without_advice():
     assert refusal("sbatch: error: the moon is full") == "Slurm refused the job: the moon is full"
     assert refusal("") == "Slurm refused the job: no reason was given"
 
@@ -91,8 +91,8 @@ class Slurm(SlurmJobs):
     def __init__(self, folder):
         self.answers = [(1, "", "sacct is off")]
         super().__init__(**slurm_settings(place(site_registry.find("slurm"), Request()), "gpu"))
-        self.script_dir, self.told = str(folder), []
-        self.tell = self.told.append
+        self.script_dir, self.reported = str(folder), []
+        self.report = self.reported.append
 
     def execute_wait(self, *_asked):
         answer = self.answers.pop(0)
@@ -123,12 +123,12 @@ def test_a_scheduler_in_trouble_is_given_time_and_asked_again(tmp_path, monkeypa
         assert slurm.max_blocks == 1
         with pytest.raises(NotTaken, match="Slurm did not take the job: "):
             slurm.submit("true", 1)
-        assert f"next try in {pause_s} s" in slurm.told[-1]
+        assert f"next try in {pause_s} s" in slurm.reported[-1]
         assert slurm.max_blocks == 0  # so that Parsl asks for none
         now[0] += pause_s
 
     assert slurm.submit("true", 1) == "17"
-    assert (slurm.max_blocks, len(slurm.told)) == (1, 2)
+    assert (slurm.max_blocks, len(slurm.reported)) == (1, 2)
 
 
 def test_some_jobs_that_slurm_did_not_take_are_no_reason_to_give_up_and_many_in_a_row_are():
@@ -140,7 +140,7 @@ def test_some_jobs_that_slurm_did_not_take_are_no_reason_to_give_up_and_many_in_
         many = Pool()
         judge(many, numbered([*before, *lost(not_taken, MOST_NOT_TAKEN)]))
         assert isinstance(many.reason, TaskError)
-        assert "at 6 tries: Socket timed out; go on with --resume" in str(many.reason)
+        assert "at 6 tries: Socket timed out; continue with --resume" in str(many.reason)
 
 
 def lost(message, count):
@@ -157,7 +157,7 @@ def test_a_first_job_without_workers_ends_the_run_after_one_that_was_not_taken()
 
     judge(pool, numbered([*lost(f"Failed to start block 0: {NOT_TAKEN}: busy", 1), JobStatus(JobState.MISSING)]))
 
-    assert "ended before a worker of it came" in str(pool.reason)
+    assert "ended before a worker connected" in str(pool.reason)
 
 
 def test_a_job_that_the_scheduler_does_not_know_yet_is_waited_for(tmp_path):
@@ -166,7 +166,7 @@ def test_a_job_that_the_scheduler_does_not_know_yet_is_waited_for(tmp_path):
     job = slurm.submit("true", 1)
 
     assert [status.state for status in slurm.status([job])] == [JobState.PENDING]
-    assert slurm.told == ["the scheduler does not know job 17 yet"]
+    assert slurm.reported == ["the scheduler does not know job 17 yet"]
     assert [status.state for status in slurm.status([job])] == [JobState.RUNNING]
 
 
@@ -187,7 +187,7 @@ def test_a_job_that_ran_and_left_the_queue_has_ended_at_once(tmp_path):
     Path(slurm.resources[job]["job_stdout_path"]).touch()
 
     assert slurm.status([job])[0].state is JobState.COMPLETED
-    assert not slurm.told
+    assert not slurm.reported
 
 
 def test_a_refused_block_ends_the_executor_at_once():
@@ -207,13 +207,13 @@ def test_a_first_job_without_workers_shows_the_end_of_its_log(tmp_path):
     assert "line 9\n" not in str(reason)
 
 
-def test_an_allocation_that_was_taken_back_is_told_as_such(tmp_path):
+def test_an_allocation_that_was_taken_back_is_reported_as_such(tmp_path):
     (tmp_path / "stderr").write_text("srun: error: Unable to create step for job 1: Job/step already completing\n")
 
     reason = judged(JobState.MISSING, stderr_path=str(tmp_path / "stderr"))
 
     assert str(reason).startswith("the allocation around this run is over (srun: error: Unable to create step")
-    assert str(reason).endswith("go on with --resume in a new one")
+    assert str(reason).endswith("continue with --resume in a new one")
 
 
 def test_later_jobs_may_fail_to_start_now_and_then_but_not_three_times_in_a_row():

@@ -33,7 +33,7 @@ def run(tmp_path):
         yield opened
 
 
-def test_a_run_is_told_while_it_lives(run):
+def test_a_run_is_reported_while_it_lives(run):
     Meter(run.path, "train", total=4).set(4)
 
     text = report(run.path)
@@ -45,7 +45,7 @@ def test_a_run_is_told_while_it_lives(run):
     assert "running measure-0001 on nid1 (try 2)" in text
 
 
-def test_a_failed_run_tells_its_error(tmp_path):
+def test_a_failed_run_reports_its_error(tmp_path):
     run = Run.create("nas", {}, root=tmp_path)
     with pytest.raises(ZeroDivisionError), run:
         _ = 1 / 0
@@ -62,7 +62,7 @@ def test_a_driver_that_was_killed_is_noticed(run):
     facts["driver"]["pid"] = gone.pid
     write_json(run.path / "run.json", facts)
 
-    assert "its driver is gone: go on with --resume" in report(run.path)
+    assert "its driver has ended: continue with --resume" in report(run.path)
 
 
 def test_a_driver_on_another_computer_is_believed(run):
@@ -84,7 +84,7 @@ def on_another_computer(run, silent_s):
 def test_a_driver_on_another_computer_that_gives_no_sign_of_life_is_gone(run):
     on_another_computer(run, silent_s=61)
 
-    assert "its driver is gone: go on with --resume" in report(run.path)
+    assert "its driver has ended: continue with --resume" in report(run.path)
 
 
 def test_signs_of_life_are_dated_by_the_file_systems_clock(run, monkeypatch):
@@ -103,7 +103,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(run, monkeypatch):
     on_another_computer(run, silent_s=30)
     assert ": running," in report(run.path)
     on_another_computer(run, silent_s=90)
-    assert "its driver is gone" in report(run.path)
+    assert "its driver has ended" in report(run.path)
 
 
 def test_a_run_from_before_there_were_signs_of_life_is_believed(run):
@@ -123,7 +123,7 @@ def test_torn_files_are_passed_over(run):
 
 
 def test_what_is_no_run_folder_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="is no run folder"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         report(tmp_path)
 
 
@@ -131,7 +131,7 @@ def block(run, **facts):
     append_line(run.path / FILE, Block(**{"name": "000 gpu 0", "job": "17", **facts}))
 
 
-def test_blocks_their_nodes_and_the_time_left_are_told(run):
+def test_blocks_their_nodes_and_the_time_left_are_reported(run):
     now = time.time()
     block(run, queued=now - 700)
     block(run, name="000 block 0", job="18", queued=now)
@@ -173,7 +173,7 @@ def test_a_queued_driver_waits(tmp_path):
     assert "the driver waits in job 17" in report(run.path)
 
 
-def test_many_retries_are_told_by_their_last_ones(run):
+def test_many_retries_are_reported_by_their_last_ones(run):
     for number in range(20):
         run.event("retried", task=f"measure-{number:04d}", node="nid1", tries=1, message="ManagerLost: gone")
 
@@ -183,7 +183,7 @@ def test_many_retries_are_told_by_their_last_ones(run):
     assert text.count("retried: ") == 8
 
 
-def test_a_watch_in_a_log_tells_every_change_and_ends_with_the_run(tmp_path):
+def test_a_watch_in_a_log_reports_every_change_and_ends_with_the_run(tmp_path):
     with Run.create("nas", {}, root=tmp_path) as run:
         stream = io.StringIO()
         watcher = threading.Thread(target=watch, args=(run.path, stream))

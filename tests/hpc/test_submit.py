@@ -43,7 +43,7 @@ def test_the_job_asks_for_a_signal_in_time_and_may_be_queued_again():
     assert "--exclusive" not in options("perlmutter")
 
 
-def test_a_short_job_is_told_a_quarter_of_its_time_before():
+def test_a_short_job_is_asked_to_stop_a_quarter_of_its_time_before():
     assert "--signal=B:USR1@60" in options("perlmutter", Request(account="m1_g", walltime_min=4))
 
 
@@ -82,14 +82,14 @@ def test_a_driver_that_stops_in_time_is_queued_again(tmp_path, bin_dir, monkeypa
     assert drive(tmp_path, bin_dir, monkeypatch, driver) == (0, "requeue 17")
 
 
-@pytest.mark.parametrize(("restarts", "told"), [("", "1"), ("49", "1"), ("50", "")])
-def test_a_driver_knows_whether_it_will_be_started_again(tmp_path, bin_dir, monkeypatch, restarts, told):
+@pytest.mark.parametrize(("restarts", "reported"), [("", "1"), ("49", "1"), ("50", "")])
+def test_a_driver_knows_whether_it_will_be_started_again(tmp_path, bin_dir, monkeypatch, restarts, reported):
     driver = STOPS.format(code=138, ready=str(tmp_path / "ready"))
-    tell = f"import os, pathlib; pathlib.Path({str(tmp_path / 'told')!r}).write_text(os.environ[{REQUEUED!r}]);"
+    write = f"import os, pathlib; pathlib.Path({str(tmp_path / 'reported')!r}).write_text(os.environ[{REQUEUED!r}]);"
 
-    drive(tmp_path, bin_dir, monkeypatch, tell + driver, restarts)
+    drive(tmp_path, bin_dir, monkeypatch, write + driver, restarts)
 
-    assert (tmp_path / "told").read_text() == told
+    assert (tmp_path / "reported").read_text() == reported
 
 
 def test_a_driver_that_ends_with_its_work_is_not(tmp_path, bin_dir, monkeypatch):
@@ -119,7 +119,7 @@ def test_the_number_of_the_job_is_returned(tmp_path, bin_dir):
     assert (tmp_path / "job.sh").read_text().startswith("#!/bin/bash\n#SBATCH")
 
 
-def test_a_refused_job_is_told_in_the_schedulers_words(tmp_path, bin_dir):
+def test_a_refused_job_is_reported_in_the_schedulers_words(tmp_path, bin_dir):
     command(bin_dir, "sbatch", "echo 'sbatch: error: invalid partition specified: x' >&2; exit 1")
 
     with pytest.raises(UsageError, match="invalid partition specified: x; change --partition"):

@@ -48,7 +48,7 @@ def test_workers_of_a_killed_manager_end_with_it():
         assert gone(worker)
 
 
-def test_a_pool_that_is_told_to_end_hands_it_on():
+def test_a_pool_that_is_asked_to_end_hands_it_on():
     pool, manager, worker = started()
     with pool:
         pool.send_signal(signal.SIGTERM)
@@ -81,13 +81,13 @@ def test_what_a_manager_leaves_may_clean_up_before_it_ends(tmp_path, number):
     assert mark.exists()
 
 
-def test_a_pool_that_is_told_to_end_before_its_command_has_started_ends_it(monkeypatch):
+def test_a_pool_that_is_asked_to_end_before_its_command_has_started_ends_it(monkeypatch):
     class Early(subprocess.Popen):
         def __init__(self, *words):
             os.kill(os.getpid(), signal.SIGTERM)
             super().__init__(*words)
 
-    before = {number: signal.getsignal(number) for number in pool.TOLD}
+    before = {number: signal.getsignal(number) for number in pool.FORWARDED}
     monkeypatch.setattr(pool.subprocess, "Popen", Early)
     monkeypatch.setattr(pool, "adopt_orphans", lambda: None)
     monkeypatch.setattr(pool, "clear", lambda: None)
@@ -113,9 +113,9 @@ def test_workers_are_pinned_to_the_gpus_that_the_job_was_given(visible, wanted):
 
 
 def started_before_the_end(seconds, *options):
-    """Start a pool whose nodes are taken back in some seconds; what its command is told and its complaint."""
-    tell = "import sys; print(*sys.argv[1:])"
-    words = [*POOL, *options, sys.executable, "-c", tell, "--hb_threshold=20", "--drain_period=7000"]
+    """Start a pool whose nodes are taken back in some seconds; what its command is reported and its complaint."""
+    show = "import sys; print(*sys.argv[1:])"
+    words = [*POOL, *options, sys.executable, "-c", show, "--hb_threshold=20", "--drain_period=7000"]
     environment = {**os.environ, BLOCK_END: str(int(time.time()) + seconds)} if seconds else None
     return subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
 

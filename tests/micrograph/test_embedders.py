@@ -16,7 +16,7 @@ def crops_of(name, count, seed=0):
 
 
 @pytest.mark.parametrize("pair", [("lattice", "amorphous"), ("fringes", "blotches"), ("particles", "weave")])
-def test_textures_of_one_grey_are_told_apart(pair):
+def test_textures_of_one_grey_are_distinguished(pair):
     crops = np.concatenate([crops_of(name, 12) for name in pair])
 
     features = Classical().embed(crops, np.zeros((24, 2), np.int64))

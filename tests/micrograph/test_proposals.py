@@ -158,7 +158,7 @@ def test_a_coco_file_that_is_missing_or_broken_is_named(content, tmp_path):
         ({"checkpoint": "nowhere.pth"}, "nowhere.pth"),
     ],
 )
-def test_weights_that_are_missing_are_told(settings, words):
+def test_weights_that_are_missing_are_reported(settings, words):
     with pytest.raises(UsageError, match=words):
         load_model(MasksConfig(**settings))
 

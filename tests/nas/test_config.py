@@ -106,7 +106,7 @@ def test_the_usual_widths_of_every_model_reach_from_a_third_to_all(sam):
     assert set(choices) == {choices[0]}
 
 
-def test_widths_may_be_told_in_any_order_and_twice():
+def test_widths_may_be_given_in_any_order_and_twice():
     assert SpaceConfig(widths=(384, 96, 96)).choices(shape("vit_mini"))[0] == (96, 384)
 
 
@@ -120,7 +120,7 @@ def test_the_smallest_conceivable_network_drops_the_costliest_blocks(name, block
     assert set(sam.global_blocks[:-1]) <= set(conceivable.removable)
 
 
-def test_the_smallest_conceivable_network_keeps_to_removable_blocks_that_are_told():
+def test_the_smallest_conceivable_network_keeps_to_removable_blocks_that_are_given():
     assert SpaceConfig(removable=(3, 4)).smallest_conceivable(shape("vit_b")).removable == (3, 4)
 
 
@@ -178,7 +178,7 @@ def test_a_setting_out_of_range_is_refused_with_its_value_and_the_range(make, me
         (lambda: NasConfig(search=SearchConfig(max_params="-5M")), "'-5M' is"),
     ],
 )
-def test_a_mistake_that_the_user_can_mend_is_told_as_one(make, message):
+def test_a_mistake_that_the_user_can_fix_is_a_usage_error(make, message):
     with pytest.raises(UsageError, match=message):
         make()
 

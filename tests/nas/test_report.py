@@ -84,7 +84,7 @@ def test_equal_folders_give_equal_pages(run_dir):
 # What the first sentence claims
 
 
-def test_a_better_and_smaller_net_is_told_with_its_figures(bare):
+def test_a_better_and_smaller_net_is_reported_with_its_figures(bare):
     summary = read_json(bare / "summary.json")
     smaller = round(100 * summary["best"]["reduction"])
 

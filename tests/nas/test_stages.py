@@ -64,13 +64,13 @@ def start(folder, name):
 
 
 def test_preparing_returns_the_split_the_space_and_the_first_figure(prepared):
-    _, told = prepared
+    _, reported = prepared
 
-    assert told["split"] == {"train": 5, "validation": 2, "test": 3}
-    assert told["skipped"] == []
-    assert told["space"]["removable"] == (1, 2)
-    assert 0 <= told["few_shot_miou"] <= 1
-    json.dumps(told)
+    assert reported["split"] == {"train": 5, "validation": 2, "test": 3}
+    assert reported["skipped"] == []
+    assert reported["space"]["removable"] == (1, 2)
+    assert 0 <= reported["few_shot_miou"] <= 1
+    json.dumps(reported)
 
 
 def test_preparing_finds_the_space(prepared):
@@ -81,7 +81,7 @@ def test_preparing_finds_the_space(prepared):
     assert space.drop_probability == (0.5, 0.5)
 
 
-def test_preparing_tells_what_blocks_are_worth(prepared):
+def test_preparing_reports_what_blocks_are_worth(prepared):
     record = read_json(prepared[0] / "importance.json")
 
     assert len(record["importance"]) == 4
@@ -111,9 +111,9 @@ def test_starting_weights_are_those_of_the_pretrained_net_in_three_orders(prepar
 
 
 def test_preparing_twice_gives_the_same_study(prepared, tmp_path):
-    folder, told = prepared
+    folder, reported = prepared
 
-    assert stages.prepare(str(tmp_path), NasConfig(**CONFIG), SEED) == told
+    assert stages.prepare(str(tmp_path), NasConfig(**CONFIG), SEED) == reported
     assert (tmp_path / "study.json").read_text() == (folder / "study.json").read_text()
     first, second = start(folder, "start"), start(tmp_path, "start")
     assert all(torch.equal(value, first[name]) for name, value in second.items())
@@ -148,12 +148,12 @@ def test_images_without_an_object_end_with_a_line(tmp_path):
 
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_measuring_gives_the_figures_of_a_sub_network(prepared, part):
-    folder, told = prepared
+    folder, reported = prepared
 
     figures = stages.measure(str(folder), "start", "96-0-48-96", part)
 
     assert figures.keys() == {"miou_oracle", "miou_chosen", "objects", "images"}
-    assert figures["images"] == told["split"][part]
+    assert figures["images"] == reported["split"][part]
     assert 0 <= figures["miou_chosen"] <= figures["miou_oracle"] <= 1
     assert figures == stages.measure(str(folder), "start", "96-0-48-96", part)
 
@@ -168,7 +168,7 @@ def test_the_full_net_scores_the_same_in_every_order_of_channels(prepared):
     assert figures == pytest.approx([figures[0]] * 3, abs=0.02)
 
 
-def test_latency_is_told_for_each_net_in_order(prepared, monkeypatch):
+def test_latency_is_reported_for_each_net_in_order(prepared, monkeypatch):
     folder, _ = prepared
     small = "24-0-0-24"
     rounds = []

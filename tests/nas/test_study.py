@@ -298,7 +298,7 @@ def test_run_folders_do_not_interfere(tmp_path):
     assert all(cache.cache_info().currsize <= 2 for cache in (studies._opened, studies._network, studies._eval_set))
 
 
-def test_an_image_that_goes_bad_is_passed_over_and_told_of_once(tmp_path):
+def test_an_image_that_becomes_unreadable_is_skipped_and_reported_once(tmp_path):
     data = folder_of_images(tmp_path / "images", 8)
     study = NasStudy.create(tmp_path / "run", config(data=str(data)), seed=0)
     bad = study.split.validation[0]

@@ -104,7 +104,7 @@ def test_the_names_of_curves_stand_above_the_drawing():
     assert max(named) < min(drawn)
 
 
-def test_a_dropped_block_is_named_and_the_others_tell_their_width():
+def test_a_dropped_block_is_named_and_the_others_report_their_width():
     labels = texts(CHARTS["architecture"]())
 
     assert "dropped" in labels

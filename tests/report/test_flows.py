@@ -37,5 +37,5 @@ def test_parts_between_which_nothing_goes_are_drawn_too():
 @pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (950, "950"), (1234, "1.2k"), (34_000_000, "34M"), (2.5e9, "2.5G")]
 )
-def test_counts_are_told_in_few_characters(value, text):
+def test_counts_are_reported_in_few_characters(value, text):
     assert short(value) == text

@@ -14,7 +14,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path)
 
 
-def test_an_absent_and_a_broken_file_are_told_apart(folder):
+def test_an_absent_and_a_broken_file_are_distinguished(folder):
     (folder.path / "torn.json").write_text('{"a": ')
 
     with pytest.raises(Missing, match=r"the run has written no table\.json"):
@@ -46,7 +46,7 @@ def test_lines_skip_a_torn_tail_and_whatever_is_no_object(folder):
     assert folder.lines("absent.jsonl") == []
 
 
-def test_the_command_is_told_as_it_is_typed(folder):
+def test_the_command_is_reported_as_it_is_typed(folder):
     write_json(folder.path / "run.json", {"command": ["quatrain", "nas", "--data", "my images"]})
 
     assert folder.command == "quatrain nas --data 'my images'"
@@ -66,11 +66,11 @@ def test_facts_come_from_both_files_and_leave_out_what_is_unknown(folder):
     )
 
 
-@pytest.mark.parametrize(("changed", "told"), [(False, "0123456789ab"), (True, "0123456789ab, with changes")])
-def test_a_commit_is_told_in_words(folder, changed, told):
+@pytest.mark.parametrize(("changed", "reported"), [(False, "0123456789ab"), (True, "0123456789ab, with changes")])
+def test_a_commit_is_reported_in_words(folder, changed, reported):
     write_json(folder.path / "run.json", {"git": {"commit": "0123456789abcdef", "changed": changed}})
 
-    assert folder.facts() == (("git", told),)
+    assert folder.facts() == (("git", reported),)
 
 
 def test_a_run_that_writes_its_own_report_is_not_called_running_in_it(folder):

@@ -6,7 +6,7 @@ from quatrain.report.text import UNKNOWN, count, duration, figure, millions, per
 
 
 @pytest.mark.parametrize(("value", "text"), [(816_000, "0.82"), (12_500_000, "12.5"), (89_670_912, "89.7")])
-def test_parameters_are_told_in_millions(value, text):
+def test_parameters_are_reported_in_millions(value, text):
     assert millions(value) == text
 
 
@@ -21,7 +21,7 @@ def test_figures_keep_about_three_digits(value, text):
 @pytest.mark.parametrize(
     ("seconds", "text"), [(8.6, "9 s"), (59.6, "1 min 0 s"), (245, "4 min 5 s"), (11_520, "3 h 12 min")]
 )
-def test_times_are_told_in_the_units_that_matter(seconds, text):
+def test_times_are_reported_in_the_units_that_matter(seconds, text):
     assert duration(seconds) == text
 
 
@@ -30,6 +30,6 @@ def test_shares_become_percent_and_counts_get_separators():
     assert count(12800) == "12,800"
 
 
-@pytest.mark.parametrize("tell", [millions, figure, percent, count, duration])
-def test_what_is_unknown_is_a_dash(tell):
-    assert tell(None) == UNKNOWN
+@pytest.mark.parametrize("write", [millions, figure, percent, count, duration])
+def test_what_is_unknown_is_a_dash(write):
+    assert write(None) == UNKNOWN

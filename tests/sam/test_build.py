@@ -68,7 +68,7 @@ def test_building_leaves_the_callers_random_numbers_alone():
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_a_built_model_is_in_evaluation_mode_and_tells_patches_apart_by_place():
+def test_a_built_model_is_in_evaluation_mode_and_reports_patches_apart_by_place():
     model = build(TINY, 0)
 
     assert not model.training
@@ -93,7 +93,7 @@ def test_a_file_with_another_hash_is_refused_with_both_hashes(official):
         load_official(other, path)
 
 
-def test_a_file_with_another_hash_loads_when_told_so(official):
+def test_a_file_with_another_hash_loads_when_reported_so(official):
     shape, path = official
 
     model = load_official(dataclasses.replace(shape, checkpoint_sha256="0" * 64), path, verify=False)
@@ -124,14 +124,16 @@ def test_a_key_that_is_missing_is_named():
     weights = build(TINY, 0).state_dict()
     del weights["mask_decoder.iou_token.weight"]
 
-    with pytest.raises(UsageError, match=r"^x.pth is no checkpoint of tiny: it lacks 'mask_decoder.iou_token.weight'$"):
+    with pytest.raises(
+        UsageError, match=r"^x.pth is not a checkpoint of tiny: it lacks 'mask_decoder.iou_token.weight'$"
+    ):
         load_weights(build(TINY, 0), weights, "x.pth", "tiny")
 
 
 def test_a_key_too_many_is_named():
     weights = build(TINY, 0).state_dict() | {"head.bias": torch.zeros(3)}
 
-    with pytest.raises(UsageError, match=r"^x.pth is no checkpoint of tiny: it has 'head.bias'$"):
+    with pytest.raises(UsageError, match=r"^x.pth is not a checkpoint of tiny: it has 'head.bias'$"):
         load_weights(build(TINY, 0), weights, "x.pth", "tiny")
 
 
@@ -180,7 +182,7 @@ def test_the_shipped_miniature_loads_and_is_small():
     assert sum(4 * value.numel() for value in model.state_dict().values()) < 8e6
 
 
-def test_shipped_weights_that_are_missing_are_told_in_a_line(monkeypatch, tmp_path):
+def test_shipped_weights_that_are_missing_are_reported_in_a_line(monkeypatch, tmp_path):
     monkeypatch.setattr(models.resources, "files", lambda _: tmp_path)
 
     with pytest.raises(UsageError, match=r"there is no checkpoint '.*vit_mini.pth'"):

@@ -133,7 +133,7 @@ def test_every_shape_fits_together(sam):
     assert {sam.span(block) for block in range(sam.depth)} == {sam.grid, sam.window}
 
 
-def test_the_official_models_tell_where_they_are_published_and_the_miniature_ships():
+def test_the_official_models_report_where_they_are_published_and_the_miniature_ships():
     for name, digest in (("vit_b", "ec2df627"), ("vit_l", "3adcc431"), ("vit_h", "a7bf3b02")):
         assert re.fullmatch(digest + r"[0-9a-f]{56}", SHAPES[name].checkpoint_sha256)
         assert re.fullmatch(rf"https://.*/sam_{name}_[0-9a-f]{{6}}\.pth", SHAPES[name].checkpoint_url)

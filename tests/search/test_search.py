@@ -218,11 +218,11 @@ def test_networks_lost_in_a_crash_are_proposed_again_first(journal):
 
 
 def test_scores_of_repaired_networks_reach_the_engine_as_its_own(journal, monkeypatch):
-    told: dict[str, float] = {}
+    reported: dict[str, float] = {}
 
     class Spy(RandomEngine):
         def tell(self, subnet: Subnet, score: float) -> None:
-            told[subnet.key] = score
+            reported[subnet.key] = score
 
         def ask(self) -> Subnet:
             return MINI.largest()
@@ -234,17 +234,17 @@ def test_scores_of_repaired_networks_reach_the_engine_as_its_own(journal, monkey
 
     search.record(repaired, {"miou_oracle": 0.7})
 
-    assert told == {MINI.largest().key: 0.7, repaired.subnet.key: 0.7}
+    assert reported == {MINI.largest().key: 0.7, repaired.subnet.key: 0.7}
 
 
 def test_a_result_outside_the_bounds_never_guides_the_engine(journal, monkeypatch):
-    told: list[str] = []
-    monkeypatch.setattr(RandomEngine, "tell", lambda _engine, subnet, _score: told.append(subnet.key))
+    reported: list[str] = []
+    monkeypatch.setattr(RandomEngine, "tell", lambda _engine, subnet, _score: reported.append(subnet.key))
     search = start(journal)
 
     search.record(Trial(subnet=MINI.largest()), {"miou_oracle": 0.99})
 
-    assert told == []
+    assert reported == []
 
 
 def test_an_engine_that_repeats_itself_does_not_stop_the_search(journal, monkeypatch):

@@ -176,7 +176,7 @@ def test_a_file_that_is_no_checkpoint_is_refused(tmp_path, content):
 def test_weights_without_an_architecture_are_no_extracted_net(tmp_path):
     message = refused(tmp_path, dict(build(TINY, 0).state_dict()))
 
-    assert "is no extracted sub-network: its format is not 'quatrain-sam-1'" in message
+    assert "is not an extracted sub-network: its format is not 'quatrain-sam-1'" in message
 
 
 @pytest.mark.parametrize("key", ["shape", "widths"])
@@ -219,7 +219,7 @@ def test_a_missing_weight_is_named(tmp_path, payload):
 
     message = refused(tmp_path, payload)
 
-    assert "is no checkpoint of tiny 48-0-96-24: it lacks 'image_encoder.blocks.1.mlp.lin1.bias'" in message
+    assert "is not a checkpoint of tiny 48-0-96-24: it lacks 'image_encoder.blocks.1.mlp.lin1.bias'" in message
 
 
 def test_a_weight_of_another_width_is_named(tmp_path, payload):

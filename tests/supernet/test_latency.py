@@ -56,7 +56,7 @@ def test_dropping_a_block_never_costs_time(subnet, block):
         ("8-0-0-24", "24 to"),
     ],
 )
-def test_what_the_table_does_not_tell_is_refused(key, message):
+def test_what_the_table_does_not_report_is_refused(key, message):
     with pytest.raises(ValueError, match=message):
         predict(TABLE, Subnet.parse(key))
 
@@ -103,7 +103,7 @@ def test_what_is_no_table_is_refused_in_a_line(tmp_path, text):
     assert "\n" not in str(caught.value)
 
 
-def test_a_missing_table_is_told(tmp_path):
+def test_a_missing_table_is_reported(tmp_path):
     with pytest.raises(UsageError, match=r"there is no latency table '.*latency.json': calibrate one first"):
         latency.read(tmp_path / "latency.json")
 

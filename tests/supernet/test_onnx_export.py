@@ -126,7 +126,7 @@ def test_without_onnx_the_extra_is_named(checkpoint, tmp_path, monkeypatch):
     ("given", "out"),
     [(["best.pth"], "best-onnx"), (["best.pth", "--out", "there"], "there"), (["--out", "there", "best.pth"], "there")],
 )
-def test_the_command_exports_beside_the_checkpoint_or_where_it_is_told(monkeypatch, capsys, given, out):
+def test_the_command_exports_beside_the_checkpoint_or_where_it_is_reported(monkeypatch, capsys, given, out):
     monkeypatch.setattr(onnx_export, "export", lambda path, folder: (path, folder))
     monkeypatch.setattr(onnx_export, "summary", lambda record: f"{record[0]} to {record[1]}")
 
@@ -135,6 +135,6 @@ def test_the_command_exports_beside_the_checkpoint_or_where_it_is_told(monkeypat
 
 
 @pytest.mark.parametrize("given", [[], ["a.pth", "b.pth"], ["--out", "there"], ["a.pth", "--in", "there"]])
-def test_the_command_tells_its_usage(given, capsys):
+def test_the_command_reports_its_usage(given, capsys):
     assert command(["export", *given]) == 2
     assert "usage: quatrain export CHECKPOINT [--out DIR]" in capsys.readouterr().err

@@ -144,7 +144,7 @@ def test_the_fingerprint_stands_for_the_prefix_and_the_arithmetic(monkeypatch):
     assert len(before | {shared.fingerprint(encoder)}) == 3
 
 
-def test_images_are_told_apart_by_their_content_and_not_by_their_names(eval_set):
+def test_images_are_distinguished_by_their_content_and_not_by_their_names(eval_set):
     other = EvalSet.of(Rectangles(seed=1), range(6), image_px=TINY.image_px, seed=7)
     digests = {image.digest for image in (*eval_set.images, *other.images)}
     first = eval_set.images[0]
@@ -211,7 +211,7 @@ def test_a_full_disk_costs_the_cache_and_nothing_else(sam, eval_set, tmp_path, m
     assert quick.score(SPACES[0].largest()) == Evaluator(sam, eval_set).score(SPACES[0].largest())
 
 
-def test_other_trouble_with_the_disk_is_told(tmp_path, monkeypatch):
+def test_other_trouble_with_the_disk_is_reported(tmp_path, monkeypatch):
     def broken(*_):
         raise OSError(errno.EIO, "Input/output error")
 

@@ -32,7 +32,7 @@ def test_two_stages_end_with_weights_of_the_last_size(made):
     load_weights(last, checkpoint.load(folder / "vit_mini.pth"), "vit_mini.pth", "vit_mini")
 
 
-def test_the_model_card_tells_data_training_and_held_out_figures(made):
+def test_the_model_card_reports_data_training_and_held_out_figures(made):
     folder, scores = made
     card = (folder / "vit_mini.md").read_text(encoding="utf8")
 
@@ -117,6 +117,6 @@ def test_the_shipped_settings_end_at_the_miniatures_own_size():
 
 
 @pytest.mark.parametrize("arguments", [[], ["one", "two"]])
-def test_a_call_without_a_folder_tells_how_to_call_it(arguments):
+def test_a_call_without_a_folder_reports_how_to_call_it(arguments):
     with pytest.raises(SystemExit, match=r"usage: python -m quatrain.supernet.pretrain OUT_DIR"):
         pretrain.main(arguments)

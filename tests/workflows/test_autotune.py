@@ -95,7 +95,7 @@ def test_the_answer_keeps_the_limit_and_comes_with_its_checkpoint(finished):
 
 
 @pytest.mark.slow
-def test_the_best_networks_onnx_graphs_compute_what_torch_does_and_tell_their_time(finished):
+def test_the_best_networks_onnx_graphs_compute_what_torch_does_and_report_their_time(finished):
     summary, session = read_json(finished / "summary.json"), onnxruntime.InferenceSession
     encoder, decoder = (session(finished / "onnx" / f"{name}.onnx") for name in ("encoder", "decoder"))
     rng, points, labels = np.random.default_rng(0), [[[30.0, 40.0]], [[200.0, 90.0]]], [[1], [1]]

@@ -76,7 +76,7 @@ def test_resuming_repeats_no_image_and_tries_the_broken_one_again(finished):
 
 
 @pytest.mark.slow
-def test_a_single_image_tells_its_overlay(finished, tmp_path, capsys):
+def test_a_single_image_reports_its_overlay(finished, tmp_path, capsys):
     folder, _ = finished
     source = Path(read_json(folder / "run.json")["configuration"]["data"])
     flags = ["--site=local-threads", "--masks.source=regions", "--run-root", str(tmp_path)]
@@ -84,8 +84,8 @@ def test_a_single_image_tells_its_overlay(finished, tmp_path, capsys):
     assert boost.main([str(source / "0.png"), *flags]) == 0
 
     said = capsys.readouterr().out.splitlines()
-    told = [line.partition("overlay: ")[2] for line in said if "overlay: " in line]
-    assert [Path(path).is_file() for path in told] == [True], said
+    reported = [line.partition("overlay: ")[2] for line in said if "overlay: " in line]
+    assert [Path(path).is_file() for path in reported] == [True], said
 
 
 @pytest.mark.parametrize(
@@ -144,10 +144,10 @@ def test_a_chunk_that_was_lost_with_its_worker_is_put_aside_and_fails_the_second
 
     assert boost._outcomes(future, chunk, lost, again=False) == []
     assert lost == chunk
-    told = boost._outcomes(future, chunk[:1], lost, again=True)
+    reported = boost._outcomes(future, chunk[:1], lost, again=True)
 
-    assert [(one["name"], one["state"]) for one in told] == [("a", "failed")]
-    assert "its worker died" in told[0]["error"]
+    assert [(one["name"], one["state"]) for one in reported] == [("a", "failed")]
+    assert "its worker died" in reported[0]["error"]
 
 
 def test_a_failure_of_the_machine_is_raised_and_blames_no_image():

@@ -62,11 +62,11 @@ def events(folder, state):
 def test_a_worker_loads_its_model_once_for_all_its_chunks(run):
     folder, code = run("counted", "--chunk=1", "--masks.points-per-side=2")
 
-    told = {file.stem: list(read_lines(file)) for file in (folder / "loads").iterdir()}
+    reported = {file.stem: list(read_lines(file)) for file in (folder / "loads").iterdir()}
     assert code == 0
-    assert sum(line["images"] for lines in told.values() for line in lines) == len(NAMES)
-    assert 1 <= len(told) <= 2
-    assert {line["loads"] for lines in told.values() for line in lines} == {1}
+    assert sum(line["images"] for lines in reported.values() for line in lines) == len(NAMES)
+    assert 1 <= len(reported) <= 2
+    assert {line["loads"] for lines in reported.values() for line in lines} == {1}
 
 
 def test_a_worker_that_is_killed_in_the_middle_of_a_chunk_costs_no_image(run):

@@ -50,7 +50,7 @@ def test_sites_are_listed_with_one_line_each(capsys):
     assert all(len(line.split()) > 3 for line in lines)
 
 
-def test_one_site_is_told_in_full(capsys):
+def test_one_site_is_reported_in_full(capsys):
     assert command.main(["sites", "perlmutter-shifter"]) == 0
 
     said = capsys.readouterr().out
@@ -58,14 +58,14 @@ def test_one_site_is_told_in_full(capsys):
     assert "qos debug: at most 30 min, 8 nodes" in said
 
 
-def test_a_check_tells_that_all_is_well(tmp_path, monkeypatch, capsys):
+def test_a_check_reports_that_all_is_well(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
 
     assert command.main(["sites", "check", "local"]) == 0
-    assert "all is well" in capsys.readouterr().out
+    assert "no problems on this machine" in capsys.readouterr().out
 
 
-def test_a_check_tells_each_problem_and_ends_with_code_2(tmp_path, monkeypatch, capsys):
+def test_a_check_reports_each_problem_and_ends_with_code_2(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -92,7 +92,7 @@ def test_an_unknown_workflow_is_not_submitted(capsys):
     assert "did you mean 'nas'?" in capsys.readouterr().err
 
 
-def test_the_state_of_a_run_is_told(tmp_path, capsys):
+def test_the_state_of_a_run_is_reported(tmp_path, capsys):
     with Run.create("nas", {}, root=tmp_path) as run:
         pass
 
@@ -118,13 +118,13 @@ def test_wrong_words_are_a_usage_error(words, capsys):
     assert capsys.readouterr().err.startswith("quatrain: ")
 
 
-def test_the_version_is_told(capsys):
+def test_the_version_is_reported(capsys):
     assert command.main(["--version"]) == 0
     assert capsys.readouterr().out.strip() == __version__
 
 
 @pytest.mark.parametrize("name", ["submit", "status", "sites", "export"])
-def test_every_command_tells_its_usage_when_asked(name, capsys):
+def test_every_command_reports_its_usage_when_asked(name, capsys):
     assert command.main([name, "--help"]) == 0
 
     assert capsys.readouterr().out.startswith(f"usage: quatrain {name} ")

@@ -70,7 +70,7 @@ def test_a_dry_run_describes_the_work_without_doing_any(site, tmp_path, capsys):
     assert not (tmp_path / "runs").exists()
 
 
-def test_machines_that_do_not_fit_the_nodes_are_told_before_anything_waits(tmp_path, capsys):
+def test_machines_that_do_not_fit_the_nodes_are_reported_before_anything_waits(tmp_path, capsys):
     flags = ["--site", "slurm", "--nodes", "3", "--cluster.machines", "4", "--run-root", str(tmp_path / "runs")]
 
     for more in ([], ["--dry-run"], ["--submit"]):

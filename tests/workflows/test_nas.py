@@ -63,7 +63,7 @@ def wait_for(condition, process: "subprocess.Popen[bytes]", said: str, seconds: 
 
 
 @pytest.mark.slow
-def test_the_summary_tells_what_was_found(finished):
+def test_the_summary_reports_what_was_found(finished):
     summary = read_json(finished / "summary.json")
     best = summary["best"]
     found = Subnet.parse(best["subnet"])
@@ -180,7 +180,7 @@ def test_a_mistake_is_one_line_and_leaves_nothing_behind(flags, words, tmp_path,
         (["--checkpoint", "empty"], "vit_mini has no official checkpoint"),
     ],
 )
-def test_wrong_inputs_are_told_before_a_run_folder_is_made(flags, words, tmp_path, capsys, monkeypatch):
+def test_wrong_inputs_are_reported_before_a_run_folder_is_made(flags, words, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
     monkeypatch.chdir(tmp_path)

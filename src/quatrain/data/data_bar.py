@@ -1,4 +1,4 @@
-"""Find the data bar that SEMs print below an image: a strip of one grey with letters in another."""
+"""Find the data bar that SEMs print below an image: a strip of one grey with text in another."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ _BORDER = 0.98
 
 
 def find_data_bar(pixels: NDArray[Any]) -> int:
-    """Return the number of rows of the data bar at the bottom of an image; 0 when there is none.
+    """Return the number of rows of the data bar at the bottom of an image; 0 without a data bar.
 
-    A bar has exactly one grey over most of its rows and letters of another grey. Its first row has one grey, and its
+    A bar has exactly one grey over most of its rows and text of another grey. Its first row has one grey, and its
     own grey is rare above it.
     """
     grey = pixels if pixels.ndim == 2 else pixels[..., 0]
@@ -34,8 +34,8 @@ def find_data_bar(pixels: NDArray[Any]) -> int:
     if not least <= rows <= most or not constant[len(tail) - rows]:
         return 0
     bar, above = grey[height - rows :], grey[: height - rows]
-    letters = bar != background
-    text = float(letters.mean())
-    changes = int((letters[:, 1:] != letters[:, :-1]).sum())
+    is_text = bar != background
+    text = float(is_text.mean())
+    changes = int((is_text[:, 1:] != is_text[:, :-1]).sum())
     rare = float((above[-4 * rows :] == background).mean()) < 0.2
     return rows if 0.005 < text < 0.6 and changes >= width // 8 and rare else 0

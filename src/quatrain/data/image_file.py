@@ -89,7 +89,7 @@ class Reader:
     suffixes: tuple[str, ...]
     """In lower case, with the dot."""
     inspect: Callable[[Path], Sequence[ImageInfo]]
-    """Return the images of a file from its header; raise UnreadableError when there is none."""
+    """Return the images of a file from its header; raise UnreadableError if it holds no image."""
     read: Callable[[Path, ImageInfo, int, bool], NDArray[Any]]
     """Return frame `frame` of an image, (H, W) or (H, W, C), turned as it is displayed. With `labels`, the
     stored numbers: no palette and no inversion."""

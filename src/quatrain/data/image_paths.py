@@ -112,7 +112,7 @@ class _Listings:
         self._names: dict[str, dict[str, list[str]]] = {}
 
     def find(self, folder: Path, parts: Parts, prefix: Parts) -> Parts | str:
-        """Return the path of a file below `folder`, as it is on disk, or the reason why there is none."""
+        """Return the path of a file below `folder`, as it is on disk, or the reason why it is not found."""
         rest = parts[len(prefix) :]
         if parts[: len(prefix)] != prefix or _leads_out(rest):
             return "its file name leads out of the folder" if _leads_out(rest) else _missing(folder)

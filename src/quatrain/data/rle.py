@@ -101,7 +101,7 @@ class Rle:
         return text
 
     def without_islands(self, smallest_px: float, *, diagonal: bool) -> Rle:
-        """Return the mask without connected parts of fewer than `smallest_px` pixels; the largest part always stays.
+        """Return the mask without connected parts of fewer than `smallest_px` pixels; the largest part is always kept.
 
         `diagonal` connects pixels that share a corner only. Return this object when no part is that small.
         """

@@ -180,7 +180,7 @@ def to_rgb8(array: NDArray[Any]) -> NDArray[np.uint8]:
     """Return any grey or colour image as uint8 (H, W, 3).
 
     Takes (H, W) or (H, W, C) with 1 (grey), 2 (grey, alpha), 3 (RGB) or 4 channels (RGB, alpha); alpha is dropped.
-    8-bit values stay as they are; True becomes 255. Wider integers and floats are clipped at their 1st and 99th
+    8-bit values are kept; True becomes 255. Wider integers and floats are clipped at their 1st and 99th
     percentile, all channels together, and stretched to 0..255; a constant one becomes black, and so do its values
     that are not finite. Raise ValueError for another shape, another kind of number, or when nothing is finite.
     """

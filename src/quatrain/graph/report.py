@@ -153,7 +153,7 @@ def _time(title: str, folder: RunFolder) -> Section:
 
 
 def _lines(folder: RunFolder, key: str, scale: float = 1.0) -> list[Curve]:
-    """Return a figure of each policy over the epochs in which it is known; Missing if there are none."""
+    """Return a figure of each policy over the epochs in which it is known; Missing if it is never known."""
     lines = []
     for policy, epochs in trainings(folder).items():
         known = [(index + 1, row[key] * scale) for index, row in enumerate(epochs) if row.get(key) is not None]

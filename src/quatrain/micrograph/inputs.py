@@ -58,7 +58,7 @@ class LoadedImage:
 def find(data: DataConfig) -> list[InputImage]:
     """List the images of a source: every image of a file, and every frame of a stack. Only headers are read.
 
-    A damaged file is listed too, so that its error appears among the results. Raise UsageError when there is none.
+    A damaged file is listed too, so that its error appears among the results. Raise UsageError if there are no images.
     """
     if data.data.partition(":")[0] == "made":
         return [InputImage(name=name, path="", frame=index) for index, name in enumerate(synthetic_set(data).names)]
@@ -149,7 +149,7 @@ def check(config: BatchConfig) -> None:
 
 
 def count(data: DataConfig) -> int:
-    """Return the number of files of a source without opening any; raise UsageError when there is none."""
+    """Return the number of files of a source without opening any; raise UsageError if there are no files."""
     if data.data.partition(":")[0] == "made":
         return len(find(data))
     return len(_listed(data))
@@ -225,7 +225,7 @@ def _scanned_rows(found: ImageData, data: DataConfig) -> int:
 
 
 def _truth(image: Path, frame: int, hw: tuple[int, ...], bar: int) -> NDArray[np.int64] | None:
-    """Return the truth beside an image, for the rows above its data bar; None when there is none."""
+    """Return the truth beside an image, for the rows above its data bar; None if no truth exists."""
     beside = (image.with_name(image.stem + TRUTH + suffix) for suffix in suffixes())
     truth = next((path for path in beside if path.is_file() and is_truth(path)), None)
     if truth is None:

@@ -1,4 +1,4 @@
-"""Drawings for a page, as inline SVG whose colours follow the page's light and dark themes."""
+"""Charts for a page, as inline SVG whose colours follow the page's light and dark themes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _THEMED = {
     GREEN: "green",
     PINK: "pink",
 }
-"""Colours drawn with, and the page's colours that take their place."""
+"""Colours in the SVG, and the page's colour variables that replace them."""
 
 STYLE: Any = {  # matplotlib types the keys of rc_context one by one
     "svg.fonttype": "none",
@@ -86,7 +86,7 @@ class Distribution:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Bar:
-    """One bar of a row of bars that stand for numbered things, such as blocks."""
+    """One bar of a bar chart over numbered items, such as blocks."""
 
     height: float
     highlighted: bool = False
@@ -108,7 +108,7 @@ class RangeBand:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StackedBar:
-    """A bar that lies, made of parts."""
+    """A horizontal bar of stacked parts."""
 
     label: str
     parts: Sequence[float]
@@ -147,7 +147,7 @@ def pareto_front(
     bands: Sequence[RangeBand] = (),
     band_label: str = "",
 ) -> str:
-    """Draw everything measured, the front of the best as a staircase, bands behind it, and labelled marks.
+    """Draw all measured points, the Pareto front as a step line, bands behind it, and labelled points.
 
     `limit` is a vertical line that separates what was allowed (left) from what was not.
     """
@@ -182,7 +182,7 @@ def _dots(axes: Axes, points: Sequence[tuple[float, float]], colour: str, label:
 
 
 def _label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
-    """Label the marks beside their points, on the side with more room, moved apart where they would touch."""
+    """Label the points on the side with more space; labels that would overlap are moved apart."""
     for point in points:
         axes.scatter(
             [point.x], [point.y], s=170 if point.strong else 42, marker="*" if point.strong else "D",
@@ -204,9 +204,9 @@ def _label_points(axes: Axes, points: Sequence[LabelledPoint]) -> None:
 
 
 def spread_labels(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Return ascending `values` moved as little as a sweep up and one down need to leave `gap` between them.
+    """Return ascending `values`, moved by one sweep up and one down so that they are at least `gap` apart.
 
-    They stay between `low` and `high` where these leave room for all.
+    They are kept between `low` and `high` if these leave enough space for all.
     """
     placed: list[float] = []
     for value in values:
@@ -234,7 +234,7 @@ def curves(lines: Sequence[Curve], *, x_label: str, y_label: str) -> str:
 
 
 def series_colours(count: int) -> list[str]:
-    """Return as many colours of the charts, in their order, from the first again where they end."""
+    """Return the first `count` colours of the charts; they repeat after the last one."""
     return [SERIES[index % len(SERIES)] for index in range(count)]
 
 
@@ -250,7 +250,7 @@ def running_mean(values: Sequence[float]) -> list[float]:
 
 @mpl.rc_context(STYLE)
 def stacked_bars(values: Sequence[StackedBar], *, names: Sequence[str], x_label: str) -> str:
-    """Draw lying bars below each other, each of the named parts."""
+    """Draw horizontal bars below each other, each stacked from the named parts."""
     figure, axes = _axes(8.4, 0.9 + 0.4 * len(values))
     start = np.zeros(len(values))
     for index, (name, colour) in enumerate(zip(names, series_colours(len(names)), strict=True)):
@@ -290,7 +290,7 @@ def _number(axes: Axes, starred: Sequence[bool], meaning: str) -> None:
 
 @mpl.rc_context(STYLE)
 def histogram(groups: Sequence[Distribution], *, x_label: str, y_label: str, bins: int = 24) -> str:
-    """Draw how positive values are distributed, over logarithmic bins common to all groups, stacked."""
+    """Draw a stacked histogram of positive values over logarithmic bins common to all groups."""
     figure, axes = _axes(8.4, 3.2)
     every = np.concatenate([np.asarray(group.values, float) for group in groups])
     low, high = float(every.min()), float(every.max())
@@ -341,7 +341,7 @@ def block_widths(widths: Sequence[int], full: Sequence[int], *, starred: Sequenc
 def search_curve(
     tries: Sequence[tuple[float, float]], best: Curve, levels: Sequence[Curve], *, x_label: str, y_label: str
 ) -> str:
-    """Draw every try as a dot, the best so far as a staircase, and level lines to reach; levels use their first y."""
+    """Draw each evaluation as a dot, the best so far as a step line, and a horizontal line at each level's first y."""
     figure, axes = _axes(8.4, 3.4)
     _dots(axes, tries, SKY, "nets measured")
     axes.step(best.x, best.y, where="post", color=BLUE, linewidth=1.8, label=best.label)
@@ -355,7 +355,7 @@ def search_curve(
 
 @mpl.rc_context(STYLE)
 def share_heatmap(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred: Sequence[bool], meaning: str) -> str:
-    """Draw a grid of shares from 0 to 1, a row a label and a column a block; None is what a block cannot be."""
+    """Draw a grid of shares from 0 to 1, a row per label and a column per block; None leaves a cell empty."""
     figure, axes = _axes(8.4, 0.5 + 0.36 * max(2, len(rows)))
     for height, (_, values) in enumerate(rows):
         for block, share in enumerate(values):
@@ -374,7 +374,7 @@ def share_heatmap(rows: Sequence[tuple[str, Sequence[float | None]]], *, starred
 
 @mpl.rc_context(STYLE)
 def occupancy(moments_s: Sequence[float], busy: Sequence[int], workers: int) -> str:
-    """Draw how many of the workers were busy from each moment on."""
+    """Draw the number of busy workers over time; `busy[i]` holds from `moments_s[i]` on."""
     figure, axes = _axes(8.4, 2.2)
     axes.fill_between(moments_s, busy, step="post", color=BLUE, alpha=0.35, linewidth=0)
     axes.axhline(workers, color=MUTED, linewidth=0.9, linestyle=(0, (4, 3)))

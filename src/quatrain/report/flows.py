@@ -1,4 +1,4 @@
-"""What goes from each part of something to each other, as a matrix of shades; a chart like those of `charts`."""
+"""Chart of the traffic between parts, such as graph partitions, as a heat map."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from quatrain.report.charts import BLUE, INK, STYLE, StackedBar, as_svg, series_
 def flows(
     values: Sequence[Sequence[float]], sides: Sequence[StackedBar], *, names: Sequence[str], labels: Sequence[str]
 ) -> str:
-    """Draw what comes to each row from each column as a matrix of shades, and beside each row its stack.
+    """Draw the traffic from each column to each row as a heat map, and beside each row its stacked bar.
 
-    The shades go by the square root, with numbers where there is room for them; the diagonal stays empty. `labels` are
-    those of the columns, of the rows and of the stacked bars.
+    The shade is proportional to the square root of the value. Up to 12 parts the cells also show numbers. The diagonal
+    is empty. `labels` are the axis labels of the columns, the rows and the stacked bars.
     """
     amount = np.array(values, float)
     count = len(amount)
@@ -55,7 +55,7 @@ def flows(
 
 
 def _shade(axes: Axes, amount: NDArray[np.float64], levels: int = 10) -> None:
-    """Fill the cells of a matrix, those of a shade as one path, so that thousands of them stay small."""
+    """Fill the cells of a matrix; all cells of one shade form one path, which keeps the SVG small."""
     level = np.ceil(levels * np.sqrt(amount / max(1.0, amount.max()))).astype(int)
     square = np.array([(-0.46, -0.46), (0.46, -0.46), (0.46, 0.46), (-0.46, 0.46), (-0.46, -0.46)])
     for shade in range(levels + 1):
@@ -68,7 +68,7 @@ def _shade(axes: Axes, amount: NDArray[np.float64], levels: int = 10) -> None:
 
 
 def short(value: float) -> str:
-    """Return a count in few characters, such as 950, 1.2k or 34M."""
+    """Return a count in short form, such as 950, 1.2k or 34M."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             return f"{value / size:.1f}{unit}" if value < 10 * size else f"{value / size:.0f}{unit}"

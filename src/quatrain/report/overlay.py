@@ -1,4 +1,4 @@
-"""Masks drawn over their image, and images made small enough to travel inside a page."""
+"""Draws masks over their image, and scales images down to embed them in a page."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ COLOURS = np.array(
     ],
     dtype=np.uint8,
 )
-"""Seven colours that the colour-blind tell apart (Okabe and Ito), uint8 (7, 3)."""
+"""Seven colours that colour-blind readers can distinguish (Okabe and Ito), uint8 (7, 3)."""
 
 
 def overlay(image_HWC: NDArray[np.uint8], masks_NHW: NDArray[np.bool_], strength: float = 0.4) -> NDArray[np.uint8]:
@@ -57,7 +57,7 @@ def _rgb(image_HWC: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def data_uri(path: str | os.PathLike[str], longest_px: int = 400, quality: int = 86) -> str:
     """Return an image file as a data URI: JPEG of that quality, at most `longest_px` on its longest side.
 
-    Raise OSError when the file is missing or no image.
+    Raise OSError if the file is missing or not an image.
     """
     with Image.open(Path(path)) as image:
         small = image.convert("RGB")

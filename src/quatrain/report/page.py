@@ -1,4 +1,4 @@
-"""A self-contained HTML page: what every workflow's report is made of."""
+"""A self-contained HTML page, the format of every workflow's report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from quatrain.files import write_text
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tile:
-    """A figure worth reading first, with what it changed."""
+    """A key figure at the top of the page, with its change."""
 
     name: str
     value: str
@@ -54,7 +54,7 @@ class DataTable:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Chart:
-    """A drawing as inline SVG, as `quatrain.report.charts` makes them."""
+    """A chart as inline SVG, from `quatrain.report.charts`."""
 
     kind: ClassVar[str] = "chart"
     svg: str
@@ -113,14 +113,14 @@ class Page:
     """A whole report."""
 
     title: str
-    """What the browser's tab shows."""
+    """The title of the browser tab."""
     kicker: str
     """A small line above the headline."""
     headline: str
     tagline: str = ""
     tiles: tuple[Tile, ...] = ()
     command: str = ""
-    """The command that made what the report shows."""
+    """The command that started the run."""
     sections: tuple[Section, ...] = ()
     footer: str = ""
 

@@ -1,4 +1,4 @@
-"""Figures as people read them; what is not known is a dash."""
+"""Formats numbers for readers; an unknown value is a dash."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def count(number: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Write a time span in the two units that matter: 3 h 12 min, 4 min 5 s, 9 s."""
+    """Write a time span in its two largest units: 3 h 12 min, 4 min 5 s, 9 s."""
     if seconds is None:
         return UNKNOWN
     minutes, rest = divmod(round(seconds), 60)

@@ -126,10 +126,12 @@ def load_weights(model: Sam, weights: dict[str, Any], source: str, name: str) ->
     for key in sorted(expected.keys() | weights.keys()):
         if key not in weights or key not in expected:
             where = "lacks" if key not in weights else "has"
-            raise UsageError(f"{source} is no checkpoint of {name}: it {where} {key!r}")
+            raise UsageError(f"{source} is not a checkpoint of {name}: it {where} {key!r}")
         if not isinstance(weights[key], torch.Tensor) or weights[key].shape != expected[key].shape:
             got = tuple(getattr(weights[key], "shape", ()))
-            raise UsageError(f"{source} is no checkpoint of {name}: {key!r} is {got}, not {tuple(expected[key].shape)}")
+            raise UsageError(
+                f"{source} is not a checkpoint of {name}: {key!r} is {got}, not {tuple(expected[key].shape)}"
+            )
     model.load_state_dict(weights)
     return model
 
@@ -170,7 +172,7 @@ def load_sam(path: str | os.PathLike[str]) -> Sam:
     """
     payload = checkpoint.load(path)
     if payload.get("format") != FORMAT:
-        raise UsageError(f"{os.fspath(path)!r} is no extracted sub-network: its format is not {FORMAT!r}")
+        raise UsageError(f"{os.fspath(path)!r} is not an extracted sub-network: its format is not {FORMAT!r}")
     shape, widths = _architecture(payload, os.fspath(path))
     sam = build(shape, seed=0)
     sam.image_encoder = plain_encoder(shape, widths)

@@ -23,7 +23,7 @@ class Trial:
 
     def __post_init__(self) -> None:
         if self.first < 0 or (self.last is not None and self.last <= self.first):
-            raise ValueError(f"images {self.first} to {self.last} are no range; last must be above first")
+            raise ValueError(f"images {self.first} to {self.last} are not a range; last must be above first")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

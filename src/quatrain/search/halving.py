@@ -43,7 +43,7 @@ class Halving:
         return self._scores[images].get(key)
 
     def promotion(self, *, last_call: bool) -> tuple[str, int, int] | None:
-        """Return a network to promote with its present and its next number of images; None if there is none."""
+        """Return a network to promote with its present and its next number of images; None if none is left."""
         steps = list(zip(self.rungs[:-1], self.rungs[1:], strict=True))
         for images, more in reversed(steps):
             scores = self._scores[images]

@@ -10,7 +10,7 @@ from quatrain.supernet.space import Space, Subnet
 
 
 def options(space: Space, block: int) -> tuple[int, ...]:
-    """Return the widths that a block may take, ascending; 0 comes first if it may be dropped."""
+    """Return the widths that a block may take, ascending; the first is 0 if it may be dropped."""
     return ((0,) if block in space.removable else ()) + space.choices[block]
 
 

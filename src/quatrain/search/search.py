@@ -103,7 +103,7 @@ class Search:
         return max(0, self._budget - self._proposals) + len(self._left_over)
 
     def propose(self) -> Trial | None:
-        """Return the next measurement within the bounds; None if there is none, or none before more results.
+        """Return the next measurement within the bounds; None at the end, or until more results are recorded.
 
         It is a new network, or one that is promoted to more images.
         """

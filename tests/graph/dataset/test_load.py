@@ -58,7 +58,7 @@ def test_most_edges_of_a_community_graph_stay_inside():
     assert 0.78 < (home[source] == home[target]).mean() < 0.86  # those drawn inside, and a tenth of the others
 
 
-def test_features_tell_labels():
+def test_features_predict_labels():
     labels = np.arange(3000) % 3
     rows = np.concatenate(list(synthetic._features(labels, SyntheticConfig(vertices=3000, features=30, classes=3))))
     centres = np.stack([rows[labels == one].mean(axis=0) for one in range(3)])
@@ -185,7 +185,7 @@ def break_pickle(path):
         (break_pickle, "Python objects in dtype"),
     ],
 )
-def test_a_graph_whose_parts_do_not_fit_is_told_in_one_line(damage, words, tmp_path):
+def test_a_graph_whose_parts_do_not_fit_is_reported_in_one_line(damage, words, tmp_path):
     path = plain_folder(tmp_path / "g")
     damage(path)
 
@@ -194,7 +194,7 @@ def test_a_graph_whose_parts_do_not_fit_is_told_in_one_line(damage, words, tmp_p
     assert "\n" not in str(caught.value)
 
 
-def test_a_folder_that_is_not_there_is_told_with_the_way_out(tmp_path):
+def test_a_folder_that_is_not_there_is_reported_with_the_way_out(tmp_path):
     with pytest.raises(UsageError, match="made:community"):
         opened(tmp_path / "nowhere", tmp_path)
 

@@ -88,7 +88,7 @@ def test_shared_memory_of_the_job_is_removed_and_no_other(job):
         other.unlink()
 
 
-def test_a_port_in_use_is_told_with_the_way_out():
+def test_a_port_in_use_is_reported_with_the_way_out():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -164,7 +164,7 @@ def test_processes_get_half_of_their_share_of_the_cores_unless_a_number_is_given
     assert default_threads(trainers) == threads
 
 
-def test_endings_are_told_in_words():
+def test_endings_are_reported_in_words():
     assert ending(-15) == "was ended by SIGTERM"
     assert ending(1) == "ended with code 1"
 

@@ -70,7 +70,7 @@ def test_splits_keep_their_vertices_under_the_new_numbers(graph, parts):
             assert (np.diff(splits[name]) > 0).all()
 
 
-def test_the_table_tells_each_part_and_the_cut(graph, tmp_path):
+def test_the_table_reports_each_part_and_the_cut(graph, tmp_path):
     facts = PartitionFacts(
         graph="0", method="metis", vertices=30, edges=100, features=2, classes=2, cut=0.25,
         parts=({"inner": 10, "halo": 5, "edges": 40, "train": 3}, {"inner": 20, "halo": 4, "edges": 60, "train": 5}),
@@ -102,7 +102,7 @@ def test_a_folder_of_parts_can_be_moved(graph, tmp_path):
     assert loaded(moved, 1)[0].num_nodes()
 
 
-def test_the_facts_tell_which_parts_cut_edges_and_halo_come_from(graph, tmp_path):
+def test_the_facts_report_which_parts_cut_edges_and_halo_come_from(graph, tmp_path):
     facts = read_facts(cut(graph, tmp_path))
 
     for index, part in enumerate(facts.parts):

@@ -132,7 +132,7 @@ def test_half_precision_gives_nearly_the_same_masks(model):
     assert np.median(best) > 0.97
 
 
-def test_masks_may_be_told_apart_by_themselves_and_not_by_their_boxes(model):
+def test_masks_may_be_distinguished_by_themselves_and_not_by_their_boxes(model):
     settings = LOOSE | {"mask_nms_thresh": 0.8}
 
     records = MaskGenerator(model, **settings).generate(_image(0))
@@ -190,12 +190,12 @@ def test_the_model_and_the_mode_of_gradients_stay_as_they_were(model):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_progress_is_told_to_the_last_point(model):
-    told = []
+def test_progress_is_reported_to_the_last_point(model):
+    reported = []
 
-    MaskGenerator(model, points_per_side=4, points_per_batch=6).generate(_image(0), lambda *now: told.append(now))
+    MaskGenerator(model, points_per_side=4, points_per_batch=6).generate(_image(0), lambda *now: reported.append(now))
 
-    assert told == [(6, 16), (12, 16), (16, 16)]
+    assert reported == [(6, 16), (12, 16), (16, 16)]
 
 
 @pytest.mark.parametrize(

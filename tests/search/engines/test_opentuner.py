@@ -59,7 +59,7 @@ def test_seeds_differ():
     assert proposals(OpenTunerEngine(MINI, 0), 5, 1) != proposals(OpenTunerEngine(MINI, 1), 5, 1)
 
 
-def test_many_may_be_in_flight_and_be_told_late():
+def test_many_may_be_in_flight_and_be_reported_late():
     seen = proposals(OpenTunerEngine(MINI, 0), 60, workers=45)
 
     for subnet in seen:

@@ -1,6 +1,6 @@
 """Ranking of cache configurations by a replay of a recorded trace, before node-hours are spent.
 
-The replay of a configuration gives its hits and rows exactly. Its time comes from a model of a step:
+The replay of a configuration gives its hits and rows exactly. Its time is computed by a model of a step:
 
     prepare = max(sampling + lookup + policy + copy, pull)      pull = latency + rows F 4 / bandwidth, 0 without rows
 
