@@ -11,7 +11,7 @@
   get. The plain loop is OpenTuner's default bandit over one enumeration per block, one evaluation at a time on every
   image, repeats measured again; networks above the limit cost it nothing.
 - crash: a driver that is killed (SIGKILL) at random instants and resumed until it ends, against an undisturbed one,
-  results recorded in the order of their start.
+  results passed in the order of their start.
 """
 
 from __future__ import annotations
@@ -234,10 +234,10 @@ def frugality(quick: bool, path: Path, limit: str, within: float) -> None:
         emit("search", case, f"images, {name}", counts, unit="images", goal="", ok=None)
     default = AutotuneConfig()
     named = (default.engine + (", halving" if default.eta > 1 else ""), "plain OpenTuner loop", "random")
-    ours, plain, random_median = (statistics.median(spent[name]) for name in named)
+    ours, plain, random_net = (statistics.median(spent[name]) for name in named)
     emit("search", case, "plain loop against ours", [plain / ours], unit="ratio", goal=">= 3", ok=plain >= 3 * ours)
     deviation = statistics.stdev(spent["random"])
-    margin = (random_median - ours) / deviation if deviation else 0.0
+    margin = (random_net - ours) / deviation if deviation else 0.0
     emit("search", case, "margin over random", [margin], unit="standard deviations", goal="> 1", ok=margin > 1)
 
 

@@ -136,7 +136,7 @@ def _front(title: str, folder: RunFolder) -> Section:
         points=[place for place, line in zip(places, found, strict=True) if line.get("proposed", True)],
         others=[place for place, line in zip(places, found, strict=True) if not line.get("proposed", True)],
         best=pareto(places, place=lambda place: place),
-        labelled=_marks(folder, {line["key"]: place for line, place in zip(found, places, strict=True)}, best),
+        labelled=_labels(folder, {line["key"]: place for line, place in zip(found, places, strict=True)}, best),
         limit=limit if limit < max(size for size, _ in places) else None,
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
@@ -152,8 +152,8 @@ def _band(row: dict[str, Any]) -> charts.RangeBand:
     return charts.RangeBand(left=row["least_params"] / 1e6, right=row["most_params"] / 1e6, **heights)
 
 
-def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str | None) -> list[charts.LabelledPoint]:
-    marks = (
+def _labels(folder: RunFolder, places: dict[str, tuple[float, float]], best: str | None) -> list[charts.LabelledPoint]:
+    labels = (
         [charts.LabelledPoint(x=places[best][0], y=places[best][1], label="best", strong=True)]
         if best in places
         else []
@@ -161,9 +161,9 @@ def _marks(folder: RunFolder, places: dict[str, tuple[float, float]], best: str 
     try:
         rows = folder.rows("table.json")
     except Missing:
-        return marks
+        return labels
     known = [row for row in rows if row.get("name") in ("pretrained", "fine-tuned", "largest", "smallest")]
-    return marks + [
+    return labels + [
         charts.LabelledPoint(x=row["params"] / 1e6, y=100 * row["miou_validation"], label=row["name"]) for row in known
     ]
 

@@ -227,12 +227,12 @@ def _front(title: str, folder: RunFolder) -> Section:
     places = {line["key"]: (line["params"] / 1e6, 100 * line["metrics"][objective]) for line in found}
     others = [line["key"] for line in found if not line.get("proposed", True)]
     limit = (start.get("max_params") or math.inf) / 1e6
-    marks, elsewhere = _marks(folder, places)
+    labels, elsewhere = _labels(folder, places)
     svg = pareto_front(
         points=[place for key, place in places.items() if key not in others],
         others=[places[key] for key in others],
         best=pareto(places.values(), place=lambda place: place),
-        labelled=marks,
+        labelled=labels,
         limit=limit if limit < max(size for size, _ in places.values()) else None,
         x_label="encoder parameters, millions",
         y_label="mIoU, %",
@@ -243,23 +243,23 @@ def _front(title: str, folder: RunFolder) -> Section:
     return Section(title=title, blocks=(Chart(svg=svg, caption=caption),))
 
 
-def _marks(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[list[LabelledPoint], list[str]]:
+def _labels(folder: RunFolder, places: dict[str, tuple[float, float]]) -> tuple[list[LabelledPoint], list[str]]:
     """Return the baselines to label, and the names of those that were measured on test images only."""
     try:
         rows = folder.rows("table.json")
     except Missing:
         return [], []
-    marks: dict[str, LabelledPoint] = {}
+    labels: dict[str, LabelledPoint] = {}
     elsewhere: list[str] = []
     best = (folder.mapping("summary.json").get("best") or {}).get("subnet")
     for row in rows:
         kind, size = _kind(row), row.get("params")
         own = _validated(row, places, best if kind == "best" else None)
         height = row.get("miou_oracle") if own is None else own
-        if kind and kind not in marks and size and height is not None:
-            marks[kind] = LabelledPoint(x=size / 1e6, y=100 * height, label=kind, strong=kind == "best")
+        if kind and kind not in labels and size and height is not None:
+            labels[kind] = LabelledPoint(x=size / 1e6, y=100 * height, label=kind, strong=kind == "best")
             elsewhere += [kind] if own is None else []
-    return list(marks.values()), elsewhere
+    return list(labels.values()), elsewhere
 
 
 def _validated(row: dict[str, Any], places: dict[str, tuple[float, float]], best: str | None) -> float | None:
