@@ -72,8 +72,8 @@ def run(words: Sequence[str]) -> int:
         signal.signal(number, hand_on)
     with subprocess.Popen(words) as pool:
         started.append(pool)
-        for number in early:
-            hand_on(number)
+        for signal_number in early:
+            hand_on(signal_number)
         code = pool.wait()
     clear()
     return code if code >= 0 else 128 - code
