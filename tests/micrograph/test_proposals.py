@@ -145,7 +145,7 @@ def test_a_coco_file_that_is_missing_or_broken_is_named(content, tmp_path):
     if content is not None:
         (tmp_path / "a.json").write_text(content)
 
-    with pytest.raises(UsageError, match=r"a\.json' has no masks of 'a'"):
+    with pytest.raises(UsageError, match=r"a\.json' gives no masks of 'a'"):
         propose(np.zeros((9, 9, 3), np.uint8), MasksConfig(source="json"), name="a", path=str(tmp_path / "a.png"))
 
 
