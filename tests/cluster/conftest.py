@@ -15,6 +15,8 @@ from quatrain.files import read_json, read_lines
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))  # the tests of this folder share virtual_slurm
 
+from waiting import PATIENCE_S, await_true  # noqa: E402 - found through the line above
+
 TRIAL = (str(HERE / "trial.py"),)
 NAS = ("-m", "quatrain.workflows", "submit", "nas")
 SMALLEST = (
@@ -25,18 +27,6 @@ SMALLEST = (
 )
 REQUIRED = "QUATRAIN_CLUSTER_TESTS"
 """Set where these tests must not be skipped."""
-PATIENCE_S = 900
-"""Nothing here takes so long; it only keeps a broken test from waiting for ever."""
-
-
-def await_true(ask, what, seconds=PATIENCE_S):
-    """Ask until the answer is true and return it."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if answer := ask():
-            return answer
-        time.sleep(0.1)
-    raise AssertionError(f"{what} did not happen within {seconds} s")
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import time
 from collections import Counter
 
 import pytest
-from conftest import await_true
+from waiting import await_true
 
 from quatrain.files import read_lines
 from quatrain.hpc.blocks import read

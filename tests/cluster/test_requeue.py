@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from conftest import await_true
+from waiting import await_true
 
 from quatrain.files import read_json, read_lines
 

@@ -8,7 +8,7 @@ import signal
 from collections import Counter
 from datetime import datetime
 
-from conftest import await_true
+from waiting import await_true
 
 from quatrain.files import read_json
 from quatrain.hpc.blocks import read
